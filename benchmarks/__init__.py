@@ -1,0 +1,1 @@
+"""Measures exported files: latency and accuracy."""

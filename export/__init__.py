@@ -1,0 +1,1 @@
+"""Turns checkpoints into ONNX files that prove themselves."""

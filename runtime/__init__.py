@@ -1,0 +1,1 @@
+"""Runs edgeseg networks on video with OpenCV and onnxruntime alone."""

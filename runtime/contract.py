@@ -1,0 +1,244 @@
+"""The contract: everything a runtime must know about a network, carried inside the network's own file.
+
+Training writes it into the checkpoint, export into the ONNX file's `metadata_props`, and the runtime
+reads it from there. It is JSON, so reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from runtime.codec import DecodeError, from_plain, to_plain
+from runtime.errors import ContractError
+
+METADATA_KEY = "edgeseg.contract"
+SCHEMA_VERSION = 1
+MAX_CLASSES = 255  # masks are uint8 and 255 is kept for the ignore index
+
+Rgb = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Names and colours of the classes; a class's index is its place.
+
+    Attributes:
+        names: one unique name a class.
+        palette_rgb: one colour a class, each channel 0..255.
+        ignore_index: the label value of pixels without a class (void); never predicted.
+    """
+
+    names: tuple[str, ...]
+    palette_rgb: tuple[Rgb, ...]
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        """Check that names, colours and ignore index fit together."""
+        if not 1 <= len(self.names) <= MAX_CLASSES:
+            raise ContractError(f"classes: expected 1 to {MAX_CLASSES} names, got {len(self.names)}")
+        if len(set(self.names)) != len(self.names):
+            raise ContractError(f"classes: expected unique names, got {list(self.names)}")
+        if len(self.palette_rgb) != len(self.names):
+            raise ContractError(
+                f"classes: expected one colour a class ({len(self.names)}), got {len(self.palette_rgb)}"
+            )
+        if any(not 0 <= channel <= 255 for color in self.palette_rgb for channel in color):
+            raise ContractError("classes: expected palette values from 0 to 255")
+        if not len(self.names) <= self.ignore_index <= 255:
+            raise ContractError(
+                f"classes: expected an ignore index from {len(self.names)} to 255, got {self.ignore_index}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+
+# The order of the SegNet release of CamVid; colours of the CamVid paper (Brostow et al. 2009).
+CAMVID_CLASSES = ClassMap(
+    names=(
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    ),
+    palette_rgb=(
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What the graph takes: the camera's own pixels, so no preprocessing but a resize is left outside.
+
+    Attributes:
+        size_hw: height and width in pixels that a frame is resized to.
+        name: the graph input's name.
+        dtype: element type; values 0..255.
+        layout: (1, height, width, 3).
+        color_order: channel order along the last axis.
+    """
+
+    size_hw: tuple[int, int]
+    name: str = "image"
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["NHWC"] = "NHWC"
+    color_order: Literal["BGR"] = "BGR"
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if min(self.size_hw) < 1:
+            raise ContractError(f"input.size_hw: expected positive numbers, got {self.size_hw}")
+
+
+@dataclass(frozen=True)
+class GraphOutput:
+    """What the graph gives: float32 logits of shape (1, classes, height / stride, width / stride)."""
+
+    stride: int
+    name: str = "logits"
+    kind: Literal["logits"] = "logits"
+    dtype: Literal["float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Check the stride."""
+        if self.stride < 1:
+            raise ContractError(f"output.stride: expected at least 1, got {self.stride}")
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """The arithmetic inside the graph: (image - mean) / std, in units of 0..255, channels as B, G, R."""
+
+    mean_bgr: tuple[float, float, float]
+    std_bgr: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Check that std can divide."""
+        if min(self.std_bgr) <= 0:
+            raise ContractError(f"normalization.std_bgr: expected positive numbers, got {self.std_bgr}")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A measured accuracy and what it was measured on; ratios from 0 to 1."""
+
+    dataset: str
+    split: str
+    frames: int
+    miou: float
+    pixel_accuracy: float
+    per_class_iou: dict[str, float | None] = field(default_factory=dict)  # None: class not in the labels
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file came from.
+
+    Attributes:
+        checkpoint_sha256: of the checkpoint that was exported; empty inside a checkpoint itself.
+        tools: versions of the tools that made the file.
+        quantization: "none" for float32.
+        terms: what the training data allows, in words.
+    """
+
+    checkpoint_sha256: str = ""
+    tools: dict[str, str] = field(default_factory=dict)
+    quantization: str = "none"
+    terms: str = ""
+
+
+@dataclass(frozen=True)
+class ModelContract:
+    """All a runtime must know about a network.
+
+    >>> contract = ModelContract(
+    ...     name="toy",
+    ...     input=ImageInput(size_hw=(352, 480)),
+    ...     output=GraphOutput(stride=8),
+    ...     classes=CAMVID_CLASSES,
+    ...     normalization=Normalization((114.0, 114.0, 114.0), (58.0, 58.0, 58.0)),
+    ... )
+    >>> ModelContract.from_json(contract.to_json()) == contract
+    True
+    """
+
+    name: str
+    input: ImageInput
+    output: GraphOutput
+    classes: ClassMap
+    normalization: Normalization
+    accuracy: Accuracy | None = None
+    origin: Origin = Origin()
+    schema: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Check what the parts cannot check alone."""
+        _check_schema(self.schema)
+        if any(side % self.output.stride for side in self.input.size_hw):
+            raise ContractError(
+                f"contract: expected an input size that is a multiple of the stride {self.output.stride}, "
+                f"got {self.input.size_hw}"
+            )
+
+    @property
+    def logits_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the graph's output: (1, classes, height / stride, width / stride)."""
+        height, width = self.input.size_hw
+        return (1, len(self.classes), height // self.output.stride, width // self.output.stride)
+
+    def with_origin(self, **changes: object) -> ModelContract:
+        """Return a copy with some fields of its origin replaced."""
+        return dataclasses.replace(self, origin=dataclasses.replace(self.origin, **changes))  # type: ignore[arg-type]
+
+    def to_json(self) -> str:
+        """Return the contract as JSON text."""
+        return json.dumps(to_plain(self), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelContract:
+        """Read a contract back.
+
+        Raises:
+            ContractError: text that is not JSON, or whose fields are missing, unknown or of a wrong type.
+        """
+        try:
+            plain = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"contract: expected JSON, got text that is not ({error})") from None
+        if isinstance(plain, dict):
+            _check_schema(plain.get("schema"))  # first, since another schema has other fields
+        try:
+            return from_plain(cls, plain)
+        except DecodeError as error:
+            raise ContractError(f"contract: {error}; export the model again") from None
+
+
+def _check_schema(found: object) -> None:
+    """Refuse a contract written for another version of this module."""
+    if found != SCHEMA_VERSION:
+        raise ContractError(
+            f"contract: this edgeseg reads schema {SCHEMA_VERSION}, the file has {found!r}; "
+            "install the edgeseg version that wrote the file, or export the model again"
+        )

@@ -1,0 +1,39 @@
+"""Files that are whole or not there: written beside their target, flushed, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the target's folder; on success flush it and rename it onto the target.
+
+    The temporary name keeps the target's suffix, for writers that choose a format by it. If the block
+    raises, the temporary file is deleted and a target that already existed is left as it was. Missing
+    folders are made.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "note.txt") as part:
+    ...     _ = part.write_text("whole")
+    >>> [path.name for path in folder.iterdir()]
+    ['note.txt']
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

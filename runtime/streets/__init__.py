@@ -1,0 +1,1 @@
+"""Procedural street scenes with exact labels: the data of the demo and the tests."""

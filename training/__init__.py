@@ -1,0 +1,1 @@
+"""Trains residual segmentation networks with PyTorch."""
