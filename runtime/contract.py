@@ -149,7 +149,7 @@ class Accuracy:
     frames: int
     miou: float
     pixel_accuracy: float
-    per_class_iou: dict[str, float | None] = field(default_factory=dict)  # None: class not in the labels
+    per_class_iou: dict[str, float | None] = field(default_factory=dict)  # None: neither labelled nor predicted
 
 
 @dataclass(frozen=True)

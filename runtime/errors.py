@@ -10,6 +10,7 @@
     ├── SinkError         a window or video file that cannot be written
     ├── CheckpointError   a training checkpoint that is missing, damaged or unsafe
     ├── DatasetError      a data set whose images and labels do not fit together
+    ├── TrainingError     a training that cannot start, go on or finish
     └── ParityError       an exported file that does not reproduce its network
 
 Each message is one line: what was expected, what was found, and what to do. Commands print it on
@@ -28,6 +29,7 @@ __all__ = [
     "ProviderError",
     "SinkError",
     "SourceError",
+    "TrainingError",
 ]
 
 
@@ -69,6 +71,10 @@ class CheckpointError(EdgesegError):
 
 class DatasetError(EdgesegError):
     """A data set whose images and labels do not fit together."""
+
+
+class TrainingError(EdgesegError):
+    """A training that cannot start, go on or finish."""
 
 
 class ParityError(EdgesegError):

@@ -1,0 +1,39 @@
+# Everything runs in .venv, made from constraints.txt by the first command that needs it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# `make test-oldest` takes the oldest Python of the robots where there is one.
+OLDEST_PYTHON ?= $(shell for python in python3.10 $(PYTHON); do "$$python" -V >/dev/null 2>&1 && echo "$$python" && break; done)
+OLDEST := .venv-oldest
+
+.PHONY: setup demo test test-oldest clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --disable-pip-version-check --quiet \
+		--editable ".[train,export,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/python -m benchmarks.demo --out runs/demo
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# The runtime alone, without torch, on the oldest versions that pyproject.toml allows.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest tests/runtime runtime
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	PIP_CONSTRAINT=constraints-oldest.txt $(OLDEST)/bin/pip install --disable-pip-version-check --quiet \
+		--editable . onnx pytest
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OLDEST) build *.egg-info .mypy_cache .ruff_cache

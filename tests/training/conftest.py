@@ -1,0 +1,54 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.contract import CAMVID_CLASSES
+from training.data import Sample
+
+
+@pytest.fixture
+def make_sample() -> Callable[..., Sample]:
+    """A sample whose label can be read off its image: blue is 20 times the class."""
+
+    def make(seed: int = 0, size_hw: tuple[int, int] = (48, 64), name: str = "") -> Sample:
+        rng = np.random.default_rng(seed)
+        height, width = size_hw
+        blocks = rng.integers(0, len(CAMVID_CLASSES), (-(-height // 8), -(-width // 8)), np.uint8)
+        label = np.kron(blocks, np.ones((8, 8), np.uint8))[:height, :width].copy()
+        image_bgr = rng.integers(0, 256, (height, width, 3), np.uint8)
+        image_bgr[:, :, 0] = label * 20
+        return Sample(image_bgr, label, name or f"sample_{seed}")
+
+    return make
+
+
+@pytest.fixture
+def camvid_root(tmp_path: Path, make_sample: Callable[..., Sample]) -> Path:
+    """A tiny folder in CamVid's SegNet layout: 6 train, 3 val and 2 test pairs of 48x64."""
+    root = tmp_path / "camvid"
+    for seed_base, (split, count) in enumerate({"train": 6, "val": 3, "test": 2}.items()):
+        for index in range(count):
+            sample = make_sample(seed=100 * seed_base + index)
+            label = sample.label.copy()
+            label[:2] = 11
+            write_png(root / split / f"0001TP_{index:06d}.png", sample.image_bgr)
+            write_png(root / f"{split}annot" / f"0001TP_{index:06d}.png", label)
+    return root
+
+
+@pytest.fixture
+def real_camvid() -> Path:
+    """The real CamVid, where this machine has it."""
+    root = os.environ.get("EDGESEG_CAMVID")
+    if not root:
+        pytest.skip("EDGESEG_CAMVID is not set")
+    return Path(root)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)

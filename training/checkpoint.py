@@ -1,0 +1,126 @@
+"""Checkpoints: weights, what the network is rebuilt from, its contract, and the state of its training."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runtime.codec import to_plain
+from runtime.contract import ModelContract
+from runtime.errors import CheckpointError, ContractError
+from runtime.files import replacing
+from training.network import CameraNetwork, NetworkConfig, build_network, network_config
+
+FORMAT = "edgeseg.checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a .pt file holds.
+
+    Attributes:
+        kind: the network's kind in the registry.
+        config: what the network is built from.
+        contract: what the runtime will need to know.
+        weights: the `CameraNetwork` state dict to evaluate and export (the moving average, if there is one).
+        training: all a resumed training needs, as tensors and plain values; None in a file for use only.
+    """
+
+    kind: str
+    config: NetworkConfig
+    contract: ModelContract
+    weights: dict[str, Tensor]
+    training: dict[str, Any] | None = None
+
+    def build(self) -> CameraNetwork:
+        """Rebuild the network, in eval mode, with its weights.
+
+        Raises:
+            CheckpointError: weights that do not fit the network.
+        """
+        body = build_network(self.kind, self.config, len(self.contract.classes))
+        network = CameraNetwork(body, self.contract.normalization).eval()
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"checkpoint: its weights do not fit its network: {error}") from None
+        return network
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "kind": checkpoint.kind,
+        "config": to_plain(checkpoint.config),
+        "contract": checkpoint.contract.to_json(),
+        "weights": checkpoint.weights,
+        "training": checkpoint.training,
+    }
+    with replacing(path) as part:
+        torch.save(content, part)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without running any code it may contain.
+
+    Raises:
+        CheckpointError: a file that is missing, truncated, unsafe, or not an edgeseg checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; check the path")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint written by training.train, got a file that is damaged or of "
+            "another kind; copy it again or train again"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: expected tensors and plain values only, got a pickle that would run code "
+            f"({_forbidden_name(str(error))}); do not open it elsewhere, ask its author for a safe one"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "copy it again or train again"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = (
+            content.get("format", "a dict without a format") if isinstance(content, dict) else type(content)
+        )
+        raise CheckpointError(
+            f"{path}: expected an edgeseg checkpoint ({FORMAT}), got {found}; "
+            "use best.pt or last.pt of training.train"
+        )
+    try:
+        return Checkpoint(
+            kind=content["kind"],
+            config=network_config(content["kind"], content["config"]),
+            contract=ModelContract.from_json(content["contract"]),
+            weights=content["weights"],
+            training=content["training"],
+        )
+    except (KeyError, TypeError, ContractError) as error:
+        raise CheckpointError(f"{path}: the checkpoint is damaged ({error}); train again") from None
+
+
+def _forbidden_name(message: str) -> str:
+    """Return the name of the global that the unpickler refused, as far as its message tells."""
+    for line in message.splitlines():
+        if "GLOBAL" in line:
+            words = line.split()
+            return words[words.index("GLOBAL") + 1]
+    return message.splitlines()[0]

@@ -1,0 +1,114 @@
+"""How well masks agree with labels: one confusion matrix, and what follows from it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import DatasetError
+from runtime.frame import Image
+from training.data.dataset import IGNORE
+
+
+class ConfusionMatrix:
+    """Counts of pixels by labelled and predicted class, over any number of images.
+
+    Pixels labelled 255 count nowhere. Frames are pooled: the figures are those of all pixels together,
+    as the segmentation literature reports them, not a mean over images.
+
+    Attributes:
+        matrix: int64 (classes, classes); row = label, column = prediction.
+
+    >>> confusion = ConfusionMatrix(2)
+    >>> confusion.update(np.array([[0, 0], [1, 255]], np.uint8), np.array([[0, 1], [1, 1]], np.uint8))
+    >>> confusion.matrix.tolist()
+    [[1, 1], [0, 1]]
+    >>> confusion.per_class_iou
+    [0.5, 0.5]
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        """Start with no pixels.
+
+        Args:
+            num_classes: from 1 to 255.
+        """
+        self.matrix: NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, label: Image, mask: Image) -> None:
+        """Count the pixels of one image, or of several in one array.
+
+        Args:
+            label: uint8, class indices or 255.
+            mask: uint8 of the same shape, predicted class indices.
+
+        Raises:
+            DatasetError: shapes or types that differ, an id outside the classes; nothing is counted then.
+        """
+        if label.shape != mask.shape or label.dtype != np.uint8 or mask.dtype != np.uint8:
+            raise DatasetError(
+                f"metrics: expected a uint8 mask of the label's shape {label.shape}, "
+                f"got label {label.dtype} and mask {mask.dtype} {mask.shape}; resize the mask to the label"
+            )
+        # Every (label, mask) pair of bytes has a bin of its own, so ids outside the classes show up in
+        # the counts and no pass over the pixels is spent on a check.
+        pairs = (label.astype(np.uint16) << 8) | mask
+        counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)[:IGNORE]
+        known = len(self.matrix)
+        if counts[known:].any() or counts[:, known:].any():
+            labels, masks = np.nonzero(counts)
+            raise DatasetError(
+                f"metrics: expected class ids from 0 to {known - 1}, got labels up to {labels.max()} and "
+                f"predictions up to {masks.max()}; compare a model with data of its own classes"
+            )
+        self.matrix += counts[:known, :known]
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """Return the counts of both together.
+
+        Raises:
+            DatasetError: different numbers of classes.
+        """
+        if len(self.matrix) != len(other.matrix):
+            raise DatasetError(
+                f"metrics: expected matrices of as many classes, got {len(self.matrix)} and "
+                f"{len(other.matrix)}; merge results of the same classes"
+            )
+        total = ConfusionMatrix(len(self.matrix))
+        total.matrix = self.matrix + other.matrix
+        return total
+
+    @property
+    def per_class_iou(self) -> list[float | None]:
+        """Intersection over union of each class, 0..1; None for a class in neither labels nor predictions."""
+        hits = np.diagonal(self.matrix)
+        union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits
+        return [float(hit / either) if either else None for hit, either in zip(hits, union, strict=True)]
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU, 0..1, over the classes that occur in labels or predictions.
+
+        A class that is predicted but never labelled counts with 0.
+
+        Raises:
+            DatasetError: no labelled pixel was counted.
+        """
+        self._expect_pixels()
+        return float(np.mean([iou for iou in self.per_class_iou if iou is not None]))
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of labelled pixels with the right class, 0..1.
+
+        Raises:
+            DatasetError: no labelled pixel was counted.
+        """
+        self._expect_pixels()
+        return float(np.trace(self.matrix) / self.matrix.sum())
+
+    def _expect_pixels(self) -> None:
+        if not self.matrix.any():
+            raise DatasetError(
+                "metrics: expected labelled pixels, found none; check that the labels are not all void"
+            )
