@@ -1,1 +1,44 @@
-"""Runs edgeseg networks on video with OpenCV and onnxruntime alone."""
+"""Runs edgeseg networks on video with OpenCV and onnxruntime alone.
+
+from runtime import Segmenter
+
+with Segmenter("seg.onnx") as segment:
+    result = segment(frame_bgr)  # uint8 (H, W, 3) of any size
+    result.mask                  # uint8 (H, W) class indices at the frame's size
+"""
+
+from runtime.contract import ModelContract
+from runtime.errors import (
+    CheckpointError,
+    ConfigError,
+    ContractError,
+    DatasetError,
+    EdgesegError,
+    FrameError,
+    ModelLoadError,
+    ParityError,
+    ProviderError,
+    SinkError,
+    SourceError,
+)
+from runtime.frame import Frame, Segmentation
+from runtime.segmenter import Segmenter, bundled_model
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "ContractError",
+    "DatasetError",
+    "EdgesegError",
+    "Frame",
+    "FrameError",
+    "ModelContract",
+    "ModelLoadError",
+    "ParityError",
+    "ProviderError",
+    "Segmentation",
+    "Segmenter",
+    "SinkError",
+    "SourceError",
+    "bundled_model",
+]

@@ -12,12 +12,21 @@ from runtime.errors import EdgesegError
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 130
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """States a default where there is one to state; `None` and `False` tell a reader nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def make_parser(module: str, description: str) -> argparse.ArgumentParser:
     """Return a parser for `python -m module` whose help shows every default."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpWithDefaults,
         allow_abbrev=False,
     )
 

@@ -1,0 +1,166 @@
+"""Draws a mask over its frame: class colours, a legend and a line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from runtime.contract import ClassMap
+from runtime.errors import ConfigError, FrameError
+from runtime.frame import Image, check_image
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_CAPITAL_PX = 22  # height of a capital letter of this font at scale 1
+_WHITE = (255, 255, 255)
+_PLATE_BRIGHTNESS = 0.35  # of the picture that shows through behind text
+_LEGEND_SHARE = 0.4  # of the frame's height that the legend may cover
+
+
+class Overlay:
+    """Blends class colours into frames, with a legend along the bottom and a caption at the top.
+
+    All classes are in the legend in the contract's order, so that it never moves; a frame too small for
+    the legend goes without. It is laid out once a frame size. Not for use from two threads at once.
+
+    >>> overlay = Overlay(ClassMap(names=("ground", "sky"), palette_rgb=((255, 0, 0), (0, 0, 255))))
+    >>> overlay.draw(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))[0, 0].tolist()
+    [0, 0, 128]
+    """
+
+    def __init__(self, classes: ClassMap, alpha: float = 0.5) -> None:
+        """Prepare the colours.
+
+        Args:
+            classes: names and colours; pixels of the ignore index keep the picture's own colour, darkened.
+            alpha: share of the class colour in a pixel, from 0 (only the picture) to 1 (only the mask).
+
+        Raises:
+            ConfigError: alpha outside 0 to 1.
+        """
+        if not 0.0 <= alpha <= 1.0:
+            raise ConfigError(f"overlay: expected an alpha from 0 to 1, got {alpha}")
+        self._classes = classes
+        self._alpha = alpha
+        self._palette_bgr = np.zeros((256, 1, 3), np.uint8)  # (256, 1, 3)
+        self._palette_bgr[: len(classes), 0] = [rgb[::-1] for rgb in classes.palette_rgb]
+        self._size_hw: tuple[int, int] | None = None
+        self._legend: _Plate | None = None
+
+    def draw(self, image_bgr: Image, mask: Image, caption: str | None = None) -> Image:
+        """Return a new picture with the mask's colours, the legend and the caption drawn in.
+
+        Args:
+            image_bgr: uint8 (H, W, 3), left as it is.
+            mask: uint8 (H, W) class indices.
+            caption: one line of ASCII text for the top left corner.
+
+        Returns:
+            uint8 (H, W, 3).
+
+        Raises:
+            FrameError: an image or a mask of another type or of different sizes.
+        """
+        size_hw = check_image(image_bgr).shape[:2]
+        if mask.dtype != np.uint8 or mask.shape != size_hw:
+            raise FrameError(
+                f"expected a mask of the image's size, uint8 {size_hw}, got {mask.dtype} {mask.shape}; "
+                "pass the segmentation of this very frame"
+            )
+        # applyColorMap looks up all three channels in one pass; numpy's palette[mask] takes 5 times as long.
+        colors_bgr = cv2.applyColorMap(mask, self._palette_bgr)  # (H, W, 3)
+        drawn = np.empty(image_bgr.shape, np.uint8)
+        cv2.addWeighted(image_bgr, 1.0 - self._alpha, colors_bgr, self._alpha, 0.0, dst=drawn)
+        if size_hw != self._size_hw:
+            self._size_hw, self._legend = size_hw, _legend(self._classes, size_hw)
+        if self._legend is not None:
+            self._legend.stamp(drawn)
+        if caption:
+            _caption(caption, size_hw).stamp(drawn)
+        return drawn
+
+
+@dataclass(frozen=True)
+class _Plate:
+    """Ready-drawn text and colour chips on a dark plate; `ink` marks the pixels that are not plate."""
+
+    left: int
+    top: int
+    picture_bgr: Image  # (h, w, 3)
+    ink: Image  # (h, w)
+
+    def stamp(self, image_bgr: Image) -> None:
+        """Draw the plate into an image, in place; what reaches past the image is cut off."""
+        area = image_bgr[self.top : self.top + self.ink.shape[0], self.left : self.left + self.ink.shape[1]]
+        height, width = area.shape[:2]
+        cv2.convertScaleAbs(area, dst=area, alpha=_PLATE_BRIGHTNESS)
+        cv2.copyTo(self.picture_bgr[:height, :width], self.ink[:height, :width], area)
+
+
+@dataclass(frozen=True)
+class _Type:
+    """Sizes of everything written on a frame, from the frame's height."""
+
+    capital: int  # height of a capital letter, pixels
+    stroke: int
+
+    @classmethod
+    def for_height(cls, height: int) -> _Type:
+        return cls(capital=min(max(round(height / 45), 8), 24), stroke=1 if height < 900 else 2)
+
+    @property
+    def scale(self) -> float:
+        return self.capital / _CAPITAL_PX
+
+    @property
+    def line(self) -> int:
+        return round(self.capital * 1.9)
+
+    def width(self, text: str) -> int:
+        return int(cv2.getTextSize(text, _FONT, self.scale, self.stroke)[0][0])
+
+    def write(self, picture_bgr: Image, text: str, left: int, line_top: int) -> None:
+        baseline = line_top + (self.line + self.capital) // 2
+        cv2.putText(picture_bgr, text, (left, baseline), _FONT, self.scale, _WHITE, self.stroke, cv2.LINE_AA)
+
+
+def _plate(left: int, top: int, picture_bgr: Image) -> _Plate:
+    """Make a plate from a picture on black."""
+    return _Plate(left, top, picture_bgr, (picture_bgr.max(axis=2) > 0).astype(np.uint8))
+
+
+def _caption(text: str, size_hw: Sequence[int]) -> _Plate:
+    """Lay out one line for the top left corner."""
+    type_ = _Type.for_height(size_hw[0])
+    picture_bgr = np.zeros((type_.line, type_.width(text) + type_.capital, 3), np.uint8)
+    type_.write(picture_bgr, text, type_.capital // 2, 0)
+    return _plate(0, 0, picture_bgr)
+
+
+def _legend(classes: ClassMap, size_hw: Sequence[int]) -> _Plate | None:
+    """Lay out chips and names in even rows along the bottom; None where they would cover too much."""
+    height, width = size_hw
+    type_ = _Type.for_height(height)
+    gap = chip = type_.capital
+    steps = [chip + gap // 2 + type_.width(name) + gap for name in classes.names]
+    for row_count in range(1, int(height * _LEGEND_SHARE) // type_.line + 1):
+        per_row = math.ceil(len(steps) / row_count)
+        starts = range(0, len(steps), per_row)
+        if all(gap + sum(steps[start : start + per_row]) <= width for start in starts):
+            break
+    else:
+        return None
+    picture_bgr = np.zeros((len(starts) * type_.line, width, 3), np.uint8)
+    for row, start in enumerate(starts):
+        left, line_top = gap, row * type_.line
+        chip_top = line_top + (type_.line - chip) // 2
+        for index in range(start, min(start + per_row, len(steps))):
+            corners = (left, chip_top), (left + chip, chip_top + chip)
+            cv2.rectangle(picture_bgr, *corners, classes.palette_rgb[index][::-1], cv2.FILLED)
+            cv2.rectangle(picture_bgr, *corners, _WHITE, 1)
+            type_.write(picture_bgr, classes.names[index], left + chip + gap // 2, line_top)
+            left += steps[index]
+    return _plate(0, height - picture_bgr.shape[0], picture_bgr)

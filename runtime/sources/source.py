@@ -1,0 +1,74 @@
+"""What every source offers, and the part of `cv2.VideoCapture` that sources are built on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+import cv2
+import numpy as np
+
+from runtime.frame import Frame
+
+_HIGHEST_FPS = 1000.0
+_Self = TypeVar("_Self", bound="Source")
+
+
+class Source(Protocol):
+    """Frames, one after the other; a context manager that frees the device or file.
+
+    Anything of this shape will do; a class that inherits from it gets the `with` statement.
+
+    Attributes:
+        fps: frames a second that the device or file states; None where it states none.
+        live: True where frames come at their own pace and only the freshest is kept; False: every frame.
+        dropped: frames so far that were captured, but replaced by a fresher one before they were taken.
+    """
+
+    fps: float | None
+    live: bool
+    dropped: int
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield frames until the source ends; iterating again goes on where the last iteration stopped.
+
+        Raises:
+            SourceError: the source broke.
+            FrameError: it delivered a picture that is not uint8 (H, W, 3).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the source holds; a second call does nothing."""
+
+    def __enter__(self: _Self) -> _Self:
+        """Return the source."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the source."""
+        self.close()
+
+
+class Capture(Protocol):
+    """The part of `cv2.VideoCapture` that sources use, so that tests can script one."""
+
+    def isOpened(self) -> bool:
+        """Tell whether the device or file is open."""
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        """Return whether there was a picture, and the picture."""
+
+    def get(self, propId: int, /) -> float:
+        """Return a property by its `cv2.CAP_PROP_…` number."""
+
+    def release(self) -> None:
+        """Close the device or file."""
+
+
+def stated_fps(capture: Capture) -> float | None:
+    """Return a capture's frames a second, or None where it gives no usable number."""
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return fps if 0.0 < fps <= _HIGHEST_FPS else None

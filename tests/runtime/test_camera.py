@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import camera, sinks
+from runtime.camera import main
+from runtime.errors import SinkError
+from runtime.sources import LiveSource
+
+ROOT = Path(camera.__file__).parents[1]
+WAIT_S = 60.0
+POSIX_SIGNALS = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(5):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), index * 50, np.uint8))
+    return str(folder / "*.png")
+
+
+@pytest.fixture
+def broken_video(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for level in range(40):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def count_frames(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    frames = 0
+    while capture.read()[0]:
+        frames += 1
+    capture.release()
+    return frames
+
+
+def run_headless(model: Path, source: str, *more: str) -> int:
+    return main(["--model", str(model), "--source", source, "--headless", *more])
+
+
+def test_json_is_one_object_and_all_of_stdout(tiny_onnx, images, capsys):
+    assert run_headless(tiny_onnx, images, "--json") == 0
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert list(summary) == ["frames", "fps", "dropped", "latency_ms"]
+    assert (summary["frames"], summary["dropped"]) == (5, 0)
+    assert summary["fps"] > 0
+    assert list(summary["latency_ms"]) == ["resize", "network", "mask", "total"]
+    assert all(list(stage) == ["p50", "p90", "p99", "max"] for stage in summary["latency_ms"].values())
+    assert err == ""
+
+
+def test_saved_video_has_every_frame_and_a_draw_stage(tiny_onnx, images, tmp_path, capsys):
+    path = tmp_path / "out.mp4"
+    assert run_headless(tiny_onnx, images, "--save", str(path), "--json") == 0
+    assert "draw" in json.loads(capsys.readouterr().out)["latency_ms"]
+    assert count_frames(path) == 5
+
+
+def test_max_frames(tiny_onnx, images, tmp_path, capsys):
+    path = tmp_path / "out.mp4"
+    assert run_headless(tiny_onnx, images, "--save", str(path), "--max-frames", "3", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 3
+    assert count_frames(path) == 3
+
+
+def test_table_ends_with_the_next_command(tiny_onnx, images, tmp_path, capsys):
+    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.avi")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("5 frames, ")
+    assert [line.split()[0] for line in lines[1:7]] == ["ms", "resize", "network", "mask", "draw", "total"]
+    assert lines[-2] == f"saved {tmp_path / 'out.avi'}"
+    assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
+
+
+def test_video_that_breaks_keeps_what_was_recorded(tiny_onnx, broken_video, tmp_path, capsys):
+    path = tmp_path / "out.mp4"
+    assert run_headless(tiny_onnx, str(broken_video), "--save", str(path), "--json") == 1
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert 0 < summary["frames"] < 40
+    assert err.count("\n") == 1
+    assert "the video broke after frame" in err
+    assert count_frames(path) == summary["frames"]
+
+
+@pytest.mark.parametrize("more", [[], ["--save", "out.mkv"]])
+def test_known_errors_are_one_line_and_exit_1(tiny_onnx, images, capsys, more):
+    source = images if more else images.replace("*", "nothing*")
+    assert run_headless(tiny_onnx, source, "--json", *more) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/null is no camera only there")
+@pytest.mark.parametrize("source", ["{}/junk.mp4", "/dev/null"])
+def test_nothing_of_opencv_reaches_stderr(tiny_onnx, tmp_path, source):
+    (tmp_path / "junk.mp4").write_bytes(b"not a video" * 100)
+    command = [sys.executable, "-m", "runtime.camera", "--model", str(tiny_onnx), "--headless"]
+    done = subprocess.run(
+        [*command, "--source", source.format(tmp_path)],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_missing_model(images, tmp_path, capsys):
+    assert run_headless(tmp_path / "nope.onnx", images) == 1
+    assert "nope.onnx" in capsys.readouterr().err
+
+
+def test_alpha_outside_its_range(tiny_onnx, images, tmp_path, capsys):
+    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.mp4"), "--alpha", "2") == 1
+    assert "alpha from 0 to 1" in capsys.readouterr().err
+
+
+def test_window_is_the_default_and_its_lack_is_told(tiny_onnx, images, monkeypatch, capsys):
+    def no_screen() -> None:
+        raise SinkError("window: no screen")
+
+    monkeypatch.setattr(camera, "WindowSink", no_screen)
+    assert main(["--model", str(tiny_onnx), "--source", images]) == 1
+    assert capsys.readouterr().err == "error: window: no screen\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--max-frames", "0"],
+        ["--max-frames", "-3"],
+        ["--threads", "two"],
+        ["--provider", "magic"],
+        ["--what"],
+    ],
+)
+def test_wrong_usage_exits_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_save_over_its_own_source_is_refused(tiny_onnx, broken_video, capsys):
+    data = broken_video.read_bytes()
+    with pytest.raises(SystemExit) as caught:
+        run_headless(tiny_onnx, str(broken_video), "--save", str(broken_video))
+    assert caught.value.code == 2
+    assert "which it would replace" in capsys.readouterr().err
+    assert broken_video.read_bytes() == data
+
+
+def start_drive(model: Path, video: Path, *more: str) -> subprocess.Popen[str]:
+    """Start an endless run in another process and wait until it records."""
+    command = [sys.executable, "-m", "runtime.camera", "--model", str(model), "--source", "synthetic"]
+    process = subprocess.Popen(
+        [*command, "--headless", "--save", str(video), *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + WAIT_S
+    while not any(part.stat().st_size > 100_000 for part in video.parent.glob(f".{video.stem}.*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@POSIX_SIGNALS
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 0, "")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_signal_ends_with_a_whole_video_and_the_summary(tiny_onnx, tmp_path, number, code, message):
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    process = start_drive(tiny_onnx, folder / "out.avi", "--json")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, err) == (code, message)
+    frames = json.loads(out)["frames"]
+    assert frames > 0
+    # The signal may come between storing a frame and counting it.
+    assert count_frames(folder / "out.avi") - frames in (0, 1)
+    assert [entry.name for entry in folder.iterdir()] == ["out.avi"]
+
+
+@POSIX_SIGNALS
+def test_second_ctrl_c_while_closing_does_not_cost_the_video(
+    tiny_onnx, images, tmp_path, monkeypatch, capsys
+):
+    def interrupted_count(path: Path) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return count_frames(path)
+
+    monkeypatch.setattr(sinks, "_count_frames", interrupted_count)
+    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.mp4"), "--json") == 130
+    assert json.loads(capsys.readouterr().out)["frames"] == 5
+    assert count_frames(tmp_path / "out.mp4") == 5
+
+
+class SilentCapture:
+    """A camera that opens and never gives a frame: it presses Ctrl-C instead."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, None]:
+        os.kill(os.getpid(), signal.SIGINT)
+        self.closed.wait(0.2)
+        return False, None
+
+    def get(self, prop: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        self.closed.set()
+
+
+@POSIX_SIGNALS
+def test_ctrl_c_while_waiting_for_a_camera(tiny_onnx, monkeypatch, capsys):
+    capture = SilentCapture()
+    monkeypatch.setattr(camera, "open_source", lambda spec: LiveSource(capture, spec))
+    assert run_headless(tiny_onnx, "0", "--json") == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"frames": 0, "fps": 0.0, "dropped": 0, "latency_ms": {}}
+    assert err == "interrupted\n"
+    assert capture.closed.is_set()
+
+
+def test_progress_is_for_terminals_only(tiny_onnx, images, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run_headless(tiny_onnx, images, "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["frames"] == 5
+    assert "\rframe 1  " in err
+    assert err.endswith("\n")

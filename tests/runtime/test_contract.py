@@ -1,0 +1,111 @@
+import dataclasses
+import json
+
+import pytest
+
+from runtime.contract import (
+    CAMVID_CLASSES,
+    Accuracy,
+    ClassMap,
+    GraphOutput,
+    ImageInput,
+    ModelContract,
+    Normalization,
+    Origin,
+)
+from runtime.errors import ContractError
+
+
+def full_contract():
+    return ModelContract(
+        name="camvid-s",
+        input=ImageInput(size_hw=(352, 480)),
+        output=GraphOutput(stride=8),
+        classes=CAMVID_CLASSES,
+        normalization=Normalization((103.5, 116.3, 123.7), (57.4, 57.1, 58.4)),
+        accuracy=Accuracy("camvid", "val", 101, 0.61, 0.91, {"sky": 0.93, "pole": None}),
+        origin=Origin("ab" * 32, {"torch": "2.13.0"}, "none", "research use"),
+    )
+
+
+def test_round_trip():
+    contract = full_contract()
+    assert ModelContract.from_json(contract.to_json()) == contract
+
+
+def test_logits_have_the_classes_and_the_stride():
+    assert full_contract().logits_shape == (1, 11, 44, 60)
+
+
+def test_with_origin_changes_nothing_else():
+    contract = full_contract()
+    quantized = contract.with_origin(quantization="int8")
+    assert quantized.origin.quantization == "int8"
+    assert quantized.with_origin(quantization="none") == contract
+
+
+@pytest.mark.parametrize("text", ["", "not JSON", "{", "[" * 100_000, b"\xff".decode("latin1")])
+def test_refuses_text_that_is_not_json(text):
+    with pytest.raises(ContractError, match="JSON"):
+        ModelContract.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '"contract"'])
+def test_refuses_json_that_is_no_contract(text):
+    with pytest.raises(ContractError, match="expected an object"):
+        ModelContract.from_json(text)
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_another_schema_is_named_before_its_fields(schema):
+    with pytest.raises(ContractError, match="reads schema 1"):
+        ModelContract.from_json(json.dumps({"schema": schema, "anything": 1}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("name",), 3, "name: expected str"),
+        (("input", "size_hw"), [352], "input.size_hw: expected 2 items"),
+        (("input", "size_hw"), [0, 480], "input.size_hw: expected positive"),
+        (("input", "size_hw"), [350, 480], "multiple of the stride 8"),
+        (("input", "color_order"), "RGB", "input.color_order: expected one of"),
+        (("input", "dtype"), "float32", "input.dtype: expected one of"),
+        (("output", "stride"), 0, "output.stride: expected at least 1"),
+        (("output", "kind"), "classes", "output.kind: expected one of"),
+        (("classes", "names"), [], "expected 1 to 255 names, got 0"),
+        (("classes", "names"), ["sky", "sky"], "unique"),
+        (("classes", "names"), ["sky"], r"one colour a class \(1\), got 11"),
+        (("classes", "ignore_index"), 10, "ignore index from 11 to 255, got 10"),
+        (("classes", "ignore_index"), 256, "ignore index"),
+        (("normalization", "std_bgr"), [1.0, 0.0, 1.0], "std_bgr: expected positive"),
+        (("accuracy", "miou"), "high", "accuracy.miou: expected float"),
+        (("surprise",), 1, "surprise: unknown field"),
+    ],
+)
+def test_names_the_field_that_is_wrong(path, value, says):
+    plain = json.loads(full_contract().to_json())
+    target = plain
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(ContractError, match=says):
+        ModelContract.from_json(json.dumps(plain))
+
+
+@pytest.mark.parametrize("field", ["name", "input", "output", "classes", "normalization"])
+def test_names_a_missing_field(field):
+    plain = json.loads(full_contract().to_json())
+    del plain[field]
+    with pytest.raises(ContractError, match=f"{field}: missing"):
+        ModelContract.from_json(json.dumps(plain))
+
+
+def test_refuses_a_colour_outside_0_to_255():
+    with pytest.raises(ContractError, match="0 to 255"):
+        ClassMap(names=("a",), palette_rgb=((0, 0, 256),))
+
+
+def test_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        full_contract().name = "other"

@@ -1,0 +1,150 @@
+import threading
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime import Frame, Segmenter, bundled_model
+from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError
+from runtime.session import default_threads
+
+
+def half_blue_half_red(height, width):
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2, 0] = 255
+    image[:, width // 2 :, 2] = 255
+    return image
+
+
+def test_the_public_names_are_these():
+    assert runtime.__all__ == [
+        "CheckpointError",
+        "ConfigError",
+        "ContractError",
+        "DatasetError",
+        "EdgesegError",
+        "Frame",
+        "FrameError",
+        "ModelContract",
+        "ModelLoadError",
+        "ParityError",
+        "ProviderError",
+        "Segmentation",
+        "Segmenter",
+        "SinkError",
+        "SourceError",
+        "bundled_model",
+    ]
+    assert all(hasattr(runtime, name) for name in runtime.__all__)
+
+
+@pytest.mark.parametrize("size_hw", [(32, 48), (320, 480), (97, 131), (16, 24)])
+def test_gives_each_half_of_a_picture_its_class(tiny_onnx, size_hw):
+    height, width = size_hw
+    with Segmenter(tiny_onnx) as segment:
+        mask = segment(half_blue_half_red(height, width)).mask
+    assert mask.shape == size_hw
+    assert mask.dtype == np.uint8
+    assert (mask[:, : width * 2 // 5] == 0).all()
+    assert (mask[:, width * 3 // 5 + 1 :] == 2).all()
+
+
+def test_tells_how_long_each_stage_took(tiny_onnx):
+    with Segmenter(tiny_onnx) as segment:
+        latency_ms = segment(half_blue_half_red(32, 48)).latency_ms
+    assert list(latency_ms) == ["resize", "network", "mask"]
+    assert all(milliseconds >= 0 for milliseconds in latency_ms.values())
+
+
+def test_hands_on_which_frame_it_was(tiny_onnx):
+    with Segmenter(tiny_onnx) as segment:
+        result = segment(Frame(half_blue_half_red(32, 48), frame_id=7, captured_ns=123))
+        bare = segment(half_blue_half_red(32, 48))
+    assert (result.frame_id, result.captured_ns) == (7, 123)
+    assert (bare.frame_id, bare.captured_ns) == (0, 0)
+
+
+def test_a_later_call_leaves_an_earlier_mask_alone(tiny_onnx):
+    image = half_blue_half_red(64, 64)
+    with Segmenter(tiny_onnx) as segment:
+        first = segment(image).mask
+        second = segment(image[:, ::-1]).mask
+    assert not np.shares_memory(first, second)
+    assert first[0, 0] == 0
+    assert second[0, 0] == 2
+
+
+def test_leaves_the_frame_alone(tiny_onnx):
+    image = half_blue_half_red(32, 48)
+    before = image.copy()
+    with Segmenter(tiny_onnx) as segment:
+        segment(image)
+    assert np.array_equal(image, before)
+
+
+def test_takes_frames_of_changing_size(tiny_onnx):
+    with Segmenter(tiny_onnx) as segment:
+        for size_hw in ((32, 48), (480, 640), (1, 1), (32, 48)):
+            assert segment(np.zeros((*size_hw, 3), np.uint8)).mask.shape == size_hw
+
+
+def test_shows_its_contract_provider_and_threads(tiny_onnx, tiny):
+    with Segmenter(str(tiny_onnx), threads=1) as segment:
+        assert segment.contract == tiny.tiny_contract()
+        assert (segment.provider, segment.threads) == ("cpu", 1)
+    assert Segmenter(tiny_onnx).threads == default_threads()
+
+
+def test_refuses_frames_after_close_but_closes_twice(tiny_onnx, tiny):
+    segment = Segmenter(tiny_onnx)
+    segment.close()
+    segment.close()
+    with pytest.raises(ConfigError, match="closed"):
+        segment(half_blue_half_red(32, 48))
+    assert segment.contract == tiny.tiny_contract()
+
+
+@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), None])
+def test_refuses_a_frame_that_is_no_bgr_picture_and_goes_on(tiny_onnx, frame):
+    with Segmenter(tiny_onnx) as segment:
+        with pytest.raises(FrameError):
+            segment(frame)
+        with pytest.raises(FrameError):
+            segment(Frame(frame, 0, 0))
+        assert segment(half_blue_half_red(32, 48)).mask.shape == (32, 48)
+
+
+def test_refuses_a_network_that_gives_no_numbers(tmp_path, write_tiny_onnx):
+    path = write_tiny_onnx(tmp_path / "nan.onnx", scale=float("nan"))
+    with Segmenter(path) as segment, pytest.raises(ContractError, match="finite"):
+        segment(half_blue_half_red(32, 48))
+
+
+def test_threads_may_share_one_segmenter(tiny_onnx):
+    images = [np.roll(half_blue_half_red(64, 96), shift, axis=1) for shift in (0, 20, 48, 70)]
+    with Segmenter(tiny_onnx) as segment:
+        expected = [segment(image).mask for image in images]
+        wrong: list[int] = []
+
+        def work(index: int) -> None:
+            for _ in range(20):
+                if not np.array_equal(segment(images[index]).mask, expected[index]):
+                    wrong.append(index)
+
+        workers = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert wrong == []
+
+
+def test_a_bundled_model_that_is_not_there_is_named():
+    with pytest.raises(ModelLoadError, match="'nobody'"):
+        bundled_model("nobody")
+
+
+def test_opens_the_bundled_model_by_default(monkeypatch, tiny_onnx):
+    monkeypatch.setattr("runtime.segmenter.bundled_model", lambda: tiny_onnx)
+    with Segmenter() as segment:
+        assert segment.contract.name == "tiny"

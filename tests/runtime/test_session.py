@@ -1,0 +1,157 @@
+import json
+import os
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto
+
+from runtime.contract import METADATA_KEY
+from runtime.errors import ConfigError, ContractError, ModelLoadError, ProviderError
+from runtime.session import NetworkSession, default_threads
+
+
+def test_reads_the_contract_and_runs_the_network(tiny_onnx, tiny):
+    session = NetworkSession(tiny_onnx, threads=1)
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[..., 2] = 255
+    logits = session.run(image)
+    assert session.contract == tiny.tiny_contract()
+    assert logits.shape == session.contract.logits_shape
+    assert logits.dtype == np.float32
+    assert logits[0, :, 0, 0].tolist() == pytest.approx([0, 0, 1])
+
+
+def test_runs_a_view_that_is_not_contiguous(tiny_onnx):
+    session = NetworkSession(tiny_onnx)
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    mirrored = image[:, ::-1]
+    assert np.array_equal(session.run(mirrored), session.run(mirrored.copy()))
+
+
+def test_says_which_file_is_missing(tmp_path):
+    with pytest.raises(ModelLoadError, match=r"gone\.onnx.*found none"):
+        NetworkSession(tmp_path / "gone.onnx")
+
+
+def test_refuses_a_folder(tmp_path):
+    with pytest.raises(ModelLoadError, match="found none"):
+        NetworkSession(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network at all " * 20, b"\x08\x08\x12"])
+def test_refuses_what_is_no_onnx_file(tmp_path, content):
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"noise\.onnx.*cannot open it"):
+        NetworkSession(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_refuses_a_truncated_file(tiny_onnx, share):
+    whole = tiny_onnx.read_bytes()
+    tiny_onnx.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises((ModelLoadError, ContractError)):
+        NetworkSession(tiny_onnx)
+
+
+def test_refuses_a_file_whose_weights_were_left_behind(tmp_path, write_tiny_onnx):
+    path = write_tiny_onnx(tmp_path / "split.onnx", external_data=True)
+    (tmp_path / "split.data").unlink()
+    with pytest.raises(ModelLoadError, match="weights inside"):
+        NetworkSession(path)
+
+
+def test_a_known_error_is_one_line_and_all_that_is_written(tmp_path, capfd):
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"noise" * 100)
+    with pytest.raises(ModelLoadError) as caught:
+        NetworkSession(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_refuses_a_file_without_a_contract(tmp_path, write_tiny_onnx):
+    path = write_tiny_onnx(tmp_path / "bare.onnx", metadata=None)
+    with pytest.raises(ContractError, match=rf"{METADATA_KEY}.*export\.to_onnx"):
+        NetworkSession(path)
+
+
+def test_names_the_file_whose_contract_is_damaged(tmp_path, write_tiny_onnx):
+    path = write_tiny_onnx(tmp_path / "torn.onnx", metadata='{"schema": 1')
+    with pytest.raises(ContractError, match=r"torn\.onnx.*JSON"):
+        NetworkSession(path)
+
+
+def test_refuses_a_contract_of_another_schema(tmp_path, write_tiny_onnx, tiny):
+    plain = json.loads(tiny.tiny_contract().to_json())
+    path = write_tiny_onnx(tmp_path / "new.onnx", metadata=json.dumps({**plain, "schema": 99}))
+    with pytest.raises(ContractError, match=r"schema 1.*99"):
+        NetworkSession(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"input_name": "picture"}, "promises inputs image .* graph has picture"),
+        ({"input_type": TensorProto.FLOAT}, r"tensor\(float\)"),
+        ({"input_hw": (40, 48)}, r"\[1, 40, 48, 3\]"),
+        ({"input_hw": ("height", "width")}, r"height"),
+        ({"output_name": "scores"}, "promises outputs logits .* graph has scores"),
+        ({"extra_output": True}, "coarse"),
+    ],
+)
+def test_refuses_a_graph_that_breaks_its_contract(tmp_path, write_tiny_onnx, changes, says):
+    path = write_tiny_onnx(tmp_path / "odd.onnx", **changes)
+    with pytest.raises(ContractError, match=says):
+        NetworkSession(path)
+
+
+def test_refuses_a_graph_with_another_number_of_classes(tmp_path, write_tiny_onnx, tiny):
+    more = json.loads(tiny.tiny_contract().to_json())
+    more["classes"]["names"].append("grey")
+    more["classes"]["palette_rgb"].append([9, 9, 9])
+    path = write_tiny_onnx(tmp_path / "more.onnx", metadata=json.dumps(more))
+    with pytest.raises(ContractError, match=r"\[1, 4, 4, 6\].*\[1, 3, 4, 6\]"):
+        NetworkSession(path)
+
+
+def test_refuses_an_unknown_provider(tiny_onnx):
+    with pytest.raises(ProviderError, match=r"expected one of cpu, cuda.*'gpu'"):
+        NetworkSession(tiny_onnx, provider="gpu")
+
+
+def test_refuses_a_provider_that_this_onnxruntime_lacks(tiny_onnx, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="offers cpu"):
+        NetworkSession(tiny_onnx, provider="cuda")
+
+
+def test_refuses_a_provider_that_was_not_granted(tiny_onnx, monkeypatch):
+    real = ort.InferenceSession
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: both)
+    # As onnxruntime does when the provider's own libraries are missing: a session, but on the processor.
+    monkeypatch.setattr(
+        ort,
+        "InferenceSession",
+        lambda path, options, providers: real(path, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(ProviderError, match=r"asked onnxruntime for CUDA.*got CPU"):
+        NetworkSession(tiny_onnx, provider="cuda")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_refuses_fewer_than_one_thread(tiny_onnx, threads):
+    with pytest.raises(ConfigError, match="at least 1"):
+        NetworkSession(tiny_onnx, threads=threads)
+
+
+def test_takes_one_thread_a_core_up_to_four(tiny_onnx, monkeypatch):
+    assert NetworkSession(tiny_onnx).threads == default_threads()
+    monkeypatch.setattr("runtime.session._core_of", str)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert default_threads() == 4
+    monkeypatch.setattr("runtime.session._core_of", lambda cpu: str(cpu // 2))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    assert default_threads() == 2

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import sinks
+from runtime.errors import FrameError, SinkError
+from runtime.sinks import VideoSink, WindowSink, write_contact_sheet
+
+SECOND_NS = 1_000_000_000
+
+
+def picture(level: int, size_hw: tuple[int, int] = (48, 64)) -> np.ndarray:
+    return np.full((*size_hw, 3), level, np.uint8)
+
+
+def frames_of(path: Path) -> Iterator[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    while True:
+        delivered, image_bgr = capture.read()
+        if not delivered:
+            break
+        yield image_bgr
+    capture.release()
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi", "OUT.MP4"])
+def test_video_holds_every_frame_and_leaves_nothing_else(tmp_path, name):
+    path = tmp_path / "new folder" / name
+    with VideoSink(path, fps=10.0) as sink:
+        assert all(sink.write(picture(level)) for level in range(0, 200, 20))
+        assert not path.exists()
+    assert [round(image.mean(), -1) for image in frames_of(path)] == list(range(0, 200, 20))
+    assert [entry.name for entry in path.parent.iterdir()] == [name]
+
+
+def test_video_plays_at_its_pace(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoSink(path, fps=12.5) as sink:
+        sink.write(picture(1))
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_video_is_kept_when_the_run_breaks(tmp_path, error):
+    path = tmp_path / "out.mp4"
+
+    def record() -> None:
+        with VideoSink(path, fps=10.0) as sink:
+            for _ in range(7):
+                sink.write(picture(50))
+            raise error
+
+    with pytest.raises(error):
+        record()
+    assert len(list(frames_of(path))) == 7
+
+
+def test_old_video_stays_until_the_new_one_is_done(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"old")
+    with VideoSink(path, fps=10.0) as sink:
+        sink.write(picture(1))
+        assert path.read_bytes() == b"old"
+    assert len(list(frames_of(path))) == 1
+
+
+def test_no_frame_no_file(tmp_path):
+    with VideoSink(tmp_path / "out.mp4", fps=10.0):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_second_close_does_nothing(tmp_path):
+    sink = VideoSink(tmp_path / "out.mp4", fps=10.0)
+    sink.write(picture(1))
+    sink.close()
+    sink.close()
+    assert len(list(frames_of(tmp_path / "out.mp4"))) == 1
+
+
+def test_frames_of_another_size_are_scaled_and_said_once(tmp_path, caplog):
+    path = tmp_path / "out.mp4"
+    with VideoSink(path, fps=10.0) as sink:
+        for size_hw in ((48, 64), (96, 128), (96, 128), (48, 64)):
+            sink.write(picture(90, size_hw))
+    assert [image.shape for image in frames_of(path)] == [(48, 64, 3)] * 4
+    assert len(caplog.records) == 1
+
+
+def test_odd_size(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoSink(path, fps=10.0) as sink:
+        sink.write(picture(1, (47, 63)))
+        sink.write(picture(2, (47, 63)))
+    assert len(list(frames_of(path))) == 2
+
+
+def test_slow_live_frames_are_repeated_to_keep_the_pace(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoSink(path, fps=10.0) as sink:
+        for tenths in (0, 1, 4, 4.2, 6):
+            sink.write(picture(int(tenths * 40)), captured_ns=7 * SECOND_NS + int(tenths * SECOND_NS / 10))
+    levels = [round(image.mean() / 40, 1) for image in frames_of(path)]
+    assert levels == pytest.approx([0, 1, 4, 4, 4, 4.2, 6], abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out", "out.mp4.txt"])
+def test_unknown_ending(tmp_path, name):
+    with pytest.raises(SinkError, match=r"ends in \.mp4 or \.avi"):
+        VideoSink(tmp_path / name, fps=10.0)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_fps_that_cannot_be(tmp_path, fps):
+    with pytest.raises(SinkError, match="positive frames a second"):
+        VideoSink(tmp_path / "out.mp4", fps)
+
+
+def test_target_that_is_a_folder(tmp_path):
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(SinkError, match="got a folder"):
+        VideoSink(tmp_path / "out.mp4", fps=10.0)
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        VideoSink(tmp_path / "file" / "out.mp4", fps=10.0) as sink,
+        pytest.raises(SinkError, match="cannot write"),
+    ):
+        sink.write(picture(1))
+
+
+def test_writer_that_does_not_open_leaves_nothing(tmp_path):
+    with (
+        VideoSink(tmp_path / "out.avi", fps=1e-9) as sink,
+        pytest.raises(SinkError, match="OpenCV cannot write"),
+    ):
+        sink.write(picture(1, (1, 1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_grey_frame(tmp_path):
+    with VideoSink(tmp_path / "out.mp4", fps=10.0) as sink, pytest.raises(FrameError):
+        sink.write(np.zeros((48, 64), np.uint8))
+
+
+@pytest.mark.parametrize(("stored", "kept"), [(3, ["out.avi"]), (0, [])])
+def test_full_disk_is_told_and_what_plays_is_kept(tmp_path, monkeypatch, stored, kept):
+    class ForgetfulWriter:
+        def __init__(self, *arguments: object) -> None:
+            self.real = cv2_writer(*arguments)
+            self.left = stored
+
+        def isOpened(self) -> bool:
+            return self.real.isOpened()
+
+        def write(self, image: np.ndarray) -> None:
+            if self.left:
+                self.real.write(image)
+                self.left -= 1
+
+        def release(self) -> None:
+            self.real.release()
+
+    cv2_writer = cv2.VideoWriter
+    sink = VideoSink(tmp_path / "out.avi", fps=10.0)
+    monkeypatch.setattr(sinks.cv2, "VideoWriter", ForgetfulWriter)
+    for level in range(5):
+        sink.write(picture(level))
+    with pytest.raises(SinkError, match="check the free disk space"):
+        sink.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == kept
+
+
+needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how Linux names its screens")
+
+
+@needs_linux
+def test_window_without_a_screen(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SinkError, match="neither DISPLAY nor WAYLAND_DISPLAY is set; run without a window"):
+        WindowSink()
+
+
+@needs_linux
+def test_window_with_a_screen_that_does_not_answer(monkeypatch):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":4711")
+    with pytest.raises(SinkError, match="found none; run without a window"):
+        WindowSink()
+
+
+class FakeHighGui:
+    """Stands for OpenCV's window functions; `keys` are pressed one a frame."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+        self.keys = keys
+        self.visible = 1.0
+        self.open_windows: set[str] = set()
+        monkeypatch.setattr(sinks, "_check_display", lambda: None)
+        monkeypatch.setattr(sinks.cv2, "namedWindow", lambda title, flags: self.open_windows.add(title))
+        monkeypatch.setattr(sinks.cv2, "resizeWindow", lambda *_: None)
+        monkeypatch.setattr(sinks.cv2, "imshow", lambda title, image: None)
+        monkeypatch.setattr(sinks.cv2, "waitKey", lambda delay_ms: self.keys.pop(0))
+        monkeypatch.setattr(sinks.cv2, "getWindowProperty", lambda title, prop: self.visible)
+        monkeypatch.setattr(sinks.cv2, "destroyAllWindows", self.open_windows.clear)
+
+
+@pytest.mark.parametrize(("key", "goes_on"), [(-1, True), (ord("x"), True), (ord("q"), False), (27, False)])
+def test_window_ends_with_q_or_escape(monkeypatch, key, goes_on):
+    gui = FakeHighGui(monkeypatch, [key])
+    with WindowSink() as window:
+        assert window.write(picture(1)) is goes_on
+        assert gui.open_windows
+    assert not gui.open_windows
+
+
+def test_window_ends_with_its_close_button(monkeypatch):
+    gui = FakeHighGui(monkeypatch, [-1])
+    gui.visible = 0.0
+    with WindowSink() as window:
+        assert window.write(picture(1)) is False
+
+
+def test_window_ends_when_opencv_forgot_it(monkeypatch):
+    def forgotten(*_: object) -> float:
+        raise cv2.error("NULL guiReceiver")
+
+    FakeHighGui(monkeypatch, [-1])
+    monkeypatch.setattr(sinks.cv2, "getWindowProperty", forgotten)
+    with WindowSink() as window:
+        assert window.write(picture(1)) is False
+
+
+def test_opencv_without_windows(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise cv2.error("The function is not implemented")
+
+    FakeHighGui(monkeypatch, [])
+    monkeypatch.setattr(sinks.cv2, "namedWindow", refuse)
+    with WindowSink() as window, pytest.raises(SinkError, match="built without windows"):
+        window.write(picture(1))
+
+
+def test_contact_sheet_lays_pictures_out_in_rows(tmp_path):
+    path = tmp_path / "sheet.png"
+    write_contact_sheet(path, [picture(level) for level in (10, 20, 30)], columns=2)
+    sheet = cv2.imread(str(path))
+    assert sheet.shape == (48 * 2 + 4, 64 * 2 + 4, 3)
+    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (0, 68), (52, 0), (52, 68), (49, 0))] == [
+        10,
+        20,
+        30,
+        255,
+        255,
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize(
+    ("images", "columns"),
+    [([], 2), ([picture(1)], 0), ([picture(1), picture(1, (10, 10))], 2)],
+    ids=["none", "no column", "sizes"],
+)
+def test_contact_sheet_that_cannot_be(tmp_path, images, columns):
+    with pytest.raises(SinkError, match="expected pictures of one size and at least one column"):
+        write_contact_sheet(tmp_path / "sheet.png", images, columns)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("sheet.what", "OpenCV can write"), ("file/sheet.png", "cannot write")]
+)
+def test_contact_sheet_at_a_wrong_place(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=message):
+        write_contact_sheet(tmp_path / name, [picture(1)], 1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
