@@ -1,0 +1,124 @@
+"""Procedural textures: what one is, the noise they are made of, and those of ground, clouds and sensor.
+
+Every texture is a pure function of its index, made on first use and kept for the process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+Plane = npt.NDArray[np.float32]
+Color = tuple[float, float, float]  # B, G, R albedo, 0..255
+Box = tuple[float, float, float, float]  # left, top, right, bottom as ratios of the texture
+
+CLOUDS = 6
+NOISE_DEVIATION = 32.0
+ROOT = 0x5EED
+
+
+@dataclass
+class Texture:
+    """A picture in metres, its coverage, and smaller copies of it.
+
+    Attributes:
+        color: uint8 (H, W, 3) BGR albedo.
+        alpha: uint8 (H, W) coverage, or None where it is opaque.
+        solid_from: coverage from which a pixel belongs to the labelled object.
+        signs: boxes with lettering.
+    """
+
+    color: Image
+    alpha: Image | None = None
+    solid_from: int = 128
+    signs: tuple[Box, ...] = ()
+    _levels: dict[tuple[int, int], tuple[Image, Image | None]] = field(default_factory=dict)
+
+    @cached_property
+    def mean(self) -> Color:
+        """Mean albedo of what is covered."""
+        b, g, r, _ = cv2.mean(self.color, self.alpha)
+        return (b, g, r)
+
+    def at(self, width_px: float, height_px: float) -> tuple[Image, Image | None]:
+        """Return colour and alpha shrunk by powers of two a side, to about the size they will be seen at."""
+        height, width = self.color.shape[:2]
+        key = (_halvings(width, width_px), _halvings(height, height_px))
+        if key not in self._levels:
+            size = (max(1, width >> key[0]), max(1, height >> key[1]))
+            self._levels[key] = (
+                cv2.resize(self.color, size, interpolation=cv2.INTER_AREA).astype(np.uint8),
+                None if self.alpha is None else shrink(self.alpha, size),
+            )
+        return self._levels[key]
+
+
+def shrink(plane: Image, size: tuple[int, int]) -> Image:
+    """Return a plane averaged down to (width, height)."""
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _halvings(have: int, want: float) -> int:
+    return max(0, int(np.log2(max(1.0, have / max(1.0, want)))))
+
+
+def fractal(rng: np.random.Generator, size_hw: tuple[int, int], cells: int, octaves: int = 4) -> Plane:
+    """Return float32 (H, W) smooth noise that tiles, mean 0 and deviation 1; `cells` bumps across."""
+    height, width = size_hw
+    total = np.zeros(size_hw, np.float32)
+    for octave in range(octaves):
+        count = cells << octave
+        if count > min(size_hw):
+            break
+        grid = rng.standard_normal((count, count)).astype(np.float32)
+        grid = np.pad(grid, 2, mode="wrap")
+        pad_y, pad_x = 2 * height // count, 2 * width // count
+        smooth = cv2.resize(grid, (width + 2 * pad_x, height + 2 * pad_y), interpolation=cv2.INTER_CUBIC)
+        total += smooth[pad_y : pad_y + height, pad_x : pad_x + width] * 0.55**octave
+    return np.asarray((total - total.mean()) / (total.std() + 1e-6), np.float32)
+
+
+@lru_cache(maxsize=1)
+def ground() -> Image:
+    """Return uint8 (512, 512, 2) relief of asphalt and of paving slabs that tiles over 8 m, 128 = flat."""
+    rng = np.random.default_rng((ROOT, 7))
+    side = 512
+    asphalt = 9 * rng.standard_normal((side, side)) + 7 * fractal(rng, (side, side), 6, 5)
+    slab = side // 16
+    slabs = 0.6 * asphalt + np.kron(9 * rng.standard_normal((16, 16)), np.ones((slab, slab)))
+    slabs[::slab] -= 42
+    slabs[:, ::slab] -= 42
+    cracks = np.zeros((side, side), np.uint8)
+    for _ in range(14):
+        walk = np.cumsum(rng.normal(0, 9, (9, 2)) + rng.normal(0, 7, 2), axis=0) + rng.uniform(0, side, 2)
+        cv2.polylines(cracks, [walk.astype(np.int32)], False, 30, 1, cv2.LINE_AA)
+    return np.asarray(np.clip(128 + np.stack((asphalt - cracks, slabs), axis=-1), 0, 255), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def blotches() -> Image:
+    """Return uint8 (256, 256) stains of a road that tile over 48 m, 128 = none."""
+    rng = np.random.default_rng((ROOT, 8))
+    return np.asarray(np.clip(128 + 26 * fractal(rng, (256, 256), 4, 6), 0, 255), np.uint8)
+
+
+@lru_cache(maxsize=CLOUDS)
+def clouds(index: int) -> Plane:
+    """Return float32 (256, 1024) cloud cover from 0 to 1, which tiles."""
+    rng = np.random.default_rng((ROOT, 9, index))
+    field_ = fractal(rng, (512, 1024), 4, 7)[:256] + 0.5 * fractal(rng, (256, 1024), 2, 2)
+    edge = rng.uniform(-0.7, 0.9)
+    return np.asarray(np.clip((field_ - edge) * rng.uniform(0.6, 1.6), 0, 1), np.float32)
+
+
+@lru_cache(maxsize=1)
+def sensor_noise() -> Image:
+    """Return uint8 (512, 1024, 3) noise around 128 of `NOISE_DEVIATION`, mostly shared by the channels."""
+    rng = np.random.default_rng((ROOT, 10))
+    noise = 0.8 * rng.standard_normal((512, 1024, 1)) + 0.6 * rng.standard_normal((512, 1024, 3))
+    return np.clip(128 + NOISE_DEVIATION * noise, 0, 255).round().astype(np.uint8)
