@@ -9,14 +9,11 @@ with Segmenter("seg.onnx") as segment:
 
 from runtime.contract import ModelContract
 from runtime.errors import (
-    CheckpointError,
     ConfigError,
     ContractError,
-    DatasetError,
     EdgesegError,
     FrameError,
     ModelLoadError,
-    ParityError,
     ProviderError,
     SinkError,
     SourceError,
@@ -25,16 +22,13 @@ from runtime.frame import Frame, Segmentation
 from runtime.segmenter import Segmenter, bundled_model
 
 __all__ = [
-    "CheckpointError",
     "ConfigError",
     "ContractError",
-    "DatasetError",
     "EdgesegError",
     "Frame",
     "FrameError",
     "ModelContract",
     "ModelLoadError",
-    "ParityError",
     "ProviderError",
     "Segmentation",
     "Segmenter",

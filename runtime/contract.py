@@ -142,14 +142,17 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A measured accuracy and what it was measured on; ratios from 0 to 1."""
+    """A measured accuracy and what it was measured on; ratios from 0 to 1.
+
+    The IoU of a class that is neither labelled nor predicted is None.
+    """
 
     dataset: str
     split: str
     frames: int
     miou: float
     pixel_accuracy: float
-    per_class_iou: dict[str, float | None] = field(default_factory=dict)  # None: neither labelled nor predicted
+    per_class_iou: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,11 @@ class Checkpoint:
         network = CameraNetwork(body, self.contract.normalization).eval()
         try:
             network.load_state_dict(self.weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"checkpoint: its weights do not fit its network: {error}") from None
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"checkpoint: expected the weights of its network {self.kind}, got others ({error}); "
+                "train again"
+            ) from None
         return network
 
 
@@ -80,10 +83,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file; check the path")
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the weights with their checksums
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError):
         raise CheckpointError(
             f"{path}: expected a checkpoint written by training.train, got a file that is damaged or of "
             "another kind; copy it again or train again"
+        ) from None
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path}: the checkpoint is damaged (wrong checksum of {damaged}); copy it again or train again"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,14 +43,16 @@ def train(
         The path of best.pt: the averaged weights of the epoch with the highest validation mIoU.
 
     Raises:
-        TrainingError: `out` already holds a training and `resume` is False, there is nothing to resume,
-            or the loss stops being a number.
+        TrainingError: `out` cannot be written or already holds a training and `resume` is False, or the
+            loss stops being a number.
+        CheckpointError: `resume` is True and there is nothing to resume.
         DatasetError: images and labels that do not fit together.
     """
     last = out / "last.pt"
     if last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to go on with it, or another --out")
     trainer = Trainer(config, train_set)
+    _make_folder(out)
     if resume:
         trainer.restore(load_checkpoint(last))
         print(f"resumed after epoch {trainer.epoch} of {config.epochs}", file=sys.stderr)
@@ -90,6 +93,18 @@ def train(
     if final is not None:
         print(accuracy_table(final))
     return best
+
+
+def _make_folder(out: Path) -> None:
+    """Make sure before the first epoch that its results can be kept."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"{out}: expected a folder that can be written, got {error.strerror}; choose another --out"
+        ) from None
 
 
 def _print_epoch(record: EpochRecord, epochs: int, *, improved: bool) -> None:

@@ -18,16 +18,13 @@ def half_blue_half_red(height, width):
 
 def test_the_public_names_are_these():
     assert runtime.__all__ == [
-        "CheckpointError",
         "ConfigError",
         "ContractError",
-        "DatasetError",
         "EdgesegError",
         "Frame",
         "FrameError",
         "ModelContract",
         "ModelLoadError",
-        "ParityError",
         "ProviderError",
         "Segmentation",
         "Segmenter",

@@ -236,6 +236,15 @@ def test_wrong_usage_exits_with_2(main: Callable[[list[str]], int]) -> None:
     assert exit_info.value.code == 2
 
 
+def test_a_folder_that_cannot_be_made_is_found_before_the_first_epoch(
+    camvid_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(Trainer, "train_epoch", lambda trainer: pytest.fail("an epoch ran for nothing"))
+    assert train.main(train_command(camvid_root, tmp_path / "file" / "run")) == 1
+    assert "expected a folder that can be written" in capsys.readouterr().err
+
+
 def test_evaluate_refuses_data_with_other_classes(
     trained: Path, tmp_path: Path, make_sample: Callable[..., Sample], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import cv2
+import pytest
+
+import benchmarks.demo
+from benchmarks.demo import FILES, DemoConfig, DemoResult, main, result_table, run_demo
+from runtime.errors import ConfigError
+from training.config import TrainConfig
+from training.data.synthetic import SPLITS
+
+SMALL = DemoConfig(
+    train=TrainConfig(network="residual-n", size_hw=(64, 96), epochs=1, batch_size=2, workers=0),
+    train_scenes=4,
+    val_scenes=2,
+    drive_size_hw=(96, 128),
+    drive_frames=6,
+    warmup_frames=1,
+    sheet_rows=2,
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
+    """One very small demo over the files of an earlier one and a file of the user's."""
+    out = tmp_path_factory.mktemp("demo")
+    for name in (*FILES, "notes.txt"):
+        (out / name).write_text("earlier")
+    return out, run_demo(out, SMALL)
+
+
+def test_demo_replaces_its_own_files_and_no_other(demo: tuple[Path, DemoResult]) -> None:
+    out, _ = demo
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert [path.name for path in out.iterdir() if path.read_bytes() == b"earlier"] == ["notes.txt"]
+
+
+def test_torch_and_onnxruntime_reach_the_same_miou(demo: tuple[Path, DemoResult]) -> None:
+    result = demo[1]
+    assert 0 < result.torch_miou < 1
+    assert result.onnx_miou == pytest.approx(result.torch_miou, abs=0.001)
+
+
+def test_video_plays_all_frames_of_the_drive(demo: tuple[Path, DemoResult]) -> None:
+    video = cv2.VideoCapture(str(demo[0] / "overlay.mp4"))
+    frames = 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == SMALL.drive_frames
+
+
+def test_sheet_has_frame_truth_and_prediction_in_rows(demo: tuple[Path, DemoResult]) -> None:
+    sheet = cv2.imread(str(demo[0] / "contact_sheet.png"))
+    height, width = SMALL.drive_size_hw
+    assert 2 * height <= sheet.shape[0] < 2.5 * height
+    assert 3 * width <= sheet.shape[1] < 3.5 * width
+
+
+def test_table_shows_what_was_measured(demo: tuple[Path, DemoResult]) -> None:
+    result = demo[1]
+    table = result_table(result)
+    assert f"mIoU in onnxruntime     {result.onnx_miou:.4f}" in table
+    assert f"p50 {result.latency_ms['p50']:.2f} ms" in table
+    assert f"{result.export.path.stat().st_size / 1e6:.2f} MB" in table
+
+
+def test_command_ends_with_the_commands_to_paste(
+    demo: tuple[Path, DemoResult], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, result = demo
+    monkeypatch.setattr(benchmarks.demo, "run_demo", lambda folder: result)
+    assert main(["--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"next: python -m runtime.camera --model {out / 'best.onnx'} --source 0" in printed
+
+
+def test_folder_that_cannot_be_written_is_one_line_and_exit_1(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--out", str(tmp_path / "file" / "demo")]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_drive_is_along_a_street_of_no_data_set() -> None:
+    assert all(not first <= DemoConfig().drive_seed < first + 1_000_000 for first, _ in SPLITS.values())
+
+
+@pytest.mark.parametrize("changes", [{"drive_frames": 10, "warmup_frames": 10}, {"sheet_rows": 0}])
+def test_config_that_cannot_work_is_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        DemoConfig(**changes)
