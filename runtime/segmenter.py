@@ -56,7 +56,7 @@ class Segmenter:
             provider: execution provider by short name, see `runtime.session.PROVIDERS`.
 
         Raises:
-            ConfigError: fewer than one thread.
+            ConfigError: a number of threads outside 1 to 256.
             ProviderError: a provider that is unknown or was not granted; there is no quiet fallback.
             ModelLoadError: a file that is missing or cannot be opened.
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.

@@ -25,6 +25,7 @@ PROVIDERS = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 MAX_DEFAULT_THREADS = 4
+MAX_THREADS = 256  # onnxruntime would start any number, until the machine has no memory left
 
 
 class NetworkSession:
@@ -47,7 +48,7 @@ class NetworkSession:
             provider: one of `PROVIDERS`.
 
         Raises:
-            ConfigError: fewer than one thread.
+            ConfigError: a number of threads outside 1 to 256.
             ProviderError: a provider that is unknown, not in this onnxruntime, or not granted.
             ModelLoadError: a file that is missing or that onnxruntime cannot open.
             ContractError: a file without a contract, or whose graph does not fit its contract.
@@ -88,11 +89,11 @@ def session_options(threads: int) -> ort.SessionOptions:
     """Return the options that all of edgeseg's sessions are opened with.
 
     Raises:
-        ConfigError: fewer than one thread.
+        ConfigError: a number of threads outside 1 to 256.
     """
-    if threads < 1:
+    if not 1 <= threads <= MAX_THREADS:
         raise ConfigError(
-            f"threads: expected at least 1, got {threads}; leave it out for {default_threads()}"
+            f"threads: expected 1 to {MAX_THREADS}, got {threads}; leave it out for {default_threads()}"
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
