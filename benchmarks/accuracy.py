@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from shlex import quote
 
 from runtime import ConfigError, Segmenter
 from runtime.cli import exit_code, make_parser
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(accuracy_json(accuracy)))
             return
         print(accuracy_table(accuracy))
-        chosen = "" if args.model is None else f" --model {args.model}"
+        chosen = "" if args.model is None else f" --model {quote(args.model)}"
         print(f"\nnext: python -m benchmarks.latency{chosen}")
 
     return exit_code(command)

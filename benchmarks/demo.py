@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from benchmarks.accuracy import measure_accuracy
 from export.to_onnx import ExportReport, export_checkpoint, report_text
 from runtime.cli import exit_code, make_parser
+from runtime.codec import to_plain
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.loop import run
@@ -101,16 +103,12 @@ def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
     """Train, export, measure and drive; leave `FILES` in `out`, in place of an earlier demo's.
 
     Raises:
-        ConfigError: a folder that cannot be written.
+        ConfigError: a folder that cannot be written, or that holds files of these names that no demo
+            made; they are kept.
         EdgesegError: whatever one of the parts raises.
     """
     config = config or DemoConfig()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
+    _make_room(out, config)
     val_set = SyntheticStreets("val", config.train.size_hw, config.val_scenes)
 
     epochs, network = config.train.epochs, config.train.network
@@ -138,6 +136,24 @@ def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
         latency_ms=percentiles(samples_ms),
         fps=1000 * len(samples_ms) / sum(samples_ms),
     )
+
+
+def _make_room(out: Path, config: DemoConfig) -> None:
+    """Delete an earlier demo's files, which its last.pt tells from a training of the user's."""
+    present = [name for name in FILES if (out / name).exists()]
+    last = out / "last.pt"
+    training = load_checkpoint(last).training if last.exists() else None
+    if present and (training is None or training["train_config"] != to_plain(config.train)):
+        raise ConfigError(
+            f"{out}: expected an empty folder or one of an earlier demo, found {present[0]} of something "
+            "else; choose another --out"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in present:
+            (out / name).unlink()
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
 
 
 def _begin(step: str, what: str) -> None:
@@ -199,9 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         result = run_demo(args.out)
-        model = result.export.path
         print(f"\n{result_table(result)}\n")
         print(f"look at   {args.out / 'contact_sheet.png'}   {args.out / 'overlay.mp4'}\n")
+        model = quote(str(result.export.path))
         print(f"next: python -m runtime.camera --model {model} --source 0")
         print(
             f"      python -m runtime.camera --model {model} --source synthetic --headless --max-frames 300"

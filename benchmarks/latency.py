@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 from benchmarks.conv_rate import GMAC, ConvRate
 from benchmarks.machine import Machine, this_machine
@@ -230,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.markdown:  # after the print, so that a bad path does not lose the measurement
             _write(Path(args.markdown), as_markdown(report))
         if not args.json:
-            print(f"\nnext: python -m benchmarks.accuracy --model {model} --data synthetic")
+            print(f"\nnext: python -m benchmarks.accuracy --model {quote(str(model))} --data synthetic")
 
     return exit_code(command)
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import onnx
 
@@ -117,21 +118,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     parser = make_parser("export.to_onnx", "Export a checkpoint to ONNX and prove the file in onnxruntime.")
     parser.add_argument("checkpoint", help="best.pt or last.pt of training.train")
-    parser.add_argument("-o", "--output", help="ONNX file; None: the checkpoint's path, ending in .onnx")
+    parser.add_argument("-o", "--output", help="ONNX file; without it the checkpoint's path, ending in .onnx")
     parser.add_argument(
         "--opset", type=int, default=OPSETS[0], choices=OPSETS, help="ONNX operator set version"
     )
     parser.add_argument(
         "--frames",
-        help="images ('frames/*.png') or a video to compare on, up to 64 frames; None: 16 synthetic scenes",
+        help="images ('frames/*.png') or a video to compare on, up to 64 frames; without it 16 scenes",
     )
     args = parser.parse_args(argv)
 
     def command() -> None:
-        print(f"exporting {args.checkpoint}, about ten seconds", file=sys.stderr, flush=True)
         report = export_checkpoint(args.checkpoint, args.output, opset=args.opset, frames=args.frames)
         print(report_text(report))
-        print(f"\nnext: python -m runtime.camera --model {report.path} --source 0")
+        print(f"\nnext: python -m runtime.camera --model {quote(str(report.path))} --source 0")
 
     return exit_code(command)
 

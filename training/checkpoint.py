@@ -42,13 +42,20 @@ class Checkpoint:
         """Rebuild the network, in eval mode, with its weights.
 
         Raises:
-            CheckpointError: weights that do not fit the network.
+            CheckpointError: a contract or weights that do not fit the network.
         """
         body = build_network(self.kind, self.config, len(self.contract.classes))
         network = CameraNetwork(body, self.contract.normalization).eval()
+        multiple, stride = self.config.size_multiple, self.config.stride
+        size_hw, stated = self.contract.input.size_hw, self.contract.output.stride
+        if any(side % multiple for side in size_hw) or stated != stride:
+            raise CheckpointError(
+                f"checkpoint: expected stride {stride} and a size in multiples of {multiple} in its "
+                f"contract, got {stated} and {size_hw}; train again"
+            )
         try:
             network.load_state_dict(self.weights)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"checkpoint: expected the weights of its network {self.kind}, got others ({error}); "
                 "train again"
@@ -60,7 +67,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint whole or not at all.
 
     Raises:
-        OSError: the file cannot be written.
+        CheckpointError: the file cannot be written; one that was there before is kept.
     """
     content = {
         "format": FORMAT,
@@ -70,8 +77,15 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "weights": checkpoint.weights,
         "training": checkpoint.training,
     }
-    with replacing(path) as part:
-        torch.save(content, part)
+    try:
+        # Given a name, torch.save puts it into the file; given a file, equal content has equal bytes.
+        with replacing(path) as part, open(part, "wb") as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
+        raise CheckpointError(
+            f"{path}: cannot write the checkpoint ({str(error).splitlines()[0]}); "
+            "make room or choose another place"
+        ) from None
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -14,6 +14,21 @@ from training.network import SIZES
 from training.optimization import OPTIMIZERS, SCHEDULES
 
 
+def check_device(name: str) -> None:
+    """Refuse a torch device that this machine does not have.
+
+    Raises:
+        ConfigError: an unknown name, or a device on which no tensor can be made.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device: expected one that torch has here, got {name!r} ({str(error).splitlines()[0]}); "
+            "use --device cpu"
+        ) from None
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of a training; the only place where their defaults are.
@@ -69,7 +84,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("warmup_epochs", "workers", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < 2**63:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ConfigError(f"learning_rate: expected a positive number, got {self.learning_rate}")
@@ -82,5 +97,4 @@ class TrainConfig:
                 f"size_hw: {self.network} needs height and width in multiples of {multiple}, "
                 f"got {self.size_hw}; the nearest is {nearest}"
             )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device: {self.device} was asked for, but torch sees no GPU; use --device cpu")
+        check_device(self.device)

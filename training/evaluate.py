@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from shlex import quote
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from runtime.mask import class_mask
 from runtime.preprocess import fit_image
 from training.accuracy import accuracy_json, accuracy_table, check_same_classes, measured_accuracy
 from training.checkpoint import load_checkpoint
+from training.config import check_device
 from training.data import DATASETS, SegmentationDataset, open_dataset
 from training.metrics import ConfusionMatrix
 from training.network import CameraNetwork
@@ -68,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def command() -> None:
+        check_device(args.device)
         checkpoint = load_checkpoint(args.checkpoint)
         dataset = open_dataset(args.data, args.root, args.split)
         check_same_classes(checkpoint.contract.classes, dataset)
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(accuracy_json(accuracy)))
             return
         print(accuracy_table(accuracy))
-        print(f"\nnext: python -m export.to_onnx {args.checkpoint}")
+        print(f"\nnext: python -m export.to_onnx {quote(args.checkpoint)}")
 
     return exit_code(command)
 

@@ -41,6 +41,8 @@ class SegmentationLoss:
         target = labels.long()
         if self.name == "class-balanced":
             return class_balanced_cross_entropy(logits, target)
+        if not (target != IGNORE).any():
+            return 0 * logits.sum()  # the mean over no pixels would not be a number
         return F.cross_entropy(logits, target, self.class_weights, ignore_index=IGNORE)
 
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import cv2
 
@@ -51,6 +52,8 @@ def train(
     last = out / "last.pt"
     if last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to go on with it, or another --out")
+    for index in range(len(val_set)):
+        val_set[index]  # a sample that cannot be read ends the training now, not after an epoch
     trainer = Trainer(config, train_set)
     _make_folder(out)
     if resume:
@@ -172,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"\n{out} keeps the finished epochs; the same command with --resume goes on", file=sys.stderr
             )
             raise
-        print(f"\nnext: python -m export.to_onnx {best}")
+        print(f"\nnext: python -m export.to_onnx {quote(str(best))}")
 
     return exit_code(command)
 

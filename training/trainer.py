@@ -80,6 +80,7 @@ class Trainer:
         """Return everything that the next epoch depends on."""
         return {
             "train_config": to_plain(self.config),
+            "threads": torch.get_num_threads(),
             "network": self.network.state_dict(),
             "average": self.average.weights,
             "average_updates": self.average.updates,
@@ -114,6 +115,9 @@ class Trainer:
                 "resume: expected the data of the interrupted training, got other classes, colours or terms; "
                 "give the same --data and --root, or another --out"
             )
+        torch.set_num_threads(
+            state["threads"]
+        )  # sums are split among threads, so their number shows in the bits
         self.network.load_state_dict(state["network"])
         self.average.weights = {
             name: value.to(self.config.device) for name, value in state["average"].items()
@@ -171,8 +175,8 @@ class Trainer:
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
-                    f"epoch {self.epoch + 1}, step {len(losses)}: the loss became {losses[-1]}; last.pt "
-                    "holds the epoch before; train again with a lower --learning-rate"
+                    f"epoch {self.epoch + 1}, step {len(losses)}: the loss became {losses[-1]}; finished "
+                    "epochs are kept; train again with a lower --learning-rate"
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

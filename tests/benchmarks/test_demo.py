@@ -1,3 +1,5 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,17 +24,42 @@ SMALL = DemoConfig(
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
-    """One very small demo over the files of an earlier one and a file of the user's."""
+    """One very small demo beside a file of the user's."""
     out = tmp_path_factory.mktemp("demo")
-    for name in (*FILES, "notes.txt"):
-        (out / name).write_text("earlier")
+    (out / "notes.txt").write_text("mine")
     return out, run_demo(out, SMALL)
 
 
-def test_demo_replaces_its_own_files_and_no_other(demo: tuple[Path, DemoResult]) -> None:
-    out, _ = demo
-    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "notes.txt"])
-    assert [path.name for path in out.iterdir() if path.read_bytes() == b"earlier"] == ["notes.txt"]
+def test_demo_leaves_its_files(demo: tuple[Path, DemoResult]) -> None:
+    assert sorted(path.name for path in demo[0].iterdir()) == sorted([*FILES, "notes.txt"])
+
+
+def test_a_repeated_demo_replaces_its_own_files_and_no_other(
+    demo: tuple[Path, DemoResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "demo"
+    shutil.copytree(demo[0], out)
+    monkeypatch.setattr(benchmarks.demo, "train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(out, SMALL)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("missing", ["notes.txt", "last.pt"])
+def test_a_training_of_the_users_is_not_taken_for_an_earlier_demo(
+    demo: tuple[Path, DemoResult], tmp_path: Path, missing: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(demo[0], out)
+    (out / missing).unlink()
+    names = sorted(path.name for path in out.iterdir())
+    other = replace(SMALL, train=replace(SMALL.train, seed=1))
+    with pytest.raises(ConfigError, match="of something else"):
+        run_demo(out, other)
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 def test_torch_and_onnxruntime_reach_the_same_miou(demo: tuple[Path, DemoResult]) -> None:

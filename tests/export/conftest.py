@@ -48,13 +48,10 @@ def randomize(network: nn.Module) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def spare_the_machine() -> Iterator[None]:
-    """Tiny networks gain nothing from threads that wait for each other; scenes are drawn once."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Draw each scene of the proof once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.parity, "render_scene", functools.cache(export.parity.render_scene))
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

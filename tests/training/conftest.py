@@ -10,7 +10,7 @@ from runtime.contract import CAMVID_CLASSES
 from training.data import Sample
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_sample() -> Callable[..., Sample]:
     """A sample whose label can be read off its image: blue is 20 times the class."""
 
@@ -26,18 +26,26 @@ def make_sample() -> Callable[..., Sample]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_camvid(make_sample: Callable[..., Sample]) -> Callable[[Path], Path]:
+    """Write a tiny folder in CamVid's SegNet layout: 6 train, 3 val and 2 test pairs of 48x64."""
+
+    def make(root: Path) -> Path:
+        for seed_base, (split, count) in enumerate({"train": 6, "val": 3, "test": 2}.items()):
+            for index in range(count):
+                sample = make_sample(seed=100 * seed_base + index)
+                label = sample.label.copy()
+                label[:2] = 11
+                write_png(root / split / f"0001TP_{index:06d}.png", sample.image_bgr)
+                write_png(root / f"{split}annot" / f"0001TP_{index:06d}.png", label)
+        return root
+
+    return make
+
+
 @pytest.fixture
-def camvid_root(tmp_path: Path, make_sample: Callable[..., Sample]) -> Path:
-    """A tiny folder in CamVid's SegNet layout: 6 train, 3 val and 2 test pairs of 48x64."""
-    root = tmp_path / "camvid"
-    for seed_base, (split, count) in enumerate({"train": 6, "val": 3, "test": 2}.items()):
-        for index in range(count):
-            sample = make_sample(seed=100 * seed_base + index)
-            label = sample.label.copy()
-            label[:2] = 11
-            write_png(root / split / f"0001TP_{index:06d}.png", sample.image_bgr)
-            write_png(root / f"{split}annot" / f"0001TP_{index:06d}.png", label)
-    return root
+def camvid_root(tmp_path: Path, make_camvid: Callable[[Path], Path]) -> Path:
+    return make_camvid(tmp_path / "camvid")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
+import dataclasses
 import pickle
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -66,7 +68,8 @@ def test_rebuilt_network_is_the_same_function_in_eval_mode(network: CameraNetwor
 def test_article_network_is_rebuilt_from_its_own_config(tmp_path: Path) -> None:
     config = ArticlePytorchConfig()
     network = CameraNetwork(build_network("article_pytorch", config, 11), CONTRACT.normalization)
-    saved = Checkpoint("article_pytorch", config, CONTRACT, network.state_dict())
+    contract = dataclasses.replace(CONTRACT, output=GraphOutput(config.stride))
+    saved = Checkpoint("article_pytorch", config, contract, network.state_dict())
     save_checkpoint(tmp_path / "best.pt", saved)
     loaded = load_checkpoint(tmp_path / "best.pt")
     assert loaded.config == config
@@ -144,21 +147,6 @@ def test_bare_pickle_is_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_failed_save_keeps_the_older_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = path.read_bytes()
-    checkpoint = load_checkpoint(path)
-
-    def write_half(content: object, file: Path) -> None:
-        Path(file).write_bytes(before[:1000])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", write_half)
-    with pytest.raises(OSError, match="no space"):
-        save_checkpoint(path, checkpoint)
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["best.pt"]
-
-
 def test_a_flipped_byte_in_the_weights_is_noticed(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -172,3 +160,44 @@ def test_weights_of_another_kind_are_refused(path: Path, weights: object) -> Non
     change(path, weights=weights)
     with pytest.raises(CheckpointError, match="weights"):
         load_checkpoint(path).build()
+
+
+def test_weights_with_a_name_that_is_none_are_refused(path: Path) -> None:
+    change(path, weights={1: torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="weights"):
+        load_checkpoint(path).build()
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        dataclasses.replace(CONTRACT, input=ImageInput(size_hw=(40, 64))),
+        dataclasses.replace(CONTRACT, output=GraphOutput(stride=4)),
+    ],
+)
+def test_a_contract_that_does_not_fit_the_network_is_refused(path: Path, contract: ModelContract) -> None:
+    change(path, contract=contract.to_json())
+    with pytest.raises(CheckpointError, match="expected stride 8 and a size in multiples of 32"):
+        load_checkpoint(path).build()
+
+
+def test_equal_checkpoints_have_equal_bytes(network: CameraNetwork, tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        save_checkpoint(tmp_path / name, Checkpoint("residual", CONFIG, CONTRACT, network.state_dict()))
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64")])
+def test_a_full_disk_keeps_the_checkpoint_before(
+    network: CameraNetwork, path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(content: object, file: BinaryIO) -> None:
+        file.write(b"half")
+        raise error
+
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+        save_checkpoint(path, Checkpoint("residual", CONFIG, CONTRACT, network.state_dict()))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["best.pt"]

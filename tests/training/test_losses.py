@@ -53,9 +53,16 @@ def test_class_balanced_loss_has_the_gradient_of_its_definition() -> None:
     assert torch.autograd.gradcheck(lambda x: class_balanced_cross_entropy(x, labels.long()), (logits,))
 
 
-def test_class_balanced_loss_of_void_is_zero() -> None:
+@pytest.mark.parametrize("name", ["cross-entropy", "weighted", "class-balanced"])
+def test_loss_of_void_alone_is_zero_with_a_zero_gradient(name: str) -> None:
     logits, labels = make_case()
-    assert class_balanced_cross_entropy(logits, torch.full_like(labels, IGNORE).long()).item() == 0
+    logits.requires_grad_()
+    loss = SegmentationLoss(name, torch.ones(4) if name == "weighted" else None)
+    value = loss(logits, torch.full_like(labels, IGNORE))
+    value.backward()
+    assert value.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_coarse_logits_are_upsampled_to_the_labels() -> None:

@@ -3,10 +3,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +18,7 @@ from training.config import TrainConfig
 from training.data import Sample, open_dataset
 from training.trainer import Trainer
 
+WHOLE_FLAGS = ("--epochs", "4", "--validate-every", "4")
 FLAGS = ["--network", "residual-n", "--size", "64", "96", "--batch-size", "2", "--warmup-epochs", "1"]
 
 
@@ -95,28 +96,69 @@ def test_evaluating_best_gives_the_accuracy_that_its_contract_states(
     assert set(printed["per_class_iou"]) == set(accuracy.per_class_iou)
 
 
+# The process kills itself, so that the moment is the same on any machine: before the `at`-th call.
+KILLED = """
+import os, signal, sys
+import training.train as train
+import training.trainer as trainer
+places = {"step": (trainer.SegmentationLoss, "__call__"), "save": (train, "save_checkpoint")}
+place, name = places[sys.argv[1]]
+original, calls = getattr(place, name), 0
+def counted(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+setattr(place, name, counted)
+train.main(sys.argv[3:])
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, make_camvid: Callable[[Path], Path]) -> tuple[Path, Path]:
+    """A data set and an uninterrupted training on it."""
+    folder = tmp_path_factory.mktemp("whole")
+    root = make_camvid(folder / "camvid")
+    assert train.main(train_command(root, folder / "run", *WHOLE_FLAGS)) == 0
+    return root, folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "finished"),
+    [
+        ("step", 5, 1),  # 3 steps an epoch: the middle of the second
+        ("step", 10, 3),  # the first step of the fourth
+        ("save", 3, 2),  # last.pt of the third epoch; nothing was validated before
+        ("save", 5, 3),  # last.pt of the fourth, after best.pt
+    ],
+)
 def test_a_killed_training_resumes_to_the_bits_of_an_uninterrupted_one(
-    camvid_root: Path, tmp_path: Path
+    whole: tuple[Path, Path], tmp_path: Path, what: str, at: int, finished: int
 ) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    flags = ("--epochs", "8", "--validate-every", "3")
-    assert train.main(train_command(camvid_root, whole, *flags)) == 0
+    root, uninterrupted = whole
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, what, str(at), *train_command(root, killed, *WHOLE_FLAGS)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert len(final_state(killed)["history"]) == finished  # type: ignore[arg-type]
 
-    command = [sys.executable, "-m", "training.train", *train_command(camvid_root, killed, *flags)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (killed / "last.pt").exists():
-        assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.01)
-    time.sleep(0.2)  # into the middle of a later epoch
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = len(final_state(killed)["history"])  # type: ignore[arg-type]
-    assert 1 <= done < 8
-
-    assert train.main(train_command(camvid_root, killed, *flags, "--resume")) == 0
-    assert_same(final_state(killed), final_state(whole))
-    best = load_checkpoint(killed / "best.pt"), load_checkpoint(whole / "best.pt")
+    assert train.main(train_command(root, killed, *WHOLE_FLAGS, "--resume")) == 0
+    assert_same(final_state(killed), final_state(uninterrupted))
+    best = load_checkpoint(killed / "best.pt"), load_checkpoint(uninterrupted / "best.pt")
     assert_same(best[0].weights, best[1].weights)
+
+
+def test_resume_takes_the_number_of_threads_since_it_shows_in_the_bits(
+    trained: Path, camvid_root: Path
+) -> None:
+    trainer = Trainer(load_config(trained), open_dataset("camvid", str(camvid_root), "train"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        trainer.restore(load_checkpoint(trained / "last.pt"))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_resume_refuses_other_settings(
@@ -194,6 +236,9 @@ def test_ctrl_c_says_how_to_go_on(
         ({"batch_size": 0}, "batch_size: expected at least 1"),
         ({"workers": -1}, "workers: expected at least 0"),
         ({"learning_rate": float("nan")}, "learning_rate: expected a positive number"),
+        ({"seed": 2**63}, "seed: expected at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay: expected at least 0"),
+        ({"device": "foo"}, "device: expected one that torch has here, got 'foo'"),
         ({"average_decay": 1.0}, "average_decay: expected from 0 to below 1"),
         ({"size_hw": (360, 480)}, r"multiples of 32, got \(360, 480\); the nearest is \(352, 480\)"),
         ({"size_hw": (0, 480)}, "multiples of 32"),
@@ -206,7 +251,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, object], expe
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match="torch sees no GPU"):
+    with pytest.raises(ConfigError, match="got 'cuda'"):
         TrainConfig(device="cuda")
 
 
@@ -245,11 +290,19 @@ def test_a_folder_that_cannot_be_made_is_found_before_the_first_epoch(
     assert "expected a folder that can be written" in capsys.readouterr().err
 
 
+def test_a_bad_validation_label_is_found_before_the_first_epoch(
+    camvid_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = sorted((camvid_root / "valannot").iterdir())[-1]
+    assert cv2.imwrite(str(label), np.full((48, 64), 77, np.uint8))
+    monkeypatch.setattr(Trainer, "train_epoch", lambda trainer: pytest.fail("an epoch ran for nothing"))
+    assert train.main(train_command(camvid_root, tmp_path / "run")) == 1
+    assert "got 77" in capsys.readouterr().err
+
+
 def test_evaluate_refuses_data_with_other_classes(
     trained: Path, tmp_path: Path, make_sample: Callable[..., Sample], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import cv2
-
     root = tmp_path / "folder"
     for kind in ("images", "labels"):
         (root / kind / "val").mkdir(parents=True)

@@ -197,7 +197,10 @@ def _decode(path: Path, flags: int) -> Image:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: expected a readable file, got {error.strerror}; replace it") from None
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:  # more pixels than OpenCV takes
+        pixels = None
     if pixels is None:
         raise DatasetError(
             f"{path}: expected a whole image, got {len(content)} bytes that do not decode; replace the file"
