@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-import cv2
-
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
-from runtime.errors import EdgesegError, SourceError
+from runtime.errors import EdgesegError
+from runtime.frame import Frame
 from runtime.loop import RunLog, run
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
 from runtime.session import PROVIDERS
 from runtime.sinks import Sink, VideoSink, WindowSink
-from runtime.sources import open_source
+from runtime.sources import Source, open_source
 
 _FPS_IF_NONE_STATED = 15.0
 _PROGRESS_EVERY_NS = 200_000_000
@@ -117,20 +115,17 @@ def watch(options: CameraOptions) -> None:
         KeyboardInterrupt: after the summary, where Ctrl-C ended the loop.
         EdgesegError: after the summary of the frames before it, where there were any.
     """
-    _silence_opencv()
-    log = RunLog()
+    outcome = _Outcome()
     with _StopSignals() as signals:
         try:
-            _loop(options, log, signals)
-            if log.frames == 0:
-                raise SourceError(f"{options.source}: expected frames, got none; check the source")
+            _loop(options, outcome, signals)
         except _Stopped:
             pass
         except EdgesegError:
-            if log.frames:
-                _print_summary(options, log)
+            if outcome.log.frames:
+                _print_summary(options, outcome)
             raise
-    _print_summary(options, log)
+        _print_summary(options, outcome)
     if signals.received == signal.SIGINT:
         raise KeyboardInterrupt
     if not options.as_json:
@@ -138,33 +133,48 @@ def watch(options: CameraOptions) -> None:
         print(f"next: python -m benchmarks.latency --model {model}")
 
 
-def _loop(options: CameraOptions, log: RunLog, signals: _StopSignals) -> None:
+@dataclass
+class _Outcome:
+    """What there is to tell of a run, whatever ended it."""
+
+    log: RunLog = field(default_factory=RunLog)
+    video: VideoSink | None = None
+
+
+def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> None:
     """Open everything, pass the frames through, close everything."""
     with ExitStack() as opened:
+        opened.callback(signals.hold)
+        signals.release()
         sinks: list[Sink] = [] if options.headless else [opened.enter_context(WindowSink())]
         segment = opened.enter_context(
             Segmenter(options.model, threads=options.threads, provider=options.provider)
         )
         source = opened.enter_context(open_source(options.source))
         if options.save is not None:
-            video = VideoSink(options.save, source.fps or _FPS_IF_NONE_STATED)
-            sinks.append(opened.enter_context(video))
-        overlay = Overlay(segment.contract.classes, options.alpha) if sinks else None
+            outcome.video = VideoSink(options.save, source.fps or _FPS_IF_NONE_STATED)
+            sinks.append(opened.enter_context(outcome.video))
+        overlay = Overlay(segment.contract.classes, options.alpha)  # also unused it tells of a wrong alpha
         progress = _Progress()
         opened.callback(progress.finish)
-        opened.callback(signals.hold)  # last in, first out: a second Ctrl-C must not cost the video
-        for step in run(source, segment, overlay=overlay, sinks=sinks, max_frames=options.max_frames):
-            log.add(step, source.dropped)
-            progress.show(log)
+        for step in run(
+            _StoppableSource(source, signals),
+            segment,
+            overlay=overlay if sinks else None,
+            sinks=sinks,
+            max_frames=options.max_frames,
+        ):
+            outcome.log.add(step, source.dropped)
+            progress.show(outcome.log)
 
 
-def _print_summary(options: CameraOptions, log: RunLog) -> None:
-    summary = log.summary()
+def _print_summary(options: CameraOptions, outcome: _Outcome) -> None:
+    summary = outcome.log.summary()
     if options.as_json:
         print(json.dumps(to_plain(summary)))
         return
     print(summary.as_text())
-    if options.save is not None and summary.frames:
+    if outcome.video is not None and outcome.video.is_stored:
         print(f"saved {options.save}")
 
 
@@ -173,11 +183,15 @@ class _Stopped(BaseException):
 
 
 class _StopSignals:
-    """Turns Ctrl-C and SIGTERM into `_Stopped` while the block runs, until held."""
+    """Notes Ctrl-C and SIGTERM while the block runs, and raises `_Stopped` where that costs nothing.
+
+    That is while everything is opened and while the loop waits for a frame, and only once: never while a
+    frame is on its way into the video, or while the video is finished.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._is_held = False
+        self._raises = False
 
     def __enter__(self) -> _StopSignals:
         self._previous = {number: signal.signal(number, self._handle) for number in _STOP_SIGNALS}
@@ -189,12 +203,47 @@ class _StopSignals:
 
     def hold(self) -> None:
         """From now on only note signals."""
-        self._is_held = True
+        self._raises = False
+
+    def release(self) -> None:
+        """From now on raise, also for a signal that was noted before."""
+        self._raises = True
+        if self.received is not None:
+            self._stop()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.received = number
-        if not self._is_held:
-            raise _Stopped
+        if self._raises:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._raises = False  # a second signal must not cut the closing short
+        raise _Stopped
+
+
+class _StoppableSource(Source):
+    """A source of which the wait for the next frame, and nothing else, is ended by a signal."""
+
+    def __init__(self, source: Source, signals: _StopSignals) -> None:
+        self.fps, self.live, self.dropped = source.fps, source.live, source.dropped
+        self._source = source
+        self._signals = signals
+
+    def __iter__(self) -> Iterator[Frame]:
+        frames = iter(self._source)
+        while True:
+            try:
+                self._signals.release()
+                frame = next(frames, None)
+            finally:
+                self._signals.hold()
+            if frame is None:
+                return
+            self.dropped = self._source.dropped
+            yield frame
+
+    def close(self) -> None:
+        self._source.close()
 
 
 class _Progress:
@@ -221,16 +270,6 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
-
-
-def _silence_opencv() -> None:
-    """Leave stderr to our own one-line errors, unless the user asked OpenCV and its parts to speak."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's quiet; read at the first video
-    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # of the window; read when it opens
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        # OpenCV 5 moved the function.
-        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-        set_level(0)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from runtime.errors import EdgesegError
 
-EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -22,7 +28,12 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def make_parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser for `python -m module` whose help shows every default."""
+    """Return a parser for `python -m module` whose help shows every default.
+
+    Also makes stdout and stderr take every text: what their encoding lacks becomes `?`, and what is
+    written to one that was closed goes nowhere.
+    """
+    _prepare_output()
     return argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=description,
@@ -35,13 +46,18 @@ def exit_code(command: Callable[[], None]) -> int:
     """Run a command and turn its outcome into an exit code.
 
     Returns:
-        0 when it finished, 1 after a known error (one line on stderr) or a closed output pipe,
-        130 after Ctrl-C. Wrong usage exits with 2 inside argparse. Unknown exceptions pass through
+        0 when it finished, 1 after a known error or a full disk (one line on stderr) or a closed output
+        pipe, 130 after Ctrl-C. Wrong usage exits with 2 inside argparse. Unknown exceptions pass through
         with their traceback, since they are defects.
+
+    Raises:
+        SystemExit: with 143 after SIGTERM, so that what the command has open is closed on the way out.
     """
+    _silence_opencv()
     try:
-        command()
-        sys.stdout.flush()
+        with _unwinding_on_sigterm():
+            command()
+            sys.stdout.flush()
     except EdgesegError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
@@ -49,7 +65,60 @@ def exit_code(command: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe went away; without this the interpreter would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader of a pipe went away
+        return EXIT_ERROR
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("error: no space left on the disk; free some and run this again", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()  # it was stdout that could not be written
         return EXIT_ERROR
     return EXIT_OK
+
+
+def _prepare_output() -> None:
+    """Replace closed output streams, and the characters that an open one cannot encode."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell's >&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Send what is left for stdout nowhere; else the interpreter would complain once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _silence_opencv() -> None:
+    """Leave stderr to our own one-line errors, unless the user asked OpenCV and its parts to speak."""
+    import cv2  # here, so that --help need not wait for it
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's quiet; read at the first video
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # of the window; read when it opens
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        # OpenCV 5 moved the function.
+        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+        set_level(0)
+
+
+@contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit while the block runs, so that half-written files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning short
+    raise SystemExit(EXIT_TERMINATED)

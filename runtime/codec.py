@@ -84,7 +84,10 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 
 def _decode_scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise DecodeError(f"{where}: expected a finite number, got {len(str(value))} digits") from None
     if type(value) is not kind:  # bool is an int, but not a size
         raise DecodeError(f"{where}: expected {kind.__name__}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):

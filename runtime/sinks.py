@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 _QUIT_KEYS = (ord("q"), 27)
 _PROBE_WAIT_S = 30.0
+_SMALLEST_SIDE_PX = 16
+_LARGEST_TIME_BASE = 65535
 _SHEET_GAP_PX = 4
 _Self = TypeVar("_Self", bound="Sink")
 
@@ -110,7 +112,11 @@ class VideoSink(Sink):
     It is written under a temporary name beside its own and takes its name when it is closed: also after
     an error, since what was recorded is the user's. The first frame fixes the size; frames of another
     size (a camera that came back with other settings) are scaled to it. Live frames are repeated where
-    the camera or the network was slower than `fps`, so that the video plays at the pace of the world.
+    the camera or the network was slower than `fps` and left out where they were faster, so that the video
+    plays at the pace of the world.
+
+    Attributes:
+        is_stored: True once the file has its name.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -118,7 +124,8 @@ class VideoSink(Sink):
 
         Args:
             path: ends in .mp4 or .avi; a file of that name is replaced at the end.
-            fps: frames a second that the video plays at.
+            fps: frames a second that the video plays at; rounded to what both formats can state, which is
+                a thousandth up to 65 and a hundredth up to 655.
 
         Raises:
             SinkError: another ending, the name of a folder, or frames a second that are not positive.
@@ -134,8 +141,10 @@ class VideoSink(Sink):
             raise SinkError(f"{path}: expected the name of a video, got a folder; choose another name")
         if not (math.isfinite(fps) and fps > 0):
             raise SinkError(f"{path}: expected positive frames a second, got {fps}")
+        self.is_stored = False
         self._fourcc = cv2.VideoWriter.fourcc(*codec)
-        self._fps = fps
+        # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
+        self._fps = round(fps, math.floor(math.log10(_LARGEST_TIME_BASE) - math.log10(fps)))
         self._writer: cv2.VideoWriter | None = None
         self._part = self._path
         self._renaming = ExitStack()
@@ -155,7 +164,8 @@ class VideoSink(Sink):
         repeats = 1
         if captured_ns is not None:
             due = round((captured_ns - self._first_ns) * self._fps / 1e9) + 1
-            repeats = max(1, due - self._written)
+            # One ahead is the jitter of a camera that runs at the video's pace.
+            repeats = 0 if self._written > due else max(1, due - self._written)
         for _ in range(repeats):
             writer.write(image_bgr)
             self._written += 1
@@ -176,8 +186,13 @@ class VideoSink(Sink):
                 playable = _count_frames(self._part)
                 if playable == 0:
                     raise SinkError(f"{self._path}: the video cannot be played; check the free disk space")
+        except SinkError:
+            if self._written == 0:
+                return  # interrupted before the first frame was in
+            raise
         except OSError as error:
             raise _cannot_write(self._path, error) from None
+        self.is_stored = True
         if playable < self._written:
             raise SinkError(
                 f"{self._path}: expected {self._written} frames in the video, only {playable} were stored; "
@@ -187,16 +202,23 @@ class VideoSink(Sink):
     def _open(self, image_bgr: Image, captured_ns: int | None) -> cv2.VideoWriter:
         """Start the file with the first frame's size."""
         self._size_wh = (image_bgr.shape[1], image_bgr.shape[0])
+        if min(self._size_wh) < _SMALLEST_SIDE_PX:  # some such sizes end the process inside OpenCV's encoders
+            raise SinkError(
+                f"{self._path}: expected frames of at least {_SMALLEST_SIDE_PX} pixels a side for a video, "
+                f"got {self._size_wh}; record without a video or from a larger source"
+            )
         self._first_ns = captured_ns or 0
         try:
             with ExitStack() as files:
-                self._part = files.enter_context(replacing(self._path))
+                # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
+                self._part = files.enter_context(replacing(self._path.absolute()))
                 self._part.touch()  # OpenCV says only that it did not open; this says why
                 writer = cv2.VideoWriter(str(self._part), self._fourcc, self._fps, self._size_wh)
                 if not writer.isOpened():
                     raise SinkError(
                         f"{self._path}: OpenCV cannot write a {self._path.suffix} video of "
-                        f"{self._size_wh} pixels at {self._fps:g} frames a second; try another ending"
+                        f"{self._size_wh} pixels at {self._fps:g} frames a second; try another ending or "
+                        "another rate"
                     )
                 self._renaming = files.pop_all()
         except OSError as error:

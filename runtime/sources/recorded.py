@@ -32,7 +32,8 @@ class VideoFile(Source):
         self._path = Path(path)
         if not self._path.is_file():
             raise SourceError(f"{path}: expected a video file, found none; check the path")
-        self._capture = open_capture(str(path))
+        # Of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
+        self._capture = open_capture(str(self._path.absolute()))
         if not self._capture.isOpened():
             raise SourceError(
                 f"{path}: expected a video, got a file that OpenCV cannot open as one; it may be cut off, "
@@ -140,13 +141,26 @@ def _read_image(path: str | Path) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: expected an image file, cannot read it ({error.strerror})") from None
-    # Of a JPEG that was cut off OpenCV 4 makes a picture with grey below: its last scan has no end marker.
-    is_cut_off = data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    image_bgr = (
-        None if is_cut_off or not data else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    )
+    try:
+        image_bgr = (
+            None
+            if not data or _is_cut_off(data)
+            else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        )
+    except cv2.error as error:  # such as more pixels than OpenCV agrees to
+        raise SourceError(
+            f"{path}: expected an image, got one that OpenCV refuses ({error.err}); remove it or make it "
+            "smaller"
+        ) from None
     if image_bgr is None:
         raise SourceError(
             f"{path}: expected an image, got a file that cannot be decoded as one; remove it or copy it again"
         )
     return check_image(image_bgr)
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Tell whether a JPEG or PNG lacks its end, of which OpenCV makes a picture with a blank lower part."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # no end marker after the last scan
+    return data.startswith(b"\x89PNG") and b"\0\0\0\0IEND" not in data

@@ -1,10 +1,19 @@
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from runtime import cli
 from runtime.cli import exit_code, make_parser
 from runtime.errors import ModelLoadError
+
+FOLDER = Path(cli.__file__).parents[1]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and shells")
 
 
 def raising(error):
@@ -46,6 +55,77 @@ def test_a_reader_that_went_away_gives_1_without_a_traceback():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@POSIX
+def test_sigterm_unwinds_once_and_gives_143(capsys):
+    seen = []
+
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("closed")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        exit_code(command)
+    assert stopped.value.code == 143
+    assert seen == ["closed"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_thread_may_run_a_command():
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(exit_code(lambda: None)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def in_shell(code, redirection, **environment):
+    """Run Python with a parser and `exit_code` at hand; return its exit code and what stderr got."""
+    code = f"import sys; from runtime.cli import exit_code, make_parser; make_parser('m', 'd'); {code}"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
+        cwd=FOLDER,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@POSIX
+def test_closed_stdout():
+    assert in_shell("sys.exit(exit_code(lambda: print('x')))", ">&-") == (0, "")
+
+
+@POSIX
+def test_closed_stderr_does_not_move_errors_to_stdout():
+    code = "from runtime.errors import SinkError\ndef f(): raise SinkError('no')\nsys.exit(exit_code(f))"
+    done = in_shell(code, "2>&- | grep -c . >&2")
+    assert done == (1, "0\n")  # grep's own exit code: it found nothing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk_behind_stdout(unbuffered):
+    done = in_shell("sys.exit(exit_code(lambda: print('x')))", ">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done == (1, "error: no space left on the disk; free some and run this again\n")
+
+
+def test_other_os_errors_keep_their_traceback():
+    with pytest.raises(PermissionError):
+        exit_code(raising(PermissionError(13, "denied")))
+
+
+@POSIX
+def test_text_that_stdout_cannot_encode():
+    assert in_shell(r"print('rtsp://\u2026')", ">/dev/null", PYTHONIOENCODING="ascii") == (0, "")
 
 
 def test_help_states_defaults_and_the_command_to_type(capsys):

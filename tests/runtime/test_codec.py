@@ -46,6 +46,7 @@ def test_a_whole_number_passes_for_a_float():
         ({"size_hw": [1, True]}, r"size_hw\[1\]: expected int, got True"),
         ({"points": [{"x": "1"}]}, r"points\[0\]\.x: expected float, got '1'"),
         ({"points": [{"x": float("nan")}]}, r"points\[0\]\.x: expected a finite number"),
+        ({"points": [{"x": 10**400}]}, r"points\[0\]\.x: expected a finite number, got 401 digits"),
         ({"points": [{"y": 1.0}]}, r"points\[0\]\.x: missing"),
         ({"points": [3]}, r"points\[0\]: expected an object, got int"),
         ({"kind": "round"}, "kind: expected one of .*'round'"),

@@ -110,6 +110,75 @@ def test_slow_live_frames_are_repeated_to_keep_the_pace(tmp_path):
     assert levels == pytest.approx([0, 1, 4, 4, 4, 4.2, 6], abs=0.15)
 
 
+def test_live_frames_that_come_too_fast_are_left_out_to_keep_the_pace(tmp_path):
+    path = tmp_path / "out.mp4"
+    with VideoSink(path, fps=15.0) as sink:
+        for count in range(120):
+            sink.write(picture(count), captured_ns=7 * SECOND_NS + count * SECOND_NS // 30)
+    levels = [image.mean() for image in frames_of(path)]
+    assert 60 <= len(levels) <= 61
+    assert np.diff(levels).mean() == pytest.approx(2, abs=0.1)
+
+
+def test_a_camera_at_the_pace_of_the_video_loses_no_frame_to_its_jitter(tmp_path):
+    path = tmp_path / "out.avi"
+    shifts = np.random.default_rng(0).uniform(-0.9, 0.4, 60)
+    shifts[0] = 0
+    with VideoSink(path, fps=10.0) as sink:
+        for count, shift in enumerate(shifts):
+            sink.write(picture(count * 4), captured_ns=7 * SECOND_NS + int((count + shift) * SECOND_NS / 10))
+    assert [round(image.mean() / 4) for image in frames_of(path)] == list(range(60))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi"])
+@pytest.mark.parametrize(
+    ("fps", "stated"), [(239.673, 239.67), (90.123, 90.12), (59.94006, 59.94), (700.1, 700.1)]
+)
+def test_fps_that_mpeg_4_cannot_state_exactly(tmp_path, name, fps, stated):
+    path = tmp_path / name
+    with VideoSink(path, fps) as sink:
+        sink.write(picture(1))
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(stated)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi"])
+@pytest.mark.parametrize("size_hw", [(600, 2), (2, 600), (15, 64)])
+def test_frames_too_small_for_a_video(tmp_path, name, size_hw):
+    with (
+        VideoSink(tmp_path / name, fps=10.0) as sink,
+        pytest.raises(SinkError, match="at least 16 pixels a side"),
+    ):
+        sink.write(picture(1, size_hw))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_relative_name_that_looks_like_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoSink("12:30.mp4", fps=10.0) as sink:
+        sink.write(picture(1))
+    assert len(list(frames_of(tmp_path / "12:30.mp4"))) == 1
+
+
+def test_interrupt_before_the_first_frame_is_in_leaves_no_file(tmp_path, monkeypatch):
+    class InterruptedWriter:
+        fourcc = cv2.VideoWriter.fourcc
+
+        def __init__(self, *_: object) -> None: ...
+
+        def isOpened(self) -> bool:
+            return True
+
+        def write(self, image: np.ndarray) -> None:
+            raise KeyboardInterrupt
+
+        def release(self) -> None: ...
+
+    monkeypatch.setattr(sinks.cv2, "VideoWriter", InterruptedWriter)
+    with pytest.raises(KeyboardInterrupt), VideoSink(tmp_path / "out.mp4", fps=10.0) as sink:
+        sink.write(picture(1))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["out.mkv", "out", "out.mp4.txt"])
 def test_unknown_ending(tmp_path, name):
     with pytest.raises(SinkError, match=r"ends in \.mp4 or \.avi"):
@@ -142,7 +211,7 @@ def test_writer_that_does_not_open_leaves_nothing(tmp_path):
         VideoSink(tmp_path / "out.avi", fps=1e-9) as sink,
         pytest.raises(SinkError, match="OpenCV cannot write"),
     ):
-        sink.write(picture(1, (1, 1)))
+        sink.write(picture(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,6 +246,7 @@ def test_full_disk_is_told_and_what_plays_is_kept(tmp_path, monkeypatch, stored,
     with pytest.raises(SinkError, match="check the free disk space"):
         sink.close()
     assert [entry.name for entry in tmp_path.iterdir()] == kept
+    assert sink.is_stored == bool(kept)
 
 
 needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how Linux names its screens")

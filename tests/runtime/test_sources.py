@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -136,6 +138,15 @@ def test_file_that_is_no_video(tmp_path):
         open_source(str(path))
 
 
+def test_relative_name_that_looks_like_a_protocol(tmp_path, monkeypatch):
+    writer = cv2.VideoWriter(str(tmp_path / "12:30.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    writer.write(grey_level(1))
+    writer.release()
+    monkeypatch.chdir(tmp_path)
+    with open_source("12:30.mp4") as source:
+        assert len(list(source)) == 1
+
+
 def test_video_without_frames(tmp_path):
     frames, message = collect(scripted_file(tmp_path, ScriptedCapture([])))
     assert frames == []
@@ -198,14 +209,34 @@ def cut_off_jpeg() -> bytes:
     return data[: len(data) // 2]
 
 
-@pytest.mark.parametrize("data", [b"no image", b"", cut_off_jpeg()], ids=["text", "empty", "cut off"])
-def test_unreadable_image_after_good_ones(tmp_path, data):
+def cut_off_png() -> bytes:
+    return cv2.imencode(".png", grey_level(9))[1].tobytes()[:-12]
+
+
+def huge_png() -> bytes:
+    """Return a PNG that promises 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"no image", b"", cut_off_jpeg(), cut_off_png(), huge_png()],
+    ids=["text", "empty", "cut off", "cut off png", "huge"],
+)
+def test_unreadable_image_after_good_ones(tmp_path, data, capfd):
     cv2.imwrite(str(tmp_path / "1.jpg"), grey_level(1))
     (tmp_path / "2.jpg").write_bytes(data)
     cv2.imwrite(str(tmp_path / "3.jpg"), grey_level(3))
     frames, message = collect(open_source(str(tmp_path / "*.jpg")))
     assert len(frames) == 1
     assert "2.jpg: expected an image" in message
+    assert capfd.readouterr().err == ""
 
 
 def test_image_that_vanished(tmp_path):
