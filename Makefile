@@ -1,5 +1,5 @@
 # Everything runs in .venv, made from constraints.txt by the first command that needs it.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # `make test-oldest` takes the oldest Python of the robots where there is one.

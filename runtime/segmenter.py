@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
+from runtime.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
@@ -33,7 +33,7 @@ def bundled_model(name: str = DEFAULT_MODEL) -> Path:
     return path
 
 
-class Segmenter:
+class Segmenter(Closable):
     """Gives every pixel of a frame its class.
 
     One segmenter may be shared by threads: calls wait for each other, since two at once would only share
@@ -124,16 +124,3 @@ class Segmenter:
         """Free the network; a call that is running finishes first. Closing twice is fine."""
         with self._lock:
             self._session = None
-
-    def __enter__(self) -> Segmenter:
-        """Return the segmenter itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the segmenter."""
-        self.close()

@@ -11,11 +11,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from runtime.closing import Closable
 from runtime.errors import SinkError
 from runtime.files import replacing
 from runtime.frame import Image, check_image
@@ -29,10 +30,9 @@ _PROBE_WAIT_S = 30.0
 _SMALLEST_SIDE_PX = 16
 _LARGEST_TIME_BASE = 65535
 _SHEET_GAP_PX = 4
-_Self = TypeVar("_Self", bound="Sink")
 
 
-class Sink(Protocol):
+class Sink(Closable, Protocol):
     """Takes drawn frames; a context manager that finishes what it writes, however the block ends."""
 
     @abstractmethod
@@ -49,18 +49,6 @@ class Sink(Protocol):
         Raises:
             SinkError: the frame cannot be shown or stored.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Finish; a second call does nothing."""
-
-    def __enter__(self: _Self) -> _Self:
-        """Return the sink."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the sink."""
-        self.close()
 
 
 class WindowSink(Sink):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from runtime.closing import Closable
 from runtime.frame import Frame
 
 _HIGHEST_FPS = 1000.0
-_Self = TypeVar("_Self", bound="Source")
 
 
-class Source(Protocol):
+class Source(Closable, Protocol):
     """Frames, one after the other; a context manager that frees the device or file.
 
     Anything of this shape will do; a class that inherits from it gets the `with` statement.
@@ -38,18 +38,6 @@ class Source(Protocol):
             SourceError: the source broke.
             FrameError: it delivered a picture that is not uint8 (H, W, 3).
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free what the source holds; a second call does nothing."""
-
-    def __enter__(self: _Self) -> _Self:
-        """Return the source."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the source."""
-        self.close()
 
 
 class Capture(Protocol):
