@@ -59,6 +59,12 @@ def train(
     if resume:
         trainer.restore(load_checkpoint(last))
         print(f"resumed after epoch {trainer.epoch} of {config.epochs}", file=sys.stderr)
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    print(
+        f"{config.network}, {parameters / 1e6:.2f} M parameters; {train_set.name}, {len(train_set)} images, "
+        f"{len(val_set)} to validate; {config.epochs} epochs of {len(trainer.batches)} steps",
+        file=sys.stderr,
+    )
     while trainer.epoch < config.epochs:
         started = time.monotonic()
         loss, rate = trainer.train_epoch()
