@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -46,6 +46,24 @@ def make_camvid(make_sample: Callable[..., Sample]) -> Callable[[Path], Path]:
 @pytest.fixture
 def camvid_root(tmp_path: Path, make_camvid: Callable[[Path], Path]) -> Path:
     return make_camvid(tmp_path / "camvid")
+
+
+@pytest.fixture
+def make_cityscapes(tmp_path: Path) -> Callable[..., Path]:
+    """Write a tiny folder in Cityscapes' layout, of which each label row holds `ids`, then void."""
+
+    def make(ending: str = "labelIds", ids: Sequence[int] = tuple(range(34))) -> Path:
+        root = tmp_path / "cityscapes"
+        label = np.zeros((8, 34), np.uint8)
+        label[:, : len(ids)] = ids
+        frames = ("train/aachen/aachen_000000", "train/aachen/aachen_000001", "train/bochum/bochum_000000")
+        for seed, frame in enumerate((*frames, "val/ulm/ulm_000000")):
+            pixels = np.random.default_rng(seed).integers(0, 256, (8, 34, 3), np.uint8)
+            write_png(root / "leftImg8bit" / f"{frame}_000019_leftImg8bit.png", pixels)
+            write_png(root / "gtFine" / f"{frame}_000019_gtFine_{ending}.png", label)
+        return root
+
+    return make
 
 
 @pytest.fixture

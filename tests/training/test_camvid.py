@@ -78,6 +78,13 @@ def test_opening_refuses_a_damaged_layout(camvid_root: Path, damage: object, mes
         open_dataset("camvid", camvid_root, "val")
 
 
+def test_a_refusal_says_how_many_files_lack_a_partner(camvid_root: Path) -> None:
+    for index in range(2):
+        (camvid_root / "valannot" / f"0001TP_{index:06d}.png").unlink()
+    with pytest.raises(DatasetError, match=r"0001TP_000000\.png: .*\(2 such files\).*training\.doctor"):
+        open_dataset("camvid", camvid_root, "val")
+
+
 def write_label(root: Path, label: np.ndarray) -> None:
     cv2.imwrite(str(root / "valannot" / "0001TP_000000.png"), label)
 
@@ -117,7 +124,7 @@ def test_reading_refuses_a_damaged_pair_by_its_name(camvid_root: Path, damage: o
 @pytest.mark.parametrize(
     ("name", "root", "split", "message"),
     [
-        ("kitti", ".", "train", "expected one of camvid, folder, synthetic, got 'kitti'"),
+        ("kitti", ".", "train", "expected one of camvid, cityscapes, folder, synthetic, got 'kitti'"),
         ("camvid", None, "train", "expected the data set's folder, got none; add --root"),
         ("camvid", "no/such/folder", "train", "no/such/folder: expected a folder"),
         ("camvid", ".", "dev", "expected a split out of train, val, test, got 'dev'"),

@@ -5,12 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from runtime.errors import DatasetError
 from training.data import Sample, open_dataset
 from training.data.folder import distinct_palette
 
 THREE = {"names": ["floor", "wall", "door"]}
+MAPPED = {**THREE, "class_of": {"13": "floor", "24": "floor", "7": "wall", "0": "door", "65": None}}
 
 
 @pytest.fixture
@@ -81,6 +83,13 @@ def test_generated_colours_differ(count: int) -> None:
         ({**THREE, "ignore_index": 1}, "expected an ignore index from 3 to 255, got 1"),
         ({**THREE, "ignroe_index": 9}, "ignroe_index: unknown field"),
         (["floor"], "expected an object, got list"),
+        ({**THREE, "class_of": {"0": "floor", "1": "wall"}}, "a value for each class, got none for 'door'"),
+        ({**THREE, "class_of": {"0": "flor"}}, "names out of .*, got 'flor'"),
+        ({**MAPPED, "ignore_index": 9}, r"no ignore_index beside class_of, got both; write \"9\": null"),
+        ({**MAPPED, "unlisted": "ignore"}, "unlisted: expected one of"),
+        ({**THREE, "class_of": {"256": "floor", "1": "wall", "2": "door"}}, "ids from 0 to 255 .* got '256'"),
+        ({**THREE, "class_of": {"#80": "floor", "#000001": "wall", "#000002": "door"}}, "got '#80'"),
+        ({**THREE, "class_of": {"#000000": "floor", "1": "wall", "2": "door"}}, "ids or colours, got both"),
     ],
 )
 def test_impossible_classes_are_refused(
@@ -131,6 +140,74 @@ def test_an_empty_image_folder_is_refused(make_folder: Callable[..., Path]) -> N
     (root / "images" / "train" / "a.png").unlink()
     with pytest.raises(DatasetError, match="train: expected files ending in"):
         open_dataset("folder", root, "train")
+
+
+def write_label(root: Path, label: np.ndarray) -> None:
+    size_hw = label.shape[:2]
+    cv2.imwrite(str(root / "images" / "train" / "a.png"), np.zeros((*size_hw, 3), np.uint8))
+    cv2.imwrite(str(root / "labels" / "train" / "a.png"), label)
+
+
+def test_ids_of_other_classes_are_mapped(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(("train/a.png",), MAPPED)
+    write_label(root, np.array([[13, 24, 7, 0, 65, 255]], np.uint8))
+    assert open_dataset("folder", root, "train")[0].label.tolist() == [[0, 0, 1, 2, 255, 255]]
+
+
+def test_a_mask_of_0_and_255_can_be_two_classes(make_folder: Callable[..., Path]) -> None:
+    classes = {"names": ["ground", "person"], "class_of": {"0": "ground", "255": "person"}}
+    root = make_folder(("train/a.png",), classes)
+    write_label(root, np.array([[0, 255]], np.uint8))
+    assert open_dataset("folder", root, "train")[0].label.tolist() == [[0, 1]]
+
+
+def test_an_unlisted_id_is_an_error_unless_the_file_says_void(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(("train/a.png",), MAPPED)
+    write_label(root, np.array([[13, 8, 9]], np.uint8))
+    with pytest.raises(DatasetError, match="expected ids that class_of lists, or 255 for void, got 8, 9;"):
+        open_dataset("folder", root, "train")[0]
+    (root / "classes.json").write_text(json.dumps({**MAPPED, "unlisted": "void"}))
+    assert open_dataset("folder", root, "train")[0].label.tolist() == [[0, 255, 255]]
+
+
+def test_colours_are_mapped(make_folder: Callable[..., Path]) -> None:
+    colors = {"#804080": "floor", "#0000FF": "wall", "#00ff00": "door", "#000000": None}
+    root = make_folder(("train/a.png",), {**THREE, "class_of": colors})
+    rgb = np.array([[(128, 64, 128), (0, 0, 255), (0, 255, 0), (0, 0, 0)]], np.uint8)
+    write_label(root, rgb[:, :, ::-1])
+    assert open_dataset("folder", root, "train")[0].label.tolist() == [[0, 1, 2, 255]]
+
+
+def test_unlisted_colours_are_an_error_unless_the_file_says_void(make_folder: Callable[..., Path]) -> None:
+    classes = {"names": ["floor"], "class_of": {"#804080": "floor"}}
+    root = make_folder(("train/a.png",), classes)
+    rgb = np.array([[(128, 64, 128), (255, 255, 255), (0, 1, 2)]], np.uint8)
+    write_label(root, rgb[:, :, ::-1])
+    with pytest.raises(DatasetError, match="expected colours that class_of lists, got #000102, #ffffff;"):
+        open_dataset("folder", root, "train")[0]
+    (root / "classes.json").write_text(json.dumps({**classes, "unlisted": "void"}))
+    assert open_dataset("folder", root, "train")[0].label.tolist() == [[0, 255, 255]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_labels_with_a_palette_count_by_its_indices(make_folder: Callable[..., Path], bits: int) -> None:
+    names = [f"class {index}" for index in range(min(200, 2**bits))]
+    root = make_folder(("train/a.png",), {"names": names})
+    ids = np.random.default_rng(0).integers(0, len(names), (9, 13), np.uint8)
+    write_label(root, ids)
+    picture = PillowImage.fromarray(ids).convert("P")
+    picture.putpalette([index % 7 for index in range(768)])  # colours that alone would not tell
+    picture.save(root / "labels" / "train" / "a.png", bits=bits)
+    assert np.array_equal(open_dataset("folder", root, "train")[0].label, ids)
+
+
+def test_a_cut_off_label_with_a_palette_is_refused(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(("train/a.png",))
+    path = root / "labels" / "train" / "a.png"
+    PillowImage.fromarray(np.zeros((48, 64), np.uint8)).convert("P").save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DatasetError, match="expected a whole image"):
+        open_dataset("folder", root, "train")[0]
 
 
 def test_an_id_outside_the_classes_is_refused(make_folder: Callable[..., Path]) -> None:

@@ -9,11 +9,13 @@ A name starts with the drive the frame comes from. Badrinarayanan et al. 2017, a
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import DatasetError
-from training.data.dataset import PairedFiles, pair_files
+from training.data.labels import plain_ids
+from training.data.pairs import PairedFiles, pair_folders
 
 SPLITS = ("train", "val", "test")
 VOID = 11
@@ -28,9 +30,17 @@ def open_camvid(root: Path, split: str) -> PairedFiles:
         split: "train", "val" or "test".
 
     Raises:
-        DatasetError: an unknown split, a missing or empty folder, an image without its label.
+        DatasetError: an unknown split, a missing or empty folder.
     """
     if split not in SPLITS:
         raise DatasetError(f"camvid: expected a split out of {', '.join(SPLITS)}, got {split!r}; name one")
-    pairs = pair_files(root / split, root / f"{split}annot")
-    return PairedFiles("camvid", split, CAMVID_CLASSES, TERMS, pairs, VOID)
+    pairs, faults = pair_folders(root / split, root / f"{split}annot")
+    pairs = tuple(dataclasses.replace(pair, drive=pair.image.stem.split("_")[0]) for pair in pairs)
+    code = plain_ids(len(CAMVID_CLASSES), VOID)
+    return PairedFiles("camvid", split, CAMVID_CLASSES, TERMS, pairs, code, faults)
+
+
+def camvid_splits(root: Path) -> tuple[str, ...]:
+    """Return the splits that a folder should hold: "train" and "val", and "test" where there is any of it."""
+    has_test = (root / "test").exists() or (root / "testannot").exists()
+    return SPLITS if has_test else SPLITS[:2]

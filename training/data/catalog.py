@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import DatasetError
-from training.data.camvid import open_camvid
+from training.data.camvid import camvid_splits, open_camvid
+from training.data.cityscapes import cityscapes_splits, open_cityscapes
 from training.data.dataset import SegmentationDataset
-from training.data.folder import open_folder
+from training.data.drives import leave_out_drive
+from training.data.folder import folder_splits, open_folder
+from training.data.pairs import PairedFiles
 from training.data.synthetic import SyntheticStreets
 
-DATASETS = ("camvid", "folder", "synthetic")
+
+@dataclass(frozen=True)
+class Reader:
+    """How a kind of data set is found in a folder.
+
+    Attributes:
+        open: returns one split of the folder, with its `faults`.
+        splits: names the splits that the folder should hold.
+    """
+
+    open: Callable[[Path, str], PairedFiles]
+    splits: Callable[[Path], tuple[str, ...]]
 
 
-def open_dataset(name: str, root: str | Path | None, split: str) -> SegmentationDataset:
+READERS = {
+    "camvid": Reader(open_camvid, camvid_splits),
+    "cityscapes": Reader(open_cityscapes, cityscapes_splits),
+    "folder": Reader(open_folder, folder_splits),
+}
+DATASETS = (*READERS, "synthetic")
+
+
+def open_dataset(
+    name: str, root: str | Path | None, split: str, *, leave_out: str | None = None
+) -> SegmentationDataset:
     """Open one split of a data set.
 
     Opening looks at names only; each pair of files is checked when it is read.
@@ -22,9 +48,12 @@ def open_dataset(name: str, root: str | Path | None, split: str) -> Segmentation
         name: one of `DATASETS`.
         root: the data set's folder; None for "synthetic", which has none.
         split: "train", "val" or "test".
+        leave_out: a recording of "train", such as CamVid's drive 0006R0 or a city of Cityscapes: "train" is
+            then all the others and "val" is this one, whatever the data set's own "val" holds.
 
     Raises:
-        DatasetError: an unknown name, a root that is missing or has another layout, an unknown split.
+        DatasetError: an unknown name, a root that is missing or has another layout, an unknown split, an
+            image without its label, or a recording that cannot be left out.
 
     >>> dataset = open_dataset("synthetic", None, "val")
     >>> len(dataset), dataset[0].image_bgr.shape
@@ -35,10 +64,29 @@ def open_dataset(name: str, root: str | Path | None, split: str) -> Segmentation
     if name == "synthetic":
         if root is not None:
             raise DatasetError(f"synthetic: expected no folder, got {root}; leave out --root")
+        if leave_out is not None:
+            raise DatasetError(
+                "synthetic: expected no drive to leave out, since every scene is a street of its own, "
+                f"got {leave_out!r}; give another data set"
+            )
         return SyntheticStreets(split)
     if root is None:
         raise DatasetError(f"{name}: expected the data set's folder, got none; add --root DIR")
+    folder = find_root(name, root)
+    dataset = READERS[name].open(folder, split if leave_out is None else "train")
+    if dataset.faults:
+        more = f" ({len(dataset.faults)} such files)" if len(dataset.faults) > 1 else ""
+        raise DatasetError(f"{dataset.faults[0]}{more}; training.doctor lists everything that is wrong")
+    return dataset if leave_out is None else leave_out_drive(dataset, split, leave_out)
+
+
+def find_root(name: str, root: str | Path) -> Path:
+    """Return a data set's folder.
+
+    Raises:
+        DatasetError: there is none.
+    """
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder that holds {name} data, found none; check --root")
-    return open_camvid(folder, split) if name == "camvid" else open_folder(folder, split)
+    return folder

@@ -1,7 +1,7 @@
 """Any data set of your own, as a folder.
 
     ROOT/images/train/NAME.png    also .jpg, .jpeg, .bmp
-    ROOT/labels/train/NAME.png    8-bit grey, one class id a pixel, same name and size as the image
+    ROOT/labels/train/NAME.png    8-bit grey or palette, one class id a pixel, name and size of the image
     ROOT/images/val/, ROOT/labels/val/, and other splits by their names
     ROOT/classes.json
 
@@ -21,19 +21,40 @@ the cut.
 `palette` holds one red-green-blue colour a class and is generated when absent. `ignore_index` is the id
 of void in the label files, not below the number of classes. `terms` says what the data allows, and travels
 with the models trained on it.
+
+Labels made for other or more classes need not be rewritten: `class_of` names the class of each id, null for
+void. Labels with a palette count by their palette's indices, as Mapillary Vistas' do (its
+`{training,validation}/images` and `labels` linked as `images/train`, `labels/train` and so on; ids are
+the places in the list "labels" of its config file; these are of v1.2):
+
+    {
+      "names": ["drivable", "person", "vehicle"],
+      "class_of": {"13": "drivable", "24": "drivable", "19": "person", "55": "vehicle", "65": null},
+      "unlisted": "void",
+      "terms": "Mapillary Vistas: research use"
+    }
+
+Labels drawn in colours take colours in place of ids: `"class_of": {"#804080": "road", "#000000": null}`.
+`unlisted` says what a value is that is not in the list: "error", which is what holds when it is absent, or
+"void". With `class_of`, write null for void and leave `ignore_index` out.
 """
 
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from runtime.codec import DecodeError, from_plain
 from runtime.contract import ClassMap, Rgb
 from runtime.errors import ContractError, DatasetError
-from training.data.dataset import IGNORE, Pair, PairedFiles, pair_files
+from training.data.dataset import IGNORE
+from training.data.labels import LabelCode, plain_ids
+from training.data.pairs import Pair, PairedFiles, pair_folders
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,9 @@ class FolderClasses:
 
     names: tuple[str, ...]
     palette: tuple[Rgb, ...] | None = None
-    ignore_index: int = IGNORE
+    ignore_index: int | None = None
+    class_of: dict[str, str | None] | None = None
+    unlisted: Literal["error", "void"] = "error"
     terms: str = ""
 
 
@@ -54,19 +77,30 @@ def open_folder(root: Path, split: str) -> PairedFiles:
         split: the name of a folder in `images`; without split folders "train" or "val".
 
     Raises:
-        DatasetError: a missing or empty folder, an unknown split, an image without its label, a
-            `classes.json` that is missing or says something impossible.
+        DatasetError: a missing or empty folder, an unknown split, a `classes.json` that is missing or says
+            something impossible.
     """
     path = root / "classes.json"
     described = _read_classes(path)
     palette = distinct_palette(len(described.names)) if described.palette is None else described.palette
     try:
-        ClassMap(described.names, palette, described.ignore_index)  # the ids as the files have them
         classes = ClassMap(described.names, palette, IGNORE)
-    except ContractError as error:
+        code = _label_code(described)
+    except (ContractError, DatasetError) as error:
         raise DatasetError(f"{path}: {error}; correct the file") from None
-    pairs = _find_pairs(root, split)
-    return PairedFiles("folder", split, classes, described.terms, pairs, described.ignore_index)
+    pairs, faults = _find_pairs(root, split)
+    return PairedFiles("folder", split, classes, described.terms, pairs, code, faults)
+
+
+def folder_splits(root: Path) -> tuple[str, ...]:
+    """Return the names of the split folders in `images` or `labels`; "train" and "val" where there are none.
+
+    Raises:
+        DatasetError: there is no folder `images`.
+    """
+    labels = root / "labels"
+    names = {*_folders(root / "images"), *(_folders(labels) if labels.is_dir() else ())}
+    return tuple(sorted(names, key=lambda name: (name != "train", name != "val", name))) or ("train", "val")
 
 
 def distinct_palette(count: int) -> tuple[Rgb, ...]:
@@ -97,21 +131,65 @@ def _read_classes(path: Path) -> FolderClasses:
         raise DatasetError(f"{path}: {error}; correct the file") from None
 
 
-def _find_pairs(root: Path, split: str) -> tuple[Pair, ...]:
+def _label_code(described: FolderClasses) -> LabelCode:
+    """Return what the label files' values mean; a `DatasetError` lacks the file's name."""
+    count = len(described.names)
+    if described.class_of is None:
+        void = IGNORE if described.ignore_index is None else described.ignore_index
+        if not count <= void <= 255:
+            raise DatasetError(f"expected an ignore index from {count} to 255, got {void}")
+        return dataclasses.replace(plain_ids(count, void), unlisted=described.unlisted)
+    if described.ignore_index is not None:
+        raise DatasetError(
+            f'expected no ignore_index beside class_of, got both; write "{described.ignore_index}": null'
+        )
+    unknown = sorted({name for name in described.class_of.values() if name} - {*described.names})
+    if unknown:
+        raise DatasetError(f"class_of: expected names out of {list(described.names)}, got {unknown[0]!r}")
+    unused = [name for name in described.names if name not in described.class_of.values()]
+    if unused:
+        raise DatasetError(f"class_of: expected a value for each class, got none for {unused[0]!r}")
+    kinds = {"colors" if key.startswith("#") else "ids" for key in described.class_of}
+    if len(kinds) == 2:
+        raise DatasetError("class_of: expected ids or colours, got both")
+    index_of = {name: index for index, name in enumerate(described.names)}
+    class_of = {
+        _value_of(key): IGNORE if name is None else index_of[name] for key, name in described.class_of.items()
+    }
+    if kinds == {"colors"}:
+        return LabelCode(class_of, "colours that class_of lists", "colors", described.unlisted)
+    class_of.setdefault(IGNORE, IGNORE)
+    return LabelCode(class_of, "ids that class_of lists, or 255 for void", "ids", described.unlisted)
+
+
+def _value_of(key: str) -> int:
+    """Return the id or the colour 0xRRGGBB that a key of `class_of` stands for."""
+    if re.fullmatch("#[0-9a-fA-F]{6}", key):
+        return int(key[1:], 16)
+    if re.fullmatch("[0-9]{1,3}", key) and int(key) <= 255:
+        return int(key)
+    raise DatasetError(f'class_of: expected ids from 0 to 255 or colours such as "#804080", got {key!r}')
+
+
+def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder of images, found none; check --root")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _find_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     images, labels = root / "images", root / "labels"
-    if not images.is_dir():
-        raise DatasetError(f"{images}: expected a folder of images, found none; check --root")
-    splits = sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+    splits = _folders(images)
     if splits:
         if split not in splits:
             raise DatasetError(f"{images}: expected a folder {split!r}, found {splits}; choose one of them")
-        return pair_files(images / split, labels / split)
-    pairs = pair_files(images, labels)
+        return pair_folders(images / split, labels / split)
+    pairs, faults = pair_folders(images, labels)
     cut = len(pairs) - max(1, len(pairs) // 5)
-    if split not in ("train", "val") or cut == 0:
+    if split not in ("train", "val") or cut <= 0:
         raise DatasetError(
             f"{images}: expected split folders, or at least 2 images for train and val, "
             f"got split {split!r} of {len(pairs)} images without folders; "
             f"make images/{split} and labels/{split}"
         )
-    return pairs[:cut] if split == "train" else pairs[cut:]
+    return (pairs[:cut] if split == "train" else pairs[cut:]), faults

@@ -1,0 +1,181 @@
+"""Image files beside label files as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.contract import ClassMap
+from runtime.errors import DatasetError
+from runtime.frame import Image
+from training.data.dataset import Sample
+from training.data.labels import LabelCode, read_image
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+LABEL_SUFFIXES = (".png",)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its label file.
+
+    Attributes:
+        image: in colour.
+        label: ids or colours that stand for classes.
+        drive: the recording that the image is a frame of, such as a drive or a city; empty when unknown.
+    """
+
+    image: Path
+    label: Path
+    drive: str = ""
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """A `SegmentationDataset` of image files and label files.
+
+    Attributes:
+        name: of the data set.
+        split: which part.
+        classes: names and colours.
+        terms: what the data allows, in words.
+        pairs: the files, in order.
+        code: what the values in the label files mean.
+        faults: files that found no partner, one line each; `open_dataset` refuses a data set with any.
+    """
+
+    name: str
+    split: str
+    classes: ClassMap
+    terms: str
+    pairs: tuple[Pair, ...]
+    code: LabelCode
+    faults: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a pair and check it.
+
+        Raises:
+            IndexError: an index that is not in the data set.
+            DatasetError: a file that does not decode, sizes that differ, a value that is no class.
+        """
+        sample = self.examine(index)
+        if isinstance(sample, Sample):
+            return sample
+        raise DatasetError(sample[0])
+
+    def examine(self, index: int) -> Sample | tuple[str, ...]:
+        """Read a pair and return it, or everything that is wrong with it, one line each.
+
+        Raises:
+            IndexError: an index that is not in the data set.
+        """
+        pair = self.pairs[index]
+        faults: list[str] = []
+        image_bgr = label = None
+        try:
+            image_bgr = read_image(pair.image)
+        except DatasetError as error:
+            faults.append(str(error))
+        try:
+            label = self.code.read(pair.label)
+        except DatasetError as error:
+            faults.append(str(error))
+        if image_bgr is None or label is None:
+            return tuple(faults)
+        if label.shape != image_bgr.shape[:2]:
+            return (
+                f"{pair.label}: expected the size of its image, {_size(image_bgr)}, got {_size(label)}; "
+                "resize the label with nearest neighbours, or replace the pair",
+            )
+        return Sample(image_bgr, label, pair.image.name)
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return a folder's files with one of these suffixes in name order; hidden files are passed over.
+
+    Raises:
+        DatasetError: a missing folder, or one without such files.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder, found none; check --root and the data set's layout")
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+    if not files:
+        raise DatasetError(
+            f"{folder}: expected files ending in {', '.join(suffixes)}, found none; "
+            "check --root and the data set's layout"
+        )
+    return files
+
+
+def pair_folders(image_folder: Path, label_folder: Path) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Match the images of a folder with the labels of another by the names without their suffixes.
+
+    Args:
+        image_folder: holds images with one of `IMAGE_SUFFIXES`; hidden and other files are passed over.
+        label_folder: holds one PNG an image.
+
+    Returns:
+        The pairs in name order, and the faults: an image without a label, a label without an image, two
+        images of one name.
+
+    Raises:
+        DatasetError: a missing or empty folder.
+    """
+    images, faults = _by_stem(find_files(image_folder, IMAGE_SUFFIXES))
+    labels, more_faults = _by_stem(find_files(label_folder, LABEL_SUFFIXES))
+    pairs, lonely = match_files(images, labels, image_folder, label_folder)
+    return pairs, (*faults, *more_faults, *lonely)
+
+
+def match_files(
+    images: Mapping[str, Path], labels: Mapping[str, Path], image_folder: Path, label_folder: Path
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Match images with labels by their keys.
+
+    Returns:
+        The pairs in the order of their keys, and a fault for each file without a partner.
+    """
+    faults = (
+        *_lonely(images, labels, "image", "label", label_folder),
+        *_lonely(labels, images, "label", "image", image_folder),
+    )
+    return tuple(Pair(images[key], labels[key]) for key in sorted(images) if key in labels), faults
+
+
+def _by_stem(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
+    files: dict[str, Path] = {}
+    faults = []
+    for path in paths:
+        if path.stem in files:
+            faults.append(
+                f"{path}: expected one file a name, found {files[path.stem].name} too; remove one of them"
+            )
+        else:
+            files[path.stem] = path
+    return files, faults
+
+
+def _lonely(
+    files: Mapping[str, Path], partners: Mapping[str, Path], kind: str, wanted: str, partner_folder: Path
+) -> list[str]:
+    """Return a fault for each of `files` that has no partner of the same key."""
+    return [
+        f"{files[key]}: expected a file of the same name, its {wanted}, in {partner_folder}, found none; "
+        f"add the {wanted} or remove the {kind}"
+        for key in sorted(files)
+        if key not in partners
+    ]
+
+
+def _size(pixels: Image) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
