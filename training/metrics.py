@@ -83,7 +83,27 @@ class ConfusionMatrix:
         """Intersection over union of each class, 0..1; None for a class in neither labels nor predictions."""
         hits = np.diagonal(self.matrix)
         union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits
-        return [float(hit / either) if either else None for hit, either in zip(hits, union, strict=True)]
+        return _ratios(hits, union)
+
+    @property
+    def per_class_precision(self) -> list[float | None]:
+        """Share of a class's predictions that are right, 0..1; None for a class that is never predicted."""
+        return _ratios(np.diagonal(self.matrix), self.matrix.sum(axis=0))
+
+    @property
+    def per_class_recall(self) -> list[float | None]:
+        """Share of a class's labelled pixels that are found, 0..1; None for one that is never labelled."""
+        return _ratios(np.diagonal(self.matrix), self.matrix.sum(axis=1))
+
+    @property
+    def per_class_share(self) -> list[float]:
+        """Share of the labelled pixels that each class has, 0..1.
+
+        Raises:
+            DatasetError: no labelled pixel was counted.
+        """
+        self._expect_pixels()
+        return [float(share) for share in self.matrix.sum(axis=1) / self.matrix.sum()]
 
     @property
     def miou(self) -> float:
@@ -112,3 +132,8 @@ class ConfusionMatrix:
             raise DatasetError(
                 "metrics: expected labelled pixels, found none; check that the labels are not all void"
             )
+
+
+def _ratios(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> list[float | None]:
+    """Return part / whole of each class; None where the whole is 0."""
+    return [float(part / whole) if whole else None for part, whole in zip(parts, wholes, strict=True)]

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import main, measure_accuracy
+from benchmarks.accuracy import main, measure_accuracy, measure_calibration
 from runtime import Segmenter
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError, DatasetError
+from runtime.session import NetworkSession
 
 
 class Pictures:
@@ -83,6 +84,38 @@ def test_json_is_all_of_stdout(street_onnx, capsys):
     assert (report["dataset"], report["split"], report["frames"]) == ("synthetic", "val", 2)
 
 
+def test_a_calibration_error_is_measured_when_asked_for(street_onnx, capsys):
+    arguments = ["--model", str(street_onnx), "--data", "synthetic", "--limit", "1", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["ece"] is None
+    assert main([*arguments, "--ece"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 0 <= report["ece"] <= 1
+    assert 0 <= report["mean_confidence"] <= 1
+
+
+def test_calibration_agrees_with_figures_worked_out_by_hand(tiny_onnx, tiny):
+    half_right = np.zeros((64, 96), np.uint8)
+    half_right[:, 48:] = 2
+    half_right[0] = 255
+    pictures = Pictures(tiny.COLOR_CLASSES, plain(0, half_right))
+    calibration = measure_calibration(NetworkSession(tiny_onnx), pictures)
+    sure = np.e / (np.e + 2)  # logits 1, 0, 0 everywhere
+    assert calibration.mean_confidence == pytest.approx(sure)
+    assert calibration.ece == pytest.approx(sure - 0.5)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_refuses_to_calibrate_on_nothing(tiny_onnx, tiny, limit):
+    with pytest.raises(ConfigError, match="at least 1"):
+        measure_calibration(NetworkSession(tiny_onnx), Pictures(tiny.COLOR_CLASSES), limit=limit)
+
+
+def test_refuses_to_calibrate_on_data_of_other_classes(tiny_onnx):
+    with pytest.raises(DatasetError, match=r"blue.*sky"):
+        measure_calibration(NetworkSession(tiny_onnx), Pictures(CAMVID_CLASSES))
+
+
 def test_text_ends_with_the_next_command(street_onnx, capsys):
     assert main(["--model", str(street_onnx), "--data", "synthetic", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -97,6 +130,7 @@ def test_text_ends_with_the_next_command(street_onnx, capsys):
         (["--data", "camvid", "--root", "no-such-folder"], "no-such-folder"),
         (["--data", "synthetic", "--split", "tuesday"], "tuesday"),
         (["--data", "synthetic", "--limit", "0"], "limit"),
+        (["--data", "synthetic", "--leave-out", "0006R0"], "0006R0"),
     ],
 )
 def test_bad_input_gives_1_and_one_line(street_onnx, capsys, arguments, says):

@@ -76,6 +76,15 @@ def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
     assert confusion.miou == 0.25
 
 
+def test_precision_recall_and_share_of_each_class() -> None:
+    confusion = ConfusionMatrix(4)
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 2, 255], np.uint8)
+    confusion.update(label, np.array([0, 0, 0, 1, 1, 0, 0, 1, 3], np.uint8))
+    assert confusion.per_class_precision == [3 / 5, pytest.approx(1 / 3), None, None]
+    assert confusion.per_class_recall == [3 / 4, pytest.approx(1 / 3), 0.0, None]
+    assert confusion.per_class_share == [4 / 8, 3 / 8, 1 / 8, 0.0]
+
+
 def test_void_pixels_count_nowhere() -> None:
     confusion = ConfusionMatrix(2)
     confusion.update(np.array([0, 255, 255], np.uint8), np.array([0, 0, 1], np.uint8))
@@ -122,7 +131,7 @@ def test_images_that_do_not_fit_are_refused_and_not_counted(
     assert confusion.matrix.sum() == 0
 
 
-@pytest.mark.parametrize("figure", ["miou", "pixel_accuracy"])
+@pytest.mark.parametrize("figure", ["miou", "pixel_accuracy", "per_class_share"])
 def test_no_labelled_pixel_gives_an_error_and_no_number(figure: str) -> None:
     confusion = ConfusionMatrix(2)
     confusion.update(ZEROS + np.uint8(255), ZEROS)
