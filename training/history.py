@@ -1,4 +1,7 @@
-"""What a training did, epoch by epoch: results.csv and curves.png, always written whole."""
+"""What a training did, epoch by epoch: results.csv and curves.png, always written whole.
+
+Also what it tells: how long the rest will take, and since when nothing got better.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from runtime.files import replacing
+
+RECENT_EPOCHS = 5  # of each kind, that the time left is told from
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class EpochRecord:
         seconds: wall time of the epoch, validation included.
         learning_rate: at the epoch's last step.
         train_loss: mean over the epoch's steps.
+        images_per_s: training images a second of the epoch's steps, with their loading, without validation.
         miou: on the validation split, of the averaged weights.
         pixel_accuracy: likewise.
         per_class_iou: likewise, in the order of the classes; None where a class does not occur.
@@ -28,9 +35,50 @@ class EpochRecord:
     seconds: float
     learning_rate: float
     train_loss: float
+    images_per_s: float | None = None
     miou: float | None = None
     pixel_accuracy: float | None = None
     per_class_iou: tuple[float | None, ...] = ()
+
+
+def seconds_left(records: Sequence[EpochRecord], epochs: int, validate_every: int) -> float:
+    """Return how long the remaining epochs will take, in seconds.
+
+    Epochs with and without validation are told apart; each takes the median of the latest of its kind, so
+    that neither a slow first epoch nor one interruption counts.
+
+    Args:
+        records: the finished epochs, at least one.
+        epochs: all epochs of the training.
+        validate_every: epochs from one validation to the next; the last epoch always validates.
+
+    >>> history = [EpochRecord(1, 60.0, 0.1, 2.0), EpochRecord(2, 15.0, 0.1, 1.0, miou=0.5)]
+    >>> history += [EpochRecord(3, 10.0, 0.1, 1.0), EpochRecord(4, 15.0, 0.1, 1.0, miou=0.5)]
+    >>> history += [EpochRecord(5, 10.0, 0.1, 1.0)]
+    >>> seconds_left(history, epochs=8, validate_every=2)  # 15 + 10 + 15
+    40.0
+    """
+    remaining = range(records[-1].epoch + 1, epochs + 1)
+    validating = sum(epoch % validate_every == 0 or epoch == epochs for epoch in remaining)
+    with_validation = [record.seconds for record in records if record.miou is not None][-RECENT_EPOCHS:]
+    without = [record.seconds for record in records if record.miou is None][-RECENT_EPOCHS:]
+    return validating * median(with_validation or without) + (len(remaining) - validating) * median(
+        without or with_validation
+    )
+
+
+def epochs_since_best(records: Sequence[EpochRecord]) -> int:
+    """Return the epochs from the best validation to the latest one; 0 before the first.
+
+    An equal mIoU is not a better one. Epochs after the latest validation do not count, since nothing is
+    known of them.
+    """
+    measured = [(record.miou, record.epoch) for record in records if record.miou is not None]
+    if not measured:
+        return 0
+    best_miou = max(miou for miou, _ in measured)
+    first_best = next(epoch for miou, epoch in measured if miou == best_miou)
+    return measured[-1][1] - first_best
 
 
 def write_results_csv(path: Path, records: Sequence[EpochRecord], class_names: Sequence[str]) -> None:
@@ -38,13 +86,13 @@ def write_results_csv(path: Path, records: Sequence[EpochRecord], class_names: S
     with replacing(path) as part, open(part, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["epoch", "seconds", "learning_rate", "train_loss", "miou", "pixel_accuracy"]
+            ["epoch", "seconds", "learning_rate", "train_loss", "images_per_s", "miou", "pixel_accuracy"]
             + [f"iou_{name}" for name in class_names]
         )
         for record in records:
             per_class = record.per_class_iou or (None,) * len(class_names)
-            cells = [record.seconds, record.learning_rate, record.train_loss, record.miou]
-            cells += [record.pixel_accuracy, *per_class]
+            cells = [record.seconds, record.learning_rate, record.train_loss, record.images_per_s]
+            cells += [record.miou, record.pixel_accuracy, *per_class]
             writer.writerow([record.epoch, *("" if cell is None else f"{cell:.6g}" for cell in cells)])
 
 

@@ -1,7 +1,9 @@
 """Trains a segmentation network: `python -m training.train --data camvid --root DIR --out runs/camvid`.
 
-Every random choice comes from the seed and the step's place, or from a generator whose state is in
-last.pt, so a resumed training ends with the weights of an uninterrupted one.
+Every random choice comes from the seed and the step's place, so a training that was killed at any step and
+resumed ends with the weights of an uninterrupted one: on a CPU bit for bit; on a GPU some of PyTorch's
+sums have no fixed order. `torchrun --nproc-per-node N -m training.train ...` shares the work of each step
+among N processes.
 """
 
 from __future__ import annotations
@@ -11,23 +13,35 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from shlex import quote
 
 import cv2
+import torch
 
 from runtime.cli import exit_code, make_parser
+from runtime.contract import Accuracy
 from runtime.errors import TrainingError
+from runtime.files import replacing
 from training.accuracy import accuracy_table, measured_accuracy
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.config import TrainConfig
+from training.config import PRECISIONS, TrainConfig
 from training.data import DATASETS, SegmentationDataset, open_dataset
+from training.distributed import Processes, joined_processes
+from training.evaluate import BATCH_SIZE as EVALUATION_BATCH
 from training.evaluate import evaluate
-from training.history import EpochRecord, draw_curves, write_results_csv
+from training.history import EpochRecord, draw_curves, epochs_since_best, seconds_left, write_results_csv
 from training.losses import LOSSES
+from training.metrics import ConfusionMatrix
+from training.monitor import TensorBoard
 from training.network import SIZES
 from training.optimization import OPTIMIZERS, SCHEDULES
+from training.samples import sample_predictions, write_sheet
 from training.trainer import Trainer
+from training.transfer import FREEZES, Transfer
+
+BARE_STEPS = 10  # whose speed the loop is compared with
 
 
 def train(
@@ -37,71 +51,125 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    processes: Processes | None = None,
 ) -> Path:
     """Train and leave best.pt, last.pt, results.csv and curves.png in the folder `out`.
+
+    Beside them are a folder `tensorboard`, one of `samples`, and init-from.txt, which says what a training
+    from another's weights took over.
+
+    Args:
+        config: all settings.
+        train_set: what to learn from.
+        val_set: what to choose the best epoch by.
+        out: the first process writes into it; no other needs to see it.
+        resume: go on with the last.pt in `out`.
+        processes: those that train together, each of which calls this; None for this one alone.
 
     Returns:
         The path of best.pt: the averaged weights of the epoch with the highest validation mIoU.
 
     Raises:
         TrainingError: `out` cannot be written or already holds a training and `resume` is False, or the
-            loss stops being a number.
+            loss stops being a number, or diverges.
         CheckpointError: `resume` is True and there is nothing to resume.
         DatasetError: images and labels that do not fit together.
     """
-    last = out / "last.pt"
-    if last.exists() and not resume:
+    processes = processes or Processes()
+    last, best = out / "last.pt", out / "best.pt"
+    if processes.is_first and last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to go on with it, or another --out")
-    for index in range(len(val_set)):
+    val_indices = processes.share(len(val_set), EVALUATION_BATCH)
+    for index in val_indices:
         val_set[index]  # a sample that cannot be read ends the training now, not after an epoch
-    trainer = Trainer(config, train_set)
-    _make_folder(out)
-    if resume:
-        trainer.restore(load_checkpoint(last))
-        print(f"resumed after epoch {trainer.epoch} of {config.epochs}", file=sys.stderr)
-    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
-    print(
-        f"{config.network}, {parameters / 1e6:.2f} M parameters; {train_set.name}, {len(train_set)} images, "
-        f"{len(val_set)} to validate; {config.epochs} epochs of {len(trainer.batches)} steps",
-        file=sys.stderr,
-    )
-    while trainer.epoch < config.epochs:
-        started = time.monotonic()
-        loss, rate = trainer.train_epoch()
-        number, accuracy = trainer.epoch + 1, None
-        if number % config.validate_every == 0 or number == config.epochs:
-            confusion = evaluate(
-                trainer.averaged_network(),
-                val_set,
-                config.size_hw,
-                device=config.device,
-                progress=sys.stderr.isatty(),
+    with closing(Trainer(config, train_set, processes)) as trainer, ExitStack() as files:
+        if processes.is_first:
+            _make_folder(out)
+        if resume:
+            trainer.restore(processes.from_first(lambda: load_checkpoint(last)))
+        board = None
+        if processes.is_first:
+            _print_start(trainer, train_set, val_set)
+            if trainer.transfer is not None and not resume:
+                _tell_transfer(trainer.transfer, out)
+            board = files.enter_context(TensorBoard(out / "tensorboard", first_epoch=trainer.epoch + 1))
+
+        def keep(accuracy: Accuracy | None = None) -> None:
+            contract = dataclasses.replace(trainer.contract, accuracy=accuracy)
+            save_checkpoint(last, trainer.checkpoint(contract, with_training=True))
+
+        def keep_some_steps() -> None:
+            due = config.checkpoint_every_steps and trainer.step % config.checkpoint_every_steps == 0
+            if due and processes.is_first and not trainer.diverges():
+                keep()
+
+        loop_images_per_s = 0.0
+        while trainer.epoch < config.epochs and not trainer.out_of_patience:
+            loss, rate = trainer.train_epoch(keep_some_steps)
+            seconds, started = trainer.train_seconds, time.monotonic()
+            loop_images_per_s = len(trainer.batches) * config.batch_size / seconds
+            number, accuracy = trainer.epoch + 1, None
+            if number % config.validate_every == 0 or number == config.epochs:
+                accuracy = measured_accuracy(_validate(trainer, val_set, val_indices), val_set)
+            improved = accuracy is not None and accuracy.miou > trainer.best_miou
+            trainer.finish_epoch(
+                EpochRecord(
+                    epoch=number,
+                    seconds=seconds + time.monotonic() - started,
+                    learning_rate=rate,
+                    train_loss=loss,
+                    images_per_s=loop_images_per_s,
+                    miou=accuracy.miou if accuracy else None,
+                    pixel_accuracy=accuracy.pixel_accuracy if accuracy else None,
+                    per_class_iou=tuple(accuracy.per_class_iou.values()) if accuracy else (),
+                )
             )
-            accuracy = measured_accuracy(confusion, val_set)
-        improved = accuracy is not None and accuracy.miou > trainer.best_miou
-        contract = dataclasses.replace(trainer.contract, accuracy=accuracy)
-        trainer.history.append(
-            EpochRecord(
-                epoch=number,
-                seconds=time.monotonic() - started,
-                learning_rate=rate,
-                train_loss=loss,
-                miou=accuracy.miou if accuracy else None,
-                pixel_accuracy=accuracy.pixel_accuracy if accuracy else None,
-                per_class_iou=tuple(accuracy.per_class_iou.values()) if accuracy else (),
+            if board is None:
+                continue
+            board.write_epoch(trainer.history[-1], train_set.classes.names)
+            if config.samples_every and number % config.samples_every == 0:
+                network = trainer.averaged_network()
+                sheet_bgr = sample_predictions(network, val_set, config.size_hw, device=trainer.device)
+                write_sheet(out / "samples" / f"epoch-{number:04d}.png", sheet_bgr)
+                board.write_samples(sheet_bgr, number)
+            if improved:
+                contract = dataclasses.replace(trainer.contract, accuracy=accuracy)
+                save_checkpoint(best, trainer.checkpoint(contract, with_training=False))
+            keep(accuracy)
+            write_results_csv(out / "results.csv", trainer.history, train_set.classes.names)
+            if accuracy is not None:  # drawing takes as long as many a step
+                draw_curves(out / "curves.png", trainer.history, f"{trainer.contract.name}, {out.name}")
+            _print_epoch(trainer.history, config, improved=improved)
+        if board is not None and trainer.epoch < config.epochs:
+            since = epochs_since_best(trainer.history)
+            print(f"no better mIoU for {since} epochs: ended after epoch {trainer.epoch}", file=sys.stderr)
+        if loop_images_per_s:
+            bare_images_per_s = trainer.bare_images_per_s(min(BARE_STEPS, len(trainer.batches)))
+    if processes.is_first:
+        if loop_images_per_s:
+            print(
+                f"loop {loop_images_per_s:.1f} images/s, bare step {bare_images_per_s:.1f} images/s, "
+                f"ratio {loop_images_per_s / bare_images_per_s:.2f}\n"
             )
-        )
-        if improved:
-            save_checkpoint(out / "best.pt", trainer.checkpoint(contract, with_training=False))
-        save_checkpoint(last, trainer.checkpoint(contract, with_training=True))
-        write_results_csv(out / "results.csv", trainer.history, train_set.classes.names)
-        draw_curves(out / "curves.png", trainer.history, f"{trainer.contract.name}, {out.name}")
-        _print_epoch(trainer.history[-1], config.epochs, improved=improved)
-    best = out / "best.pt"
-    final = load_checkpoint(best).contract.accuracy
-    if final is not None:
-        print(accuracy_table(final))
+        final = load_checkpoint(best).contract.accuracy
+        if final is not None:
+            print(accuracy_table(final))
     return best
+
+
+def _validate(trainer: Trainer, val_set: SegmentationDataset, indices: Sequence[int]) -> ConfusionMatrix:
+    """Measure the averaged weights; each process its share, all of them get the whole."""
+    confusion = evaluate(
+        trainer.averaged_network(),
+        val_set,
+        trainer.config.size_hw,
+        indices=indices,
+        device=trainer.device,
+        progress=trainer.processes.is_first and sys.stderr.isatty(),
+    )
+    counts = torch.from_numpy(confusion.matrix).to(trainer.device)
+    confusion.matrix = trainer.processes.total(counts).cpu().numpy()
+    return confusion
 
 
 def _make_folder(out: Path) -> None:
@@ -116,12 +184,37 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
-def _print_epoch(record: EpochRecord, epochs: int, *, improved: bool) -> None:
-    """Print one line an epoch on stderr."""
-    accuracy = "" if record.miou is None else f"  mIoU {record.miou:.4f}{' *' if improved else ''}"
-    left = (epochs - record.epoch) * record.seconds
+def _print_start(trainer: Trainer, train_set: SegmentationDataset, val_set: SegmentationDataset) -> None:
+    """Print on stderr what is trained on what, and from where."""
+    config, steps = trainer.config, len(trainer.batches)
+    if trainer.epoch or trainer.step:
+        at = f" and step {trainer.step} of {steps}" if trainer.step else ""
+        print(f"resumed after epoch {trainer.epoch} of {config.epochs}{at}", file=sys.stderr)
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    together = trainer.processes.world_size
     print(
-        f"epoch {record.epoch:4d}/{epochs}  loss {record.train_loss:.4f}  {record.seconds:5.1f} s"
+        f"{config.network}, {parameters / 1e6:.2f} M parameters; {train_set.name}, {len(train_set)} images, "
+        f"{len(val_set)} to validate; {config.epochs} epochs of {steps} steps"
+        + (f"; {together} processes, {config.batch_size // together} images each a step" * (together > 1)),
+        file=sys.stderr,
+    )
+
+
+def _tell_transfer(transfer: Transfer, out: Path) -> None:
+    """Say what was taken over, on stderr and in a file that stays with the training."""
+    text = transfer.describe()
+    print(text, file=sys.stderr)
+    with replacing(out / "init-from.txt") as part:
+        part.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _print_epoch(history: Sequence[EpochRecord], config: TrainConfig, *, improved: bool) -> None:
+    """Print one line an epoch on stderr."""
+    record = history[-1]
+    accuracy = "" if record.miou is None else f"  mIoU {record.miou:.4f}{' *' if improved else ''}"
+    left = seconds_left(history, config.epochs, config.validate_every)
+    print(
+        f"epoch {record.epoch:4d}/{config.epochs}  loss {record.train_loss:.4f}  {record.seconds:5.1f} s"
         f"  about {left / 60:.0f} min left{accuracy}",
         file=sys.stderr,
         flush=True,
@@ -134,14 +227,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("training.train", "Train a segmentation network.")
     parser.add_argument("--data", required=True, choices=DATASETS, help="kind of data set")
     parser.add_argument("--root", help="the data set's folder; not needed for synthetic")
+    parser.add_argument(
+        "--leave-out", metavar="DRIVE", help="train on the other recordings of the data set, validate on this"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, table and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the last.pt in --out")
     parser.add_argument("--network", default=default.network, choices=SIZES, help="network and size")
     parser.add_argument(
+        "--depths", nargs=4, type=int, metavar="N", help="residual blocks a stage; without it as in the size"
+    )
+    parser.add_argument("--plain", action="store_true", help="leave the skip connections out, to compare")
+    parser.add_argument(
         "--size", nargs=2, type=int, default=default.size_hw, metavar=("H", "W"), help="input size in pixels"
     )
+    parser.add_argument(
+        "--crop", nargs=2, type=int, metavar=("H", "W"), help="of the training's crops; without it --size"
+    )
+    parser.add_argument(
+        "--color-strength",
+        type=float,
+        default=default.color_strength,
+        help="how far training may change light, colours, noise and blur; 0 not at all",
+    )
+    parser.add_argument(
+        "--synthetic-share",
+        type=float,
+        default=default.synthetic_share,
+        help="share of a batch that is rendered streets; needs CamVid's classes",
+    )
+    parser.add_argument(
+        "--synthetic-scenes", type=int, default=default.synthetic_scenes, help="how many different streets"
+    )
     parser.add_argument("--epochs", type=int, default=default.epochs, help="passes over the training split")
-    parser.add_argument("--batch-size", type=int, default=default.batch_size, help="images a step")
+    parser.add_argument(
+        "--batch-size", type=int, default=default.batch_size, help="images a step, over all processes"
+    )
+    parser.add_argument(
+        "--dropout", type=float, default=default.dropout, help="share of the channels before the classifier"
+    )
+    parser.add_argument(
+        "--drop-path",
+        type=float,
+        default=default.drop_path,
+        help="stochastic depth: how often a step leaves out the deepest block, earlier ones less",
+    )
     parser.add_argument("--optimizer", default=default.optimizer, choices=OPTIMIZERS, help="optimizer")
     parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="its peak")
     parser.add_argument(
@@ -155,33 +284,100 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--loss", default=default.loss, choices=LOSSES, help="training loss")
     parser.add_argument(
+        "--loss-stride",
+        type=int,
+        default=default.loss_stride,
+        help="1 takes every pixel of the labels, 2 one of each 2x2, in half the time",
+    )
+    parser.add_argument(
+        "--aux-weight",
+        type=float,
+        default=default.aux_weight,
+        help="of a second classifier's loss, half-way up the encoder and in training only; 0 for none",
+    )
+    parser.add_argument("--teacher", metavar="CKPT", help="checkpoint to learn from, besides the labels")
+    parser.add_argument(
+        "--distill-weight",
+        type=float,
+        default=default.distill_weight,
+        help="of the divergence from the teacher; labels weigh 1",
+    )
+    parser.add_argument(
         "--average-decay", type=float, default=default.average_decay, help="of the weights' average, a step"
     )
     parser.add_argument(
         "--validate-every", type=int, default=default.validate_every, help="epochs between validations"
     )
     parser.add_argument(
-        "--precision", default=default.precision, choices=("fp32", "bf16"), help="arithmetic of the network"
+        "--patience",
+        type=int,
+        default=default.patience,
+        metavar="N",
+        help="end after N epochs without a better validation mIoU; 0 runs all epochs",
     )
-    parser.add_argument("--workers", type=int, default=default.workers, help="threads that prepare images")
+    parser.add_argument(
+        "--samples-every",
+        type=int,
+        default=default.samples_every,
+        metavar="N",
+        help="epochs between pictures of sample predictions; 0 for none",
+    )
+    parser.add_argument(
+        "--init-from",
+        metavar="CKPT",
+        help="start from a checkpoint's weights and normalisation; of its classifier, classes of equal name",
+    )
+    parser.add_argument(
+        "--freeze",
+        default=default.freeze,
+        choices=FREEZES,
+        help="part of the network that keeps the weights of --init-from",
+    )
+    parser.add_argument(
+        "--checkpoint-every-steps",
+        type=int,
+        default=default.checkpoint_every_steps,
+        metavar="N",
+        help="steps from one last.pt to the next, besides each epoch's; 0 for none",
+    )
+    parser.add_argument(
+        "--precision",
+        default=default.precision,
+        choices=PRECISIONS,
+        help="arithmetic of the network; fp16 needs a GPU",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch.compile make the network's code; needs a C++ compiler",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=default.workers, help="threads that prepare images, a process"
+    )
     parser.add_argument("--seed", type=int, default=default.seed, help="of every random choice")
     parser.add_argument("--device", default=default.device, help="torch device, for example cpu or cuda")
     args = vars(parser.parse_args(argv))
     args["size_hw"] = tuple(args.pop("size"))
-    data, root, out, resume = (args.pop(name) for name in ("data", "root", "out", "resume"))
+    args["crop_hw"] = tuple(crop) if (crop := args.pop("crop")) else None
+    args["depths"] = tuple(args["depths"]) if args["depths"] else None
+    data, root, leave_out, out, resume = (
+        args.pop(name) for name in ("data", "root", "leave_out", "out", "resume")
+    )
 
     def command() -> None:
-        config = TrainConfig(**args)
-        train_set, val_set = open_dataset(data, root, "train"), open_dataset(data, root, "val")
-        cv2.setNumThreads(1)  # the cores belong to torch and to the loader's own threads
-        try:
-            best = train(config, train_set, val_set, out, resume=resume)
-        except KeyboardInterrupt:
-            print(
-                f"\n{out} keeps the finished epochs; the same command with --resume goes on", file=sys.stderr
-            )
-            raise
-        print(f"\nnext: python -m export.to_onnx {quote(str(best))}")
+        with joined_processes(args["device"]) as processes:
+            config = TrainConfig(**args)
+            train_set = open_dataset(data, root, "train", leave_out=leave_out)
+            val_set = open_dataset(data, root, "val", leave_out=leave_out)
+            cv2.setNumThreads(1)  # the cores belong to torch and to the loader's own threads
+            try:
+                best = train(config, train_set, val_set, out, resume=resume, processes=processes)
+            except KeyboardInterrupt:
+                if processes.is_first:
+                    print(f"\n{out} is kept; the same command with --resume goes on", file=sys.stderr)
+                raise
+            if processes.is_first:
+                print(f"\nnext: python -m export.to_onnx {quote(str(best))}")
 
     return exit_code(command)
 

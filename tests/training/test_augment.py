@@ -19,6 +19,7 @@ STILL = AugmentConfig(
     gamma=(1, 1),
     saturation=(1, 1),
     hue_deg=(0, 0),
+    white_balance=(1, 1),
     noise=0,
     blur=0,
 )
@@ -224,3 +225,33 @@ def test_blur_smooths(make_sample: Callable[..., Sample]) -> None:
 def test_settings_that_cannot_work_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(STILL, **changes)  # type: ignore[arg-type]
+
+
+def test_white_balance_scales_each_channel_by_itself(make_sample: Callable[..., Sample]) -> None:
+    sample = make_sample()
+    sample.image_bgr[:] = 100
+    pixels = {tuple(apply(sample, seed, white_balance=(0.5, 1.5)).image_bgr[0, 0]) for seed in range(20)}
+    assert len(pixels) == 20
+    assert all(len(set(pixel)) == 3 for pixel in pixels)
+    assert 50 <= min(min(pixel) for pixel in pixels) < 60
+    assert 140 < max(max(pixel) for pixel in pixels) <= 150
+
+
+def test_no_colour_strength_leaves_every_colour_alone(make_sample: Callable[..., Sample]) -> None:
+    sample = make_sample(0)
+    config = AugmentConfig(sample.label.shape, scale=(1, 1), flip=0).with_color_strength(0)
+    for seed in range(5):
+        changed = Augment(config)(sample, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed.image_bgr, sample.image_bgr)
+
+
+def test_more_colour_strength_changes_colours_more(make_sample: Callable[..., Sample]) -> None:
+    sample = make_sample(0)
+    distances = []
+    for strength in (0.5, 1, 2):
+        augment = Augment(
+            AugmentConfig(sample.label.shape, scale=(1, 1), flip=0).with_color_strength(strength)
+        )
+        changed = [augment(sample, np.random.default_rng(seed)).image_bgr.astype(int) for seed in range(20)]
+        distances.append(np.mean([np.abs(image - sample.image_bgr).mean() for image in changed]))
+    assert distances[0] < distances[1] < distances[2]

@@ -20,6 +20,7 @@ WINDOW = Augment(
         gamma=(1, 1),
         saturation=(1, 1),
         hue_deg=(0, 0),
+        white_balance=(1, 1),
         noise=0,
         blur=0,
     )
@@ -110,6 +111,34 @@ def test_a_resumed_epoch_goes_on_where_the_first_stopped(dataset: CountedDataset
     assert same(resumed, whole[start:])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_follow_each_other_without_a_gap(dataset: CountedDataset, workers: int) -> None:
+    batches = Batches(dataset, AUGMENT, 2, seed=5, workers=workers)
+    one_by_one = [batch for epoch in range(2, 5) for batch in batches.epoch(epoch)]
+    assert same(list(batches.epochs(2, 5, start_step=3)), one_by_one[3:])
+
+
+def test_the_next_epoch_is_prepared_before_the_last_batch_of_this_one_is_used(
+    dataset: CountedDataset,
+) -> None:
+    batches = Batches(dataset, AUGMENT, 11, seed=0, workers=1, cache_bytes=0)
+    epochs = batches.epochs(0, 2)
+    next(epochs)
+    epochs.close()  # waits for the threads, so the count is final
+    assert len(dataset.reads) == 22
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_parts_put_together_are_the_batches(dataset: CountedDataset, parts: int) -> None:
+    whole = list(Batches(dataset, AUGMENT, 6, seed=5).epoch(1))
+    shares = [list(Batches(dataset, AUGMENT, 6, 5, part=i, parts=parts).epoch(1)) for i in range(parts)]
+    together = [
+        tuple(np.concatenate(arrays) for arrays in zip(*step, strict=True))
+        for step in zip(*shares, strict=True)
+    ]
+    assert same(together, whole)  # type: ignore[arg-type]
+
+
 def test_samples_are_read_once_when_they_fit_into_memory(dataset: CountedDataset) -> None:
     batches = Batches(dataset, AUGMENT, 11, seed=0, workers=2)
     for epoch in range(3):
@@ -138,7 +167,7 @@ def test_a_broken_sample_raises_in_the_consumer(dataset: CountedDataset, workers
 def test_prefetch_is_bounded(dataset: CountedDataset) -> None:
     epoch = Batches(dataset, AUGMENT, 1, seed=0, workers=2).epoch(0)
     next(epoch)
-    epoch.close()  # type: ignore[attr-defined]  # waits for the threads, so the count is final
+    epoch.close()  # waits for the threads, so the count is final
     assert len(dataset.reads) <= 4  # one taken, and workers + 1 ahead
 
 
@@ -157,6 +186,7 @@ def test_the_caller_owns_the_arrays(dataset: CountedDataset) -> None:
     [
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"batch_size": 12}, "batch_size: expected at most the 11 samples of counted train, got 12"),
+        ({"parts": 4}, "batch_size: expected a multiple of the 4 processes, got 2; the next is 4"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
         ({"workers": -1}, "workers: expected at least 0"),
         ({"cache_bytes": -1}, "cache_bytes: expected at least 0"),
@@ -167,3 +197,54 @@ def test_numbers_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         Batches(dataset, AUGMENT, **{"batch_size": 2, "seed": 0, **changes})
+
+
+def make_extra(make_sample: Callable[..., Sample], **changes: object) -> CountedDataset:
+    samples = [make_sample(seed) for seed in range(5)]
+    for index, sample in enumerate(samples):
+        sample.image_bgr[:, :, 2] = 100 + index
+    return CountedDataset(samples, name="extra", **changes)
+
+
+def test_a_second_source_fills_the_end_of_each_batch(
+    dataset: CountedDataset, make_sample: Callable[..., Sample]
+) -> None:
+    extra = make_extra(make_sample)
+    batches = Batches(dataset, WINDOW, 4, seed=0, extra=extra, extra_a_batch=1)
+    assert len(batches) == 11 // 3
+    marks = np.stack([images[:, 0, 0, 2] for images, _ in batches.epoch(0)])  # (steps, 4)
+    assert sorted(set(marks[:, :3].ravel())) == sorted(marks[:, :3].ravel())  # each own sample once
+    assert marks[:, :3].max() < 11
+    assert marks[:, 3].min() >= 100
+    drawn = {int(images[3, 0, 0, 2]) for epoch in range(6) for images, _ in batches.epoch(epoch)}
+    assert drawn == {100, 101, 102, 103, 104}
+
+
+def test_parts_of_a_mixed_batch_are_the_batch(
+    dataset: CountedDataset, make_sample: Callable[..., Sample]
+) -> None:
+    extra = make_extra(make_sample)
+    whole = list(Batches(dataset, AUGMENT, 4, seed=3, extra=extra, extra_a_batch=2).epoch(1))
+    parts = [
+        list(Batches(dataset, AUGMENT, 4, seed=3, extra=extra, extra_a_batch=2, part=part, parts=2).epoch(1))
+        for part in range(2)
+    ]
+    for (images, labels), first, second in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(images, np.concatenate([first[0], second[0]]))
+        np.testing.assert_array_equal(labels, np.concatenate([first[1], second[1]]))
+
+
+def test_a_second_source_of_other_classes_is_refused(
+    dataset: CountedDataset, make_sample: Callable[..., Sample]
+) -> None:
+    extra = make_extra(make_sample, classes=ClassMap(("a", "b"), ((0, 0, 0), (1, 1, 1))))
+    with pytest.raises(DatasetError, match="extra: expected the classes of counted"):
+        Batches(dataset, WINDOW, 4, seed=0, extra=extra, extra_a_batch=1)
+
+
+@pytest.mark.parametrize("extra_a_batch", [-1, 4])
+def test_a_batch_needs_samples_of_its_own(
+    dataset: CountedDataset, make_sample: Callable[..., Sample], extra_a_batch: int
+) -> None:
+    with pytest.raises(ConfigError, match="extra_a_batch"):
+        Batches(dataset, WINDOW, 4, seed=0, extra=make_extra(make_sample), extra_a_batch=extra_a_batch)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import pytest
@@ -7,9 +8,9 @@ from torch import nn
 
 from runtime.contract import Normalization
 from runtime.errors import CheckpointError, ConfigError
-from training.network import SIZES, CameraNetwork, build_network, network_config
+from training.network import SIZES, CameraNetwork, SupervisedNetwork, build_network, network_config
 from training.network.article import ArticleKerasConfig, ArticlePytorchConfig
-from training.network.blocks import BasicBlock
+from training.network.blocks import BasicBlock, DropPath
 from training.network.residual import ResidualConfig, ResidualSegmenter
 
 TINY = ResidualConfig(8, (8, 8, 16, 16), (1, 1, 1, 2), decoder_width=8, detail_width=8)
@@ -95,6 +96,111 @@ def test_block_is_relu_of_shortcut_plus_two_convolutions(in_channels: int, strid
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("in_channels", "stride"), [(8, 1), (8, 2), (4, 1)])
+def test_plain_block_is_relu_of_the_two_convolutions_alone(in_channels: int, stride: int) -> None:
+    block = BasicBlock(in_channels, 8, stride=stride, residual=False).eval()
+    x = torch.randn(2, in_channels, 6, 10)
+    assert torch.equal(block(x), block.conv2(block.conv1(x)).clamp(min=0))
+    assert block(x).abs().max() > 0  # not born dead, as the zeroed last norm of a residual block would be
+
+
+def test_plain_network_differs_from_the_residual_one_by_the_shortcuts_alone() -> None:
+    names = {
+        residual: ResidualSegmenter(dataclasses.replace(TINY, residual=residual), 3).state_dict().keys()
+        for residual in (True, False)
+    }
+    missing = names[True] - names[False]
+    assert names[False] < names[True]
+    assert missing == {name for name in names[True] if ".shortcut." in name}
+
+
+def test_drop_path_leaves_whole_samples_out_and_keeps_the_mean() -> None:
+    drop = DropPath(0.25)
+    y = drop(torch.ones(4000, 2, 3, 1))
+    assert y.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    per_sample = y.flatten(1)  # (4000, 6)
+    assert torch.equal(per_sample, per_sample[:, :1].expand_as(per_sample))
+    assert float(y.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_drop_path_draws_from_the_generator_whose_state_a_checkpoint_keeps() -> None:
+    drop, x = DropPath(0.5), torch.ones(64, 1, 1, 1)
+    state = torch.get_rng_state()
+    first, second = drop(x), drop(x)
+    torch.set_rng_state(state)
+    assert torch.equal(drop(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_drop_path_grows_on_a_line_over_the_blocks_that_can_be_left_out() -> None:
+    config = dataclasses.replace(TINY, depths=(2, 1, 2, 2), drop_path=0.4)
+    rates = [
+        (module.drop_path.rate, isinstance(module.shortcut, nn.Identity))
+        for module in ResidualSegmenter(config, 3).modules()
+        if isinstance(module, BasicBlock)
+    ]
+    assert [rate for rate, can in rates if can] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert not any(rate for rate, can in rates if not can)
+
+
+@pytest.mark.parametrize("rates", [{"dropout": 0.5}, {"drop_path": 0.9}])
+def test_regularisation_acts_in_training_and_nowhere_else(rates: dict[str, float]) -> None:
+    regularised = ResidualSegmenter(dataclasses.replace(TINY, **rates), 3)
+    bare = ResidualSegmenter(TINY, 3)
+    randomize_batch_norms(regularised)
+    bare.load_state_dict(regularised.state_dict())
+    x = torch.randn(4, 3, 32, 64)
+    torch.manual_seed(1)
+    assert not torch.allclose(regularised(x), bare(x))
+    bare.load_state_dict(regularised.state_dict())  # the batch norms' running statistics, which x moved
+    assert torch.equal(regularised.eval()(x), bare.eval()(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # torch.export's own
+def test_regularisation_leaves_no_trace_in_what_is_exported() -> None:
+    x = (torch.zeros(1, 3, 32, 64),)
+    regularised = ResidualSegmenter(dataclasses.replace(TINY, dropout=0.5, drop_path=0.5), 3)
+    programs = [
+        torch.export.export(network.eval(), x).run_decompositions()
+        for network in (ResidualSegmenter(TINY, 3), regularised)
+    ]
+    assert str(programs[0].graph) == str(programs[1].graph)
+
+
+def test_auxiliary_head_leaves_the_network_and_its_logits_as_they_are() -> None:
+    network = CameraNetwork(ResidualSegmenter(TINY, 5), NORMALIZATION).eval()
+    names = list(network.state_dict())
+    supervised = SupervisedNetwork(network, 5, auxiliary=True).eval()
+    images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
+    logits, auxiliary = supervised(images)
+    assert torch.equal(logits, network(images))
+    assert auxiliary.shape == (2, 5, 2, 4)
+    assert list(network.state_dict()) == names
+
+
+def test_auxiliary_loss_teaches_the_encoder_to_stride_16_and_not_the_decoder() -> None:
+    network = CameraNetwork(ResidualSegmenter(TINY, 5), NORMALIZATION)
+    supervised = SupervisedNetwork(network, 5, auxiliary=True)
+    supervised(torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8))[1].sum().backward()
+    taught = {name.split(".")[1] for name, p in network.named_parameters() if p.grad is not None}
+    assert taught == {"stem", "stage_4", "stage_8", "stage_16"}
+
+
+def test_without_an_auxiliary_head_the_network_alone_is_trained() -> None:
+    network = CameraNetwork(ResidualSegmenter(TINY, 5), NORMALIZATION).eval()
+    supervised = SupervisedNetwork(network, 5, auxiliary=False)
+    images = torch.randint(0, 256, (1, 32, 64, 3), dtype=torch.uint8)
+    (logits,) = supervised(images)
+    assert torch.equal(logits, network(images))
+    assert len(list(supervised.parameters())) == len(list(network.parameters()))
+
+
+def test_auxiliary_head_needs_a_network_with_stages() -> None:
+    network = CameraNetwork(build_network("article_keras", ArticleKerasConfig(), 5), NORMALIZATION)
+    with pytest.raises(ConfigError, match="aux-weight"):
+        SupervisedNetwork(network, 5, auxiliary=True)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -105,6 +211,10 @@ def test_block_is_relu_of_shortcut_plus_two_convolutions(in_channels: int, strid
         {"decoder_width": 0},
         {"detail_width": -8},
         {"depths": (1, 1, 0, 1)},
+        {"dropout": 1.0},
+        {"dropout": -0.1},
+        {"drop_path": 1.0},
+        {"drop_path": 0.1, "residual": False},
     ],
 )
 def test_config_that_cannot_work_is_refused(changes: dict[str, object]) -> None:

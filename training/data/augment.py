@@ -7,7 +7,7 @@ result. Colour changes act on pixels only; label values are moved, never mixed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import cv2
@@ -36,6 +36,7 @@ _LEAST = {
     "gamma": 0.01,
     "saturation": 0.0,
     "hue_deg": -180.0,
+    "white_balance": 0.01,
     "noise_sigma": 0.0,
     "blur_sigma": 0.01,
 }
@@ -54,6 +55,7 @@ class AugmentConfig:
         gamma: exponent on values scaled to 0..1; above 1 darkens the mid tones.
         saturation: factor on the colourfulness; 0 is grey.
         hue_deg: turn of the colour circle in degrees.
+        white_balance: factor on each channel, drawn for each by itself.
         noise: probability of sensor noise.
         noise_sigma: its standard deviation in grey levels.
         blur: probability of a Gaussian blur.
@@ -69,6 +71,7 @@ class AugmentConfig:
     gamma: Range = (0.8, 1.25)
     saturation: Range = (0.6, 1.4)
     hue_deg: Range = (-12.0, 12.0)
+    white_balance: Range = (0.9, 1.1)
     noise: float = 0.2
     noise_sigma: Range = (2.0, 10.0)
     blur: float = 0.15
@@ -96,6 +99,33 @@ class AugmentConfig:
                 )
         if not all(0 <= channel <= 255 for channel in self.pad_bgr):
             raise ConfigError(f"augment.pad_bgr: expected values from 0 to 255, got {self.pad_bgr}")
+
+    def with_color_strength(self, strength: float) -> AugmentConfig:
+        """Return the same with colour changes that go `strength` times as far; 0 leaves colours alone.
+
+        Factors (contrast, gamma, saturation, white balance) go as far as powers, the rest by multiplication.
+
+        >>> AugmentConfig((8, 8), brightness=(-10, 20), gamma=(0.5, 2.0)).with_color_strength(2).gamma
+        (0.25, 4.0)
+        """
+
+        def power(limits: Range) -> Range:
+            return limits[0] ** strength, limits[1] ** strength
+
+        def product(limits: Range) -> Range:
+            return limits[0] * strength, limits[1] * strength
+
+        return replace(
+            self,
+            brightness=product(self.brightness),
+            contrast=power(self.contrast),
+            gamma=power(self.gamma),
+            saturation=power(self.saturation),
+            hue_deg=product(self.hue_deg),
+            white_balance=power(self.white_balance),
+            noise=min(1.0, self.noise * strength),
+            blur=min(1.0, self.blur * strength),
+        )
 
 
 class Augment:
@@ -153,6 +183,7 @@ class Augment:
     def _recolor(self, image_bgr: Image, rng: np.random.Generator) -> Image:
         config = self.config
         matrix = hue_saturation_matrix(rng.uniform(*config.hue_deg), rng.uniform(*config.saturation))
+        matrix *= rng.uniform(*config.white_balance, (3, 1))
         curve = tone_curve(
             rng.uniform(*config.gamma), rng.uniform(*config.contrast), rng.uniform(*config.brightness)
         )

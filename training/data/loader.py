@@ -7,14 +7,13 @@ step k of epoch e is the same batch however the run got there, and a resumed run
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, DatasetError
 from runtime.frame import Image
 from training.data.augment import Augment
 from training.data.dataset import Sample, SegmentationDataset
@@ -30,7 +29,7 @@ class Batches:
     what else runs.
 
     Attributes:
-        batch_size: samples a batch.
+        batch_size: samples a batch, those of all parts together.
     """
 
     def __init__(
@@ -40,6 +39,10 @@ class Batches:
         batch_size: int,
         seed: int,
         workers: int = 1,
+        part: int = 0,
+        parts: int = 1,
+        extra: SegmentationDataset | None = None,
+        extra_a_batch: int = 0,
         cache_bytes: int = 2 << 30,
     ) -> None:
         """Prepare; nothing is read yet.
@@ -50,10 +53,16 @@ class Batches:
             batch_size: samples a batch.
             seed: decides order and augmentation, together with epoch and position.
             workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
+            part: which rows of every batch to make, from 0; one after the other, the parts are the batch.
+            parts: number of equal parts that a batch is dealt into, one for each process.
+            extra: a second source, of the same classes; its samples are drawn at random.
+            extra_a_batch: how many of a batch's samples come from `extra`; they stand at its end.
             cache_bytes: memory for decoded samples; what does not fit is read again every epoch.
 
         Raises:
-            ConfigError: a number out of range, or more samples a batch than there are.
+            ConfigError: a number out of range, more samples a batch than there are, a batch that cannot be
+                dealt out evenly, or extra samples without a source.
+            DatasetError: two sources of different classes.
         """
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -63,48 +72,76 @@ class Batches:
         ):
             if value < least:
                 raise ConfigError(f"{name}: expected at least {least}, got {value}")
-        if batch_size > len(dataset):
+        if not 0 <= extra_a_batch < batch_size or (extra_a_batch > 0 and extra is None):
+            raise ConfigError(
+                f"extra_a_batch: expected from 0 to {batch_size - 1} with a source, got {extra_a_batch}"
+            )
+        if extra is not None and extra.classes.names != dataset.classes.names:
+            raise DatasetError(
+                f"{extra.name}: expected the classes of {dataset.name}, {list(dataset.classes.names)}, got "
+                f"{list(extra.classes.names)}; train without it"
+            )
+        self._own_a_batch = batch_size - extra_a_batch
+        if self._own_a_batch > len(dataset):
             raise ConfigError(
                 f"batch_size: expected at most the {len(dataset)} samples of {dataset.name} {dataset.split}, "
-                f"got {batch_size}; choose a smaller batch"
+                f"got {self._own_a_batch}; choose a smaller batch"
+            )
+        if batch_size % parts:
+            raise ConfigError(
+                f"batch_size: expected a multiple of the {parts} processes, got {batch_size}; "
+                f"the next is {-(-batch_size // parts) * parts}"
             )
         self.batch_size = batch_size
+        self._rows = range(part * batch_size // parts, (part + 1) * batch_size // parts)
         self._dataset = dataset
+        self._extra = extra
         self._augment = augment
         self._seed = seed
         self._workers = workers
-        self._cache: dict[int, Sample] = {}
+        self._cache: dict[tuple[bool, int], Sample] = {}  # by whether of `extra`, and index
         self._cache_room = cache_bytes
         self._cache_lock = Lock()
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
-        return len(self._dataset) // self.batch_size
+        return len(self._dataset) // self._own_a_batch
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch in order.
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of one epoch in order; see `epochs`."""
+        return self.epochs(epoch, epoch + 1, start_step)
+
+    def epochs(self, first: int, end: int, start_step: int = 0) -> Generator[Batch, None, None]:
+        """Yield the batches of the epochs from `first` to before `end`, in order.
+
+        Batches are prepared ahead across the end of an epoch, so that none begins with waiting.
 
         Args:
-            epoch: from 0; any epoch may be asked for at any time.
-            start_step: the first batch to make; those before it cost nothing.
+            first: from 0; any epoch may be asked for at any time.
+            end: one more than the last.
+            start_step: the first batch of `first` to make; those before it cost nothing.
 
         Yields:
-            images uint8 (N, H, W, 3) BGR and labels uint8 (N, H, W), fresh arrays that the caller owns.
+            images uint8 (N, H, W, 3) BGR and labels uint8 (N, H, W), fresh arrays that the caller owns; N is
+            this part's share of the batch.
 
         Raises:
             DatasetError: a sample that cannot be read, also when a worker thread met it.
         """
-        order = self._generator(epoch, 0).permutation(len(self._dataset))
-        steps = range(start_step, len(self))
+        places = (
+            (epoch, step)
+            for epoch in range(first, end)
+            for step in range(start_step if epoch == first else 0, len(self))
+        )
         if self._workers == 0:
-            for step in steps:
-                yield self._batch(order, epoch, step)
+            for epoch, step in places:
+                yield self._batch(epoch, step)
             return
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
         ahead: deque[Future[Batch]] = deque()
         try:
-            for step in steps:
-                ahead.append(pool.submit(self._batch, order, epoch, step))
+            for epoch, step in places:
+                ahead.append(pool.submit(self._batch, epoch, step))
                 if len(ahead) > self._workers + 1:
                     yield ahead.popleft().result()
             while ahead:
@@ -112,13 +149,18 @@ class Batches:
         finally:  # also when the consumer stops early or a batch failed
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _batch(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def _batch(self, epoch: int, step: int) -> Batch:
+        order = self._generator(epoch, 0).permutation(len(self._dataset))
         height, width = self._augment.config.crop_hw
-        images = np.empty((self.batch_size, height, width, 3), np.uint8)
-        labels = np.empty((self.batch_size, height, width), np.uint8)
-        for row in range(self.batch_size):
-            position = step * self.batch_size + row
-            sample = self._augment(self._read(int(order[position])), self._generator(epoch, 1 + position))
+        images = np.empty((len(self._rows), height, width, 3), np.uint8)
+        labels = np.empty((len(self._rows), height, width), np.uint8)
+        for row, place in enumerate(self._rows):
+            rng = self._generator(epoch, 1 + step * self.batch_size + place)
+            if self._extra is not None and place >= self._own_a_batch:
+                sample = self._read(self._extra, int(rng.integers(len(self._extra))))
+            else:
+                sample = self._read(self._dataset, int(order[step * self._own_a_batch + place]))
+            sample = self._augment(sample, rng)
             images[row], labels[row] = sample.image_bgr, sample.label
         return images, labels
 
@@ -126,14 +168,15 @@ class Batches:
         """Return the epoch's generator for its order (stream 0) or for one position (from 1)."""
         return np.random.default_rng([self._seed, epoch, stream])
 
-    def _read(self, index: int) -> Sample:
-        cached = self._cache.get(index)
+    def _read(self, dataset: SegmentationDataset, index: int) -> Sample:
+        key = (dataset is self._extra, index)
+        cached = self._cache.get(key)
         if cached is not None:
             return cached
-        sample = self._dataset[index]
+        sample = dataset[index]
         size = sample.image_bgr.nbytes + sample.label.nbytes
         with self._cache_lock:
-            if index not in self._cache and size <= self._cache_room:
-                self._cache[index] = sample
+            if key not in self._cache and size <= self._cache_room:
+                self._cache[key] = sample
                 self._cache_room -= size
         return sample

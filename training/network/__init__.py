@@ -14,10 +14,20 @@ from torch import nn
 from runtime.codec import DecodeError, from_plain
 from runtime.errors import CheckpointError, ConfigError
 from training.network.article import ArticleKeras, ArticleKerasConfig, ArticlePytorch, ArticlePytorchConfig
+from training.network.auxiliary import SupervisedNetwork
 from training.network.camera import CameraNetwork
 from training.network.residual import ResidualConfig, ResidualSegmenter
 
-__all__ = ["SIZES", "CameraNetwork", "NetworkConfig", "NetworkSize", "build_network", "network_config"]
+__all__ = [
+    "SIZES",
+    "CameraNetwork",
+    "NetworkConfig",
+    "NetworkSize",
+    "ResidualConfig",
+    "SupervisedNetwork",
+    "build_network",
+    "network_config",
+]
 
 NetworkConfig = ResidualConfig | ArticlePytorchConfig | ArticleKerasConfig
 

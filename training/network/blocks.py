@@ -21,26 +21,56 @@ class ConvNormAct(nn.Sequential):
         super().__init__(*layers)
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): training leaves a branch out for some samples.
+
+    What is kept is divided by the share that is kept, so that evaluation needs nothing.
+
+    Attributes:
+        rate: share of the samples without the branch, from 0 to below 1.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        """Leave the branch out at this rate."""
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape, in training with some samples set to 0."""
+        if not self.training or not self.rate:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep).div_(keep)
+
+
 class BasicBlock(nn.Module):
     """relu(x + F(x)) with F two 3x3 convolutions (He et al., "Deep Residual Learning", CVPR 2016, fig. 2).
 
-    Where the stride or the width changes, the shortcut is a 1x1 convolution (their option B). The last
-    batch norm starts at zero, so that every block starts as the identity (Goyal et al. 2017, sec. 5.1).
+    Where the stride or the width changes, the shortcut is a 1x1 convolution (their option B). Elsewhere
+    the last batch norm starts at zero, so that the block starts as the identity (Goyal et al. 2017,
+    sec. 5.1). Without a shortcut the block is relu(F(x)), their plain network's (fig. 3).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
-        """Build both branches."""
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, residual: bool = True
+    ) -> None:
+        """Build both branches, or F alone."""
         super().__init__()
         self.conv1 = ConvNormAct(in_channels, out_channels, stride=stride)
         self.conv2 = ConvNormAct(out_channels, out_channels, act=False)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
+        self.drop_path = DropPath()
+        self.shortcut: nn.Module | None = None
+        if residual and (stride != 1 or in_channels != out_channels):
             self.shortcut = ConvNormAct(in_channels, out_channels, 1, stride=stride, act=False)
-        else:
+        elif residual:
+            self.shortcut = nn.Identity()
             nn.init.zeros_(self.conv2[1].weight)  # type: ignore[arg-type]
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out, H / stride, W / stride)."""
-        y: Tensor = self.act(self.conv2(self.conv1(x)) + self.shortcut(x))
-        return y
+        y = self.conv2(self.conv1(x))
+        if self.shortcut is not None:
+            y = self.drop_path(y) + self.shortcut(x)
+        activated: Tensor = self.act(y)
+        return activated

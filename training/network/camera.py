@@ -26,11 +26,13 @@ class CameraNetwork(nn.Module):
 
     def forward(self, images_bgr: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) → float32 logits (N, classes, H / stride, W / stride)."""
-        x = images_bgr.permute(0, 3, 1, 2).float() - self.mean  # (N, 3, H, W)
-        if self.std is not None:
-            x = x / self.std
-        logits: Tensor = self.body(x)
+        logits: Tensor = self.body(self.normalized(images_bgr))
         return logits.float()
+
+    def normalized(self, images_bgr: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) → float32 (N, 3, H, W), as the body takes it."""
+        x = images_bgr.permute(0, 3, 1, 2).float() - self.mean  # (N, 3, H, W)
+        return x if self.std is None else x / self.std
 
     def with_std_folded(self) -> CameraNetwork:
         """Return an eval-mode copy whose first convolution does the division by std.
