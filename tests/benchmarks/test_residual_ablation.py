@@ -1,0 +1,145 @@
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.residual_ablation import (
+    VARIANTS,
+    Epoch,
+    Outcome,
+    comparison_table,
+    count_macs,
+    draw_comparison,
+    main,
+    read_curve,
+)
+from runtime.contract import Normalization
+from training.checkpoint import load_checkpoint
+from training.config import TrainConfig
+from training.network import CameraNetwork, build_network
+from training.network.article import ArticleKerasConfig
+from training.network.residual import ResidualConfig
+
+TINY = ["--size", "32", "64", "--batch-size", "2", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def camvid_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("camvid")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for index in range(2):
+            label = np.kron(rng.integers(0, 11, (4, 8), np.uint8), np.ones((8, 8), np.uint8))  # (32, 64)
+            for folder, pixels in ((split, cv2.merge([label * 20] * 3)), (f"{split}annot", label)):
+                (root / folder).mkdir(exist_ok=True)
+                assert cv2.imwrite(str(root / folder / f"0001TP_{index}.png"), pixels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def compare(camvid_root):
+    def run(out, *flags):
+        return main(["--data", "camvid", "--root", str(camvid_root), "--out", str(out), *TINY, *flags])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def compared(compare, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ablation")
+    assert compare(out, "--variants", "plain-shallow", "article_keras") == 0
+    return out
+
+
+def outcome(name, mious):
+    curve = tuple(Epoch(number, 2 / number, miou) for number, miou in enumerate(mious, start=1))
+    return Outcome(name, 1_500_000, 2_500_000_000, mious[-1], 0.25, f"{name}.onnx", curve)
+
+
+def test_variants_differ_in_nothing_but_depth_and_skip_connections():
+    base = TrainConfig(size_hw=(64, 96), epochs=3, seed=5)
+    configs = {name: variant.config(base) for name, variant in VARIANTS.items()}
+    pairs = {name.rpartition("-")[2] for name in VARIANTS if name.startswith("plain")}
+    assert pairs == {"shallow", "deep"}
+    for depth in pairs:
+        residual, plain = configs[f"residual-{depth}"], configs[f"plain-{depth}"]
+        assert (residual.plain, plain.plain) == (False, True)
+        assert TrainConfig(**{**vars(residual), "plain": True}) == plain
+    assert sum(configs["residual-deep"].depths) > sum(configs["residual-shallow"].depths)
+    assert {(config.epochs, config.seed, config.size_hw) for config in configs.values()} == {(3, 5, (64, 96))}
+
+
+def test_every_variant_is_trained_exported_and_drawn(compared):
+    assert sorted(path.name for path in compared.iterdir()) == [
+        "article_keras",
+        "comparison.png",
+        "plain-shallow",
+    ]
+    checkpoint = load_checkpoint(compared / "plain-shallow" / "best.pt")
+    assert not checkpoint.config.residual
+    assert not any(".shortcut." in name for name in checkpoint.weights)
+    assert (compared / "plain-shallow" / "best.onnx").exists()
+
+
+def test_same_command_again_trains_nothing_and_keeps_stdout_to_one_object(compared, compare, capsys):
+    weights = (compared / "plain-shallow" / "last.pt").read_bytes()
+    assert compare(compared, "--variants", "plain-shallow", "--json") == 0
+    (outcome,) = json.loads(capsys.readouterr().out)["variants"]
+    with (compared / "plain-shallow" / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert outcome["name"] == "plain-shallow"
+    assert outcome["train_loss"] == float(row["train_loss"])
+    assert outcome["curve"] == [
+        {"number": 1, "train_loss": outcome["train_loss"], "miou": float(row["miou"])}
+    ]
+    assert (compared / "plain-shallow" / "last.pt").read_bytes() == weights
+
+
+def test_other_settings_in_the_same_folder_are_refused(compared, compare, capsys):
+    assert compare(compared, "--variants", "plain-shallow", "--seed", "1") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "seed" in captured.err.splitlines()[-1]
+
+
+def test_multiply_adds_agree_with_a_count_by_hand():
+    network = CameraNetwork(
+        build_network("article_keras", ArticleKerasConfig(), 11), Normalization((0.0,) * 3, (1.0,) * 3)
+    )
+    full, half, quarter = 32 * 64, 16 * 32, 8 * 16
+    expected = full * 9 * 3 * 64 + half * 2 * 9 * 64 * 64
+    expected += quarter * (9 * 64 * 128 + 2 * 9 * 128 * 128 + 128 * 11)
+    assert count_macs(network.eval(), (32, 64)) == expected
+
+
+def test_skip_connections_cost_no_more_than_the_projections():
+    config = ResidualConfig(8, (8, 8, 8, 8), (2, 1, 1, 1), decoder_width=8, detail_width=0)
+    plain = ResidualConfig(**{**vars(config), "residual": False})
+    residual_macs, plain_macs = (
+        count_macs(
+            CameraNetwork(build_network("residual", one, 3), Normalization((0.0,) * 3, (1.0,) * 3)).eval(),
+            (32, 64),
+        )
+        for one in (config, plain)
+    )
+    assert residual_macs - plain_macs == (4 * 8 + 2 * 4 + 1 * 2) * 8 * 8  # 1x1, 8 to 8, at strides 8, 16, 32
+
+
+def test_a_curve_has_gaps_where_nothing_was_measured(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,train_loss,miou\n1,2.5,\n2,1.25,0.5\n")
+    assert read_curve(path) == (Epoch(1, 2.5, None), Epoch(2, 1.25, 0.5))
+
+
+def test_table_has_a_row_a_network():
+    rows = comparison_table([outcome("plain-deep", [0.5]), outcome("residual-deep", [0.75])]).splitlines()
+    assert rows[1].split() == ["plain-deep", "1.50", "2.50", "0.2500", "0.5000"]
+    assert rows[2].split() == ["residual-deep", "1.50", "2.50", "0.2500", "0.7500"]
+
+
+def test_picture_shows_a_curve_in_the_colour_of_its_variant(tmp_path):
+    draw_comparison(tmp_path / "a.png", [outcome("residual-deep", [0.1, 0.5, 0.6])], "title")
+    image_bgr = cv2.imread(str(tmp_path / "a.png"))
+    assert (image_bgr == (44, 160, 44)).all(2).sum() > 100  # matplotlib's tab:green
