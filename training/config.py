@@ -51,6 +51,7 @@ class TrainConfig:
         size_hw: height and width in pixels of the exported network's input.
         crop_hw: height and width in pixels of the training's crops; None takes `size_hw`.
         color_strength: how far colours, light, noise and blur may go; 0 leaves the images' own.
+        style: how often an image takes on some of another's light and colour cast.
         synthetic_share: share of a batch that is rendered streets, for data of the same classes.
         synthetic_scenes: how many different ones.
         epochs: passes over the training split.
@@ -87,6 +88,7 @@ class TrainConfig:
     size_hw: tuple[int, int] = (352, 480)
     crop_hw: tuple[int, int] | None = None
     color_strength: float = 1.0
+    style: float = 0.0
     synthetic_share: float = 0.0
     synthetic_scenes: int = 1500
     epochs: int = 100
@@ -144,6 +146,8 @@ class TrainConfig:
             raise ConfigError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         if not 0 <= self.average_decay < 1:
             raise ConfigError(f"average_decay: expected from 0 to below 1, got {self.average_decay}")
+        if not 0 <= self.style <= 1:
+            raise ConfigError(f"style: expected a probability from 0 to 1, got {self.style}")
         if not 0 <= self.synthetic_share < 1:
             raise ConfigError(f"synthetic_share: expected from 0 to below 1, got {self.synthetic_share}")
         multiple = self.network_size.config.size_multiple

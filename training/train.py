@@ -250,6 +250,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how far training may change light, colours, noise and blur; 0 not at all",
     )
     parser.add_argument(
+        "--style",
+        type=float,
+        default=default.style,
+        help="how often an image takes on some of another's light and colour cast",
+    )
+    parser.add_argument(
         "--synthetic-share",
         type=float,
         default=default.synthetic_share,

@@ -81,7 +81,9 @@ class Trainer:
             normalization = source.contract.normalization  # the one that its weights were made for
             terms = inherited_terms(train_set.terms, source)
         pad_blue, pad_green, pad_red = (round(channel) for channel in normalization.mean_bgr)
-        augmentation = AugmentConfig(config.crop_hw or config.size_hw, pad_bgr=(pad_blue, pad_green, pad_red))
+        augmentation = AugmentConfig(
+            config.crop_hw or config.size_hw, style=config.style, pad_bgr=(pad_blue, pad_green, pad_red)
+        )
         extra_a_batch = round(config.synthetic_share * config.batch_size)
         self.batches = Batches(
             train_set,

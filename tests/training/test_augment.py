@@ -8,7 +8,7 @@ import pytest
 
 from runtime.errors import ConfigError
 from training.data import Augment, AugmentConfig, Sample
-from training.data.augment import add_noise, hue_saturation_matrix, tone_curve
+from training.data.augment import add_noise, hue_saturation_matrix, style_curves, tone_curve
 
 STILL = AugmentConfig(
     crop_hw=(48, 64),
@@ -255,3 +255,23 @@ def test_more_colour_strength_changes_colours_more(make_sample: Callable[..., Sa
         changed = [augment(sample, np.random.default_rng(seed)).image_bgr.astype(int) for seed in range(20)]
         distances.append(np.mean([np.abs(image - sample.image_bgr).mean() for image in changed]))
     assert distances[0] < distances[1] < distances[2]
+
+
+def test_a_donor_gives_its_light(make_sample: Callable[..., Sample]) -> None:
+    sample, dark = make_sample(0), make_sample(1)
+    dark.image_bgr[:] //= 4
+    rng = np.random.default_rng(0)
+    means = [Augment(STILL)(sample, rng, dark).image_bgr.mean() for _ in range(30)]
+    assert dark.image_bgr.mean() - 2 < min(means) < dark.image_bgr.mean() + 15
+    assert sample.image_bgr.mean() - 15 < max(means) < sample.image_bgr.mean() + 2
+
+
+def test_all_of_a_style_is_its_mean_and_deviation(make_sample: Callable[..., Sample]) -> None:
+    image, donor = make_sample(0).image_bgr, make_sample(1).image_bgr
+    donor = (donor // 3 + 60).astype(np.uint8)
+    styled = cv2.LUT(image, style_curves(image, donor, 1.0))[::8, ::8].reshape(-1, 3)
+    expected = donor[::8, ::8].reshape(-1, 3)
+    np.testing.assert_allclose(styled.mean(axis=0), expected.mean(axis=0), atol=1)
+    np.testing.assert_allclose(styled.std(axis=0), expected.std(axis=0), atol=1)
+    unchanged = cv2.LUT(image, style_curves(image, donor, 0.0))
+    np.testing.assert_array_equal(unchanged, image)

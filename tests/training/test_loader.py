@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -248,3 +249,21 @@ def test_a_batch_needs_samples_of_its_own(
 ) -> None:
     with pytest.raises(ConfigError, match="extra_a_batch"):
         Batches(dataset, WINDOW, 4, seed=0, extra=make_extra(make_sample), extra_a_batch=extra_a_batch)
+
+
+def test_a_style_comes_from_either_source(
+    dataset: CountedDataset, make_sample: Callable[..., Sample]
+) -> None:
+    extra = make_extra(make_sample)
+    styled = Augment(dataclasses.replace(WINDOW.config, style=1.0))
+    for sample in dataset.samples:
+        sample.image_bgr[:] = 100
+    for sample in extra.samples:
+        sample.image_bgr[:] = 200
+    batches = Batches(dataset, styled, 4, seed=0, extra=extra, extra_a_batch=2)
+    pixels = [images[:2, 0, 0, 0] for epoch in range(8) for images, _ in batches.epoch(epoch)]
+    own = np.concatenate(pixels)
+    assert (own == 100).any()
+    assert (own > 110).any()
+    again = [images[:2, 0, 0, 0] for epoch in range(8) for images, _ in batches.epoch(epoch)]
+    np.testing.assert_array_equal(pixels, again)

@@ -59,6 +59,7 @@ def test_crops_may_be_smaller_than_the_networks_input(camvid_root: Path, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"style": 1.5}, "style: expected a probability"),
         ({"synthetic_share": 1.0}, "synthetic_share: expected from 0 to below 1"),
         ({"synthetic_scenes": 0}, "synthetic_scenes: expected at least 1"),
         ({"color_strength": -1.0}, "color_strength: expected at least 0"),

@@ -50,6 +50,7 @@ class AugmentConfig:
         crop_hw: height and width of the result in pixels.
         scale: zoom before the crop.
         flip: probability of a left-right flip.
+        style: probability of taking on some of the light and colour cast of another sample.
         brightness: grey levels (of 255) added.
         contrast: factor on the distance from mid grey.
         gamma: exponent on values scaled to 0..1; above 1 darkens the mid tones.
@@ -66,6 +67,7 @@ class AugmentConfig:
     crop_hw: tuple[int, int]
     scale: Range = (0.5, 2.0)
     flip: float = 0.5
+    style: float = 0.0
     brightness: Range = (-32.0, 32.0)
     contrast: Range = (0.7, 1.3)
     gamma: Range = (0.8, 1.25)
@@ -86,7 +88,7 @@ class AugmentConfig:
         """
         if min(self.crop_hw) < 1:
             raise ConfigError(f"augment.crop_hw: expected positive sizes, got {self.crop_hw}")
-        for name in ("flip", "noise", "blur"):
+        for name in ("flip", "style", "noise", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"augment.{name}: expected a probability from 0 to 1, got {getattr(self, name)}"
@@ -135,12 +137,13 @@ class Augment:
         """Keep the settings."""
         self.config = config
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, rng: np.random.Generator, donor: Sample | None = None) -> Sample:
         """Return a changed copy.
 
         Args:
             sample: of any size; left as it is.
             rng: decides everything; the number of draws depends on what was drawn.
+            donor: another sample, to take light and colour cast from; None leaves the sample its own.
 
         Returns:
             A sample of size `config.crop_hw`, with the label at 255 where there was no image.
@@ -149,6 +152,8 @@ class Augment:
         image, label, place = self._zoom_and_cut(sample, rng)
         if rng.random() < config.flip:
             image, label = cv2.flip(image, 1), cv2.flip(label, 1)  # type: ignore[assignment]
+        if donor is not None:
+            image = cv2.LUT(image, style_curves(image, donor.image_bgr, rng.uniform()))  # type: ignore[assignment]
         image = self._recolor(image, rng)
         image = self._spoil(image, rng)
 
@@ -215,6 +220,30 @@ def hue_saturation_matrix(hue_deg: float, saturation: float) -> NDArray[np.float
     turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     matrix: NDArray[np.float64] = np.linalg.inv(to_chroma) @ turn @ to_chroma
     return matrix
+
+
+def style_curves(image_bgr: Image, donor_bgr: Image, share: float) -> Image:
+    """Return the uint8 (1, 256, 3) tables that move each channel's mean and deviation towards a donor's.
+
+    AdaIN on pixels (Huang and Belongie, ICCV 2017) with mixed statistics (MixStyle, Zhou et al., ICLR 2021).
+
+    Args:
+        image_bgr: uint8 (H, W, 3).
+        donor_bgr: uint8, of any size.
+        share: of the donor; 0 changes nothing, 1 takes over all of its mean and deviation.
+
+    >>> dark, bright = np.full((8, 8, 3), 20, np.uint8), np.full((8, 8, 3), 200, np.uint8)
+    >>> style_curves(dark, bright, 0.5)[0, 20].tolist()
+    [110, 110, 110]
+    """
+    # One pixel in 64 is enough for two moments; at least one level of deviation, since it divides.
+    pixels, donors = image_bgr[::8, ::8].reshape(-1, 3), donor_bgr[::8, ::8].reshape(-1, 3)
+    mean, std = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1)
+    new_mean = mean + share * (donors.mean(axis=0) - mean)
+    new_std = std + share * (np.maximum(donors.std(axis=0), 1) - std)
+    levels = (np.arange(256)[:, None] - mean) * (new_std / std) + new_mean  # (256, 3)
+    curves: Image = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return curves[None]
 
 
 def tone_curve(gamma: float, contrast: float, brightness: float) -> Image:

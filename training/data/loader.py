@@ -160,9 +160,17 @@ class Batches:
                 sample = self._read(self._extra, int(rng.integers(len(self._extra))))
             else:
                 sample = self._read(self._dataset, int(order[step * self._own_a_batch + place]))
-            sample = self._augment(sample, rng)
+            donor = self._any_sample(rng) if rng.random() < self._augment.config.style else None
+            sample = self._augment(sample, rng, donor)
             images[row], labels[row] = sample.image_bgr, sample.label
         return images, labels
+
+    def _any_sample(self, rng: np.random.Generator) -> Sample:
+        """Return a sample of either source, as often as they come up in a batch."""
+        source = self._dataset
+        if self._extra is not None and rng.integers(self.batch_size) >= self._own_a_batch:
+            source = self._extra
+        return self._read(source, int(rng.integers(len(source))))
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         """Return the epoch's generator for its order (stream 0) or for one position (from 1)."""
