@@ -6,6 +6,7 @@ Everything it shows comes from the parts that real work uses: `training.train`, 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from training.evaluate import evaluate
 from training.train import train
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")
+FOLDERS = ("samples", "tensorboard")
 STEPS = ("train", "export", "measure", "drive")
 # Small batches and a short average, since there are only some 1600 steps.
 _SMALL_TRAINING = TrainConfig(
@@ -42,6 +44,7 @@ _SMALL_TRAINING = TrainConfig(
     epochs=22,
     batch_size=4,
     learning_rate=4e-3,
+    loss_stride=2,
     average_decay=0.99,
     validate_every=4,
 )
@@ -100,7 +103,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
-    """Train, export, measure and drive; leave `FILES` in `out`, in place of an earlier demo's.
+    """Train, export, measure and drive; leave `FILES` and `FOLDERS` in `out`, in place of an earlier demo's.
 
     Raises:
         ConfigError: a folder that cannot be written, or that holds files of these names that no demo
@@ -140,7 +143,7 @@ def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
 
 def _make_room(out: Path, config: DemoConfig) -> None:
     """Delete an earlier demo's files, which its last.pt tells from a training of the user's."""
-    present = [name for name in FILES if (out / name).exists()]
+    present = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     last = out / "last.pt"
     training = load_checkpoint(last).training if last.exists() else None
     if present and (training is None or training["train_config"] != to_plain(config.train)):
@@ -151,7 +154,7 @@ def _make_room(out: Path, config: DemoConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in present:
-            (out / name).unlink()
+            shutil.rmtree(out / name) if name in FOLDERS else (out / name).unlink()
     except OSError as error:
         raise ConfigError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
 

@@ -31,7 +31,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
 
 
 def test_demo_leaves_its_files(demo: tuple[Path, DemoResult]) -> None:
-    assert sorted(path.name for path in demo[0].iterdir()) == sorted([*FILES, "notes.txt"])
+    assert sorted(path.name for path in demo[0].iterdir()) == sorted([*FILES, "notes.txt", "tensorboard"])
 
 
 def test_a_repeated_demo_replaces_its_own_files_and_no_other(
