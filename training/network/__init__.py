@@ -49,11 +49,11 @@ class NetworkSize:
 
 SIZES = {
     "residual-n": NetworkSize(
-        "residual", ResidualConfig(16, (16, 32, 64, 128), (1, 1, 2, 2), decoder_width=32, detail_width=0)
+        "residual", ResidualConfig(16, (32, 32, 64, 128), (0, 1, 2, 2), decoder_width=32, detail_width=16)
     ),
     "residual-s": NetworkSize("residual", ResidualConfig()),
     "residual-m": NetworkSize(
-        "residual", ResidualConfig(16, (48, 96, 160, 256), (1, 2, 2, 2), decoder_width=80, detail_width=32)
+        "residual", ResidualConfig(16, (48, 96, 160, 256), (1, 1, 2, 2), decoder_width=80, detail_width=32)
     ),
     "article_pytorch": NetworkSize("article_pytorch", ArticlePytorchConfig()),
     "article_keras": NetworkSize("article_keras", ArticleKerasConfig()),

@@ -28,9 +28,9 @@ class ResidualConfig:
     """
 
     stem_width: int = 16
-    widths: tuple[int, int, int, int] = (32, 48, 96, 160)
-    depths: tuple[int, int, int, int] = (1, 1, 2, 2)
-    decoder_width: int = 48
+    widths: tuple[int, int, int, int] = (32, 64, 96, 192)
+    depths: tuple[int, int, int, int] = (0, 1, 2, 2)
+    decoder_width: int = 64
     detail_width: int = 16
     residual: bool = True
     dropout: float = 0.0
