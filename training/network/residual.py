@@ -28,7 +28,7 @@ class ResidualConfig:
     """
 
     stem_width: int = 16
-    widths: tuple[int, int, int, int] = (32, 64, 96, 192)
+    widths: tuple[int, int, int, int] = (32, 64, 96, 160)
     depths: tuple[int, int, int, int] = (0, 1, 2, 2)
     decoder_width: int = 64
     detail_width: int = 16
