@@ -55,6 +55,10 @@ SIZES = {
     "residual-m": NetworkSize(
         "residual", ResidualConfig(16, (48, 96, 160, 256), (1, 1, 2, 2), decoder_width=80, detail_width=32)
     ),
+    # A plain ResNet-like shape without any of the family's choices: what they are measured against.
+    "reference": NetworkSize(
+        "residual", ResidualConfig(16, (24, 48, 96, 192), (2, 2, 2, 2), decoder_width=64, detail_width=0)
+    ),
     "article_pytorch": NetworkSize("article_pytorch", ArticlePytorchConfig()),
     "article_keras": NetworkSize("article_keras", ArticleKerasConfig()),
 }
