@@ -26,20 +26,18 @@ from runtime.errors import TrainingError
 from runtime.files import replacing
 from training.accuracy import accuracy_table, measured_accuracy
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.config import PRECISIONS, TrainConfig
-from training.data import DATASETS, SegmentationDataset, open_dataset
+from training.config import TrainConfig
+from training.data import SegmentationDataset, open_dataset
 from training.distributed import Processes, joined_processes
 from training.evaluate import BATCH_SIZE as EVALUATION_BATCH
 from training.evaluate import evaluate
+from training.flags import add_flags, config_of
 from training.history import EpochRecord, draw_curves, epochs_since_best, seconds_left, write_results_csv
-from training.losses import LOSSES
 from training.metrics import ConfusionMatrix
 from training.monitor import TensorBoard
-from training.network import SIZES
-from training.optimization import OPTIMIZERS, SCHEDULES
 from training.samples import sample_predictions, write_sheet
 from training.trainer import Trainer
-from training.transfer import FREEZES, Transfer
+from training.transfer import Transfer
 
 BARE_STEPS = 10  # whose speed the loop is compared with
 
@@ -223,164 +221,21 @@ def _print_epoch(history: Sequence[EpochRecord], config: TrainConfig, *, improve
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    default = TrainConfig()
     parser = make_parser("training.train", "Train a segmentation network.")
-    parser.add_argument("--data", required=True, choices=DATASETS, help="kind of data set")
-    parser.add_argument("--root", help="the data set's folder; not needed for synthetic")
-    parser.add_argument(
-        "--leave-out", metavar="DRIVE", help="train on the other recordings of the data set, validate on this"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, table and curves")
-    parser.add_argument("--resume", action="store_true", help="go on with the last.pt in --out")
-    parser.add_argument("--network", default=default.network, choices=SIZES, help="network and size")
-    parser.add_argument(
-        "--depths", nargs=4, type=int, metavar="N", help="residual blocks a stage; without it as in the size"
-    )
-    parser.add_argument("--plain", action="store_true", help="leave the skip connections out, to compare")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=default.size_hw, metavar=("H", "W"), help="input size in pixels"
-    )
-    parser.add_argument(
-        "--crop", nargs=2, type=int, metavar=("H", "W"), help="of the training's crops; without it --size"
-    )
-    parser.add_argument(
-        "--color-strength",
-        type=float,
-        default=default.color_strength,
-        help="how far training may change light, colours, noise and blur; 0 not at all",
-    )
-    parser.add_argument(
-        "--style",
-        type=float,
-        default=default.style,
-        help="how often an image takes on some of another's light and colour cast",
-    )
-    parser.add_argument(
-        "--synthetic-share",
-        type=float,
-        default=default.synthetic_share,
-        help="share of a batch that is rendered streets; needs CamVid's classes",
-    )
-    parser.add_argument(
-        "--synthetic-scenes", type=int, default=default.synthetic_scenes, help="how many different streets"
-    )
-    parser.add_argument("--epochs", type=int, default=default.epochs, help="passes over the training split")
-    parser.add_argument(
-        "--batch-size", type=int, default=default.batch_size, help="images a step, over all processes"
-    )
-    parser.add_argument(
-        "--dropout", type=float, default=default.dropout, help="share of the channels before the classifier"
-    )
-    parser.add_argument(
-        "--drop-path",
-        type=float,
-        default=default.drop_path,
-        help="stochastic depth: how often a step leaves out the deepest block, earlier ones less",
-    )
-    parser.add_argument("--optimizer", default=default.optimizer, choices=OPTIMIZERS, help="optimizer")
-    parser.add_argument("--learning-rate", type=float, default=default.learning_rate, help="its peak")
-    parser.add_argument(
-        "--weight-decay", type=float, default=default.weight_decay, help="of convolution weights"
-    )
-    parser.add_argument(
-        "--schedule", default=default.schedule, choices=SCHEDULES, help="learning rate's shape"
-    )
-    parser.add_argument(
-        "--warmup-epochs", type=int, default=default.warmup_epochs, help="epochs of linear rise"
-    )
-    parser.add_argument("--loss", default=default.loss, choices=LOSSES, help="training loss")
-    parser.add_argument(
-        "--loss-stride",
-        type=int,
-        default=default.loss_stride,
-        help="1 takes every pixel of the labels, 2 one of each 2x2, in half the time",
-    )
-    parser.add_argument(
-        "--aux-weight",
-        type=float,
-        default=default.aux_weight,
-        help="of a second classifier's loss, half-way up the encoder and in training only; 0 for none",
-    )
-    parser.add_argument("--teacher", metavar="CKPT", help="checkpoint to learn from, besides the labels")
-    parser.add_argument(
-        "--distill-weight",
-        type=float,
-        default=default.distill_weight,
-        help="of the divergence from the teacher; labels weigh 1",
-    )
-    parser.add_argument(
-        "--average-decay", type=float, default=default.average_decay, help="of the weights' average, a step"
-    )
-    parser.add_argument(
-        "--validate-every", type=int, default=default.validate_every, help="epochs between validations"
-    )
-    parser.add_argument(
-        "--patience",
-        type=int,
-        default=default.patience,
-        metavar="N",
-        help="end after N epochs without a better validation mIoU; 0 runs all epochs",
-    )
-    parser.add_argument(
-        "--samples-every",
-        type=int,
-        default=default.samples_every,
-        metavar="N",
-        help="epochs between pictures of sample predictions; 0 for none",
-    )
-    parser.add_argument(
-        "--init-from",
-        metavar="CKPT",
-        help="start from a checkpoint's weights and normalisation; of its classifier, classes of equal name",
-    )
-    parser.add_argument(
-        "--freeze",
-        default=default.freeze,
-        choices=FREEZES,
-        help="part of the network that keeps the weights of --init-from",
-    )
-    parser.add_argument(
-        "--checkpoint-every-steps",
-        type=int,
-        default=default.checkpoint_every_steps,
-        metavar="N",
-        help="steps from one last.pt to the next, besides each epoch's; 0 for none",
-    )
-    parser.add_argument(
-        "--precision",
-        default=default.precision,
-        choices=PRECISIONS,
-        help="arithmetic of the network; fp16 needs a GPU",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="let torch.compile make the network's code; needs a C++ compiler",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=default.workers, help="threads that prepare images, a process"
-    )
-    parser.add_argument("--seed", type=int, default=default.seed, help="of every random choice")
-    parser.add_argument("--device", default=default.device, help="torch device, for example cpu or cuda")
-    args = vars(parser.parse_args(argv))
-    args["size_hw"] = tuple(args.pop("size"))
-    args["crop_hw"] = tuple(crop) if (crop := args.pop("crop")) else None
-    args["depths"] = tuple(args["depths"]) if args["depths"] else None
-    data, root, leave_out, out, resume = (
-        args.pop(name) for name in ("data", "root", "leave_out", "out", "resume")
-    )
+    add_flags(parser)
+    args = parser.parse_args(argv)
 
     def command() -> None:
-        with joined_processes(args["device"]) as processes:
-            config = TrainConfig(**args)
-            train_set = open_dataset(data, root, "train", leave_out=leave_out)
-            val_set = open_dataset(data, root, "val", leave_out=leave_out)
+        with joined_processes(args.device) as processes:
+            config = config_of(args)
+            train_set = open_dataset(args.data, args.root, "train", leave_out=args.leave_out)
+            val_set = open_dataset(args.data, args.root, "val", leave_out=args.leave_out)
             cv2.setNumThreads(1)  # the cores belong to torch and to the loader's own threads
             try:
-                best = train(config, train_set, val_set, out, resume=resume, processes=processes)
+                best = train(config, train_set, val_set, args.out, resume=args.resume, processes=processes)
             except KeyboardInterrupt:
                 if processes.is_first:
-                    print(f"\n{out} is kept; the same command with --resume goes on", file=sys.stderr)
+                    print(f"\n{args.out} is kept; the same command with --resume goes on", file=sys.stderr)
                 raise
             if processes.is_first:
                 print(f"\nnext: python -m export.to_onnx {quote(str(best))}")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from itertools import islice
 from typing import TypeVar
@@ -18,33 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from runtime.codec import DecodeError, from_plain, to_plain
-from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
+from runtime.codec import from_plain, to_plain
+from runtime.contract import ModelContract, Normalization
 from runtime.errors import TrainingError
 from training.checkpoint import Checkpoint
-from training.config import CHANGEABLE, TrainConfig
-from training.data import (
-    Augment,
-    AugmentConfig,
-    Batches,
-    SegmentationDataset,
-    channel_statistics,
-    class_weights,
-    count_pixels,
-)
+from training.config import TrainConfig
+from training.data import SegmentationDataset, channel_statistics
 from training.data.loader import Batch
-from training.data.synthetic import SyntheticStreets
 from training.distillation import Teacher, distillation_loss, load_teacher
 from training.distributed import Processes
 from training.history import EpochRecord, epochs_since_best
-from training.losses import SegmentationLoss
 from training.network import CameraNetwork, SupervisedNetwork, build_network
 from training.optimization import WeightAverage, build_optimizer, learning_rate_factor
+from training.resume import resumable_state
+from training.setup import build_batches, build_contract, build_loss
+from training.step_losses import StepLosses
 from training.transfer import Transfer, freeze, inherited_terms, read_source, transfer_weights
 
 MAX_GRADIENT_NORM = 5.0
-DIVERGED = 4.0  # times the lowest loss of an epoch so far
-
 
 Placed = TypeVar("Placed", bound=nn.Module)
 
@@ -62,7 +50,7 @@ class Trainer:
         transfer: what was taken from `config.init_from`; None for a training from random weights.
         frozen: modules of the network that keep their weights and statistics.
         history: the finished epochs.
-        losses: of the running epoch's finished steps, over the whole batch of all processes.
+        losses: of the running epoch's finished steps.
         train_seconds: that the running epoch's steps took, with their loading.
     """
 
@@ -80,38 +68,16 @@ class Trainer:
         else:
             normalization = source.contract.normalization  # the one that its weights were made for
             terms = inherited_terms(train_set.terms, source)
-        pad_blue, pad_green, pad_red = (round(channel) for channel in normalization.mean_bgr)
-        augmentation = AugmentConfig(
-            config.crop_hw or config.size_hw, style=config.style, pad_bgr=(pad_blue, pad_green, pad_red)
-        )
-        extra_a_batch = round(config.synthetic_share * config.batch_size)
-        self.batches = Batches(
-            train_set,
-            Augment(augmentation.with_color_strength(config.color_strength)),
-            config.batch_size,
-            seed=config.seed,
-            workers=config.workers,
-            part=processes.rank,
-            parts=processes.world_size,
-            extra=SyntheticStreets("train", scenes=config.synthetic_scenes) if extra_a_batch else None,
-            extra_a_batch=extra_a_batch,
-        )
-        size = config.network_size
+        self.batches = build_batches(config, train_set, normalization, processes)
         self.teacher: Teacher | None = None
         if config.teacher is not None:
             path = config.teacher
             self.teacher = processes.from_first(lambda: load_teacher(path, train_set.classes, config.size_hw))
             _place(self.teacher.network, self.device)
             terms = self.teacher.passed_on(terms)
-        self.contract = ModelContract(
-            name=f"{train_set.name}-{config.network}",
-            input=ImageInput(size_hw=config.size_hw),
-            output=GraphOutput(stride=size.config.stride),
-            classes=train_set.classes,
-            normalization=normalization,
-            origin=Origin(tools={"torch": torch.__version__}, terms=terms),
-        )
+        self.contract = build_contract(config, train_set, normalization, terms)
         torch.manual_seed(config.seed)  # not before: to load a teacher draws random numbers too
+        size = config.network_size
         body = build_network(size.kind, size.config, len(train_set.classes))
         self.network = CameraNetwork(body, self.contract.normalization)
         self.transfer: Transfer | None = None
@@ -131,15 +97,10 @@ class Trainer:
             self.supervised, config.optimizer, config.learning_rate, config.weight_decay
         )
         self.scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=config.precision == "fp16")
-        weights = None
-        if config.loss == "weighted":
-            counts = processes.from_first(lambda: count_pixels(train_set))
-            weights = torch.tensor(class_weights(counts), dtype=torch.float32).to(self.device)
-        self.loss = SegmentationLoss(config.loss, weights, config.loss_stride)
+        self.loss = build_loss(config, train_set, processes, self.device)
         self.history: list[EpochRecord] = []
-        self.losses: list[float] = []
+        self.losses = self._step_losses()
         self.train_seconds = 0.0
-        self._unread: deque[Tensor] = deque()  # what the latest steps returned
         self._stream: Generator[Batch, None, None] | None = None
 
     @property
@@ -150,7 +111,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """Number of finished steps of the running epoch."""
-        return len(self.losses) + len(self._unread)
+        return len(self.losses)
 
     @property
     def best_miou(self) -> float:
@@ -168,11 +129,8 @@ class Trainer:
         Raises:
             TrainingError: a step since the last call went wrong.
         """
-        self._read_losses()
-        if not self.losses or not self.history:
-            return False
-        before = [record.train_loss for record in self.history]
-        return sum(self.losses) / len(self.losses) > max(DIVERGED * min(before), before[0])
+        self.losses.fetch()
+        return self.losses.diverge(self.history)
 
     def state(self) -> dict[str, object]:
         """Return everything that the next step depends on.
@@ -182,7 +140,7 @@ class Trainer:
         Raises:
             TrainingError: a step since the last call went wrong.
         """
-        self._read_losses()
+        self.losses.fetch()
         return {
             "train_config": to_plain(self.config),
             "threads": torch.get_num_threads(),
@@ -196,7 +154,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "init_sha256": self.init_sha256,
             "history": to_plain(self.history),
-            "losses": self.losses,
+            "losses": self.losses.values,
             "train_seconds": self.train_seconds,
         }
 
@@ -206,40 +164,7 @@ class Trainer:
         Raises:
             TrainingError: a checkpoint without training state, or of a training with other settings or data.
         """
-        state = checkpoint.training
-        if state is None:
-            raise TrainingError("resume: the checkpoint holds no training state; resume from last.pt")
-        try:
-            theirs = from_plain(TrainConfig, state["train_config"])
-        except DecodeError as error:
-            raise TrainingError(f"resume: last.pt is of another edgeseg ({error}); use that one") from None
-        if state.keys() != self.state().keys():
-            other = ", ".join(sorted(state.keys() ^ self.state().keys()))
-            raise TrainingError(
-                f"resume: last.pt is of another edgeseg (it differs in {other}); use that one"
-            )
-        differing = [
-            f"{field.name} was {getattr(theirs, field.name)!r}, now {getattr(self.config, field.name)!r}"
-            for field in dataclasses.fields(TrainConfig)
-            if field.name not in CHANGEABLE
-            and getattr(theirs, field.name) != getattr(self.config, field.name)
-        ]
-        if state["processes"] != self.processes.world_size:  # sums are split among them
-            differing.append(f"processes were {state['processes']}, now {self.processes.world_size}")
-        if state["init_sha256"] != self.init_sha256:
-            differing.append("it started from other weights than those that --init-from now names")
-        if state["teacher_sha256"] != self.state()["teacher_sha256"]:
-            differing.append("it had another teacher than the one that --teacher now names")
-        if differing:
-            raise TrainingError(
-                f"resume: expected the settings of the interrupted training, but {'; '.join(differing)}; "
-                "give the same flags, or another --out"
-            )
-        if dataclasses.replace(checkpoint.contract, accuracy=None) != self.contract:
-            raise TrainingError(
-                "resume: expected the data of the interrupted training, got other classes, colours or terms; "
-                "give the same --data and --root, or another --out"
-            )
+        state = resumable_state(checkpoint, self.config, self.contract, self.state())
         # Sums are split among threads too, so their number shows in the bits.
         torch.set_num_threads(state["threads"])
         self.network.load_state_dict(state["network"])
@@ -249,7 +174,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = [from_plain(EpochRecord, record) for record in state["history"]]
-        self.losses = list(state["losses"])
+        self.losses = self._step_losses(state["losses"])
         self.train_seconds = state["train_seconds"]
 
     def checkpoint(self, contract: ModelContract, *, with_training: bool) -> Checkpoint:
@@ -290,17 +215,17 @@ class Trainer:
         started = time.monotonic()
         for images, labels in bar:
             place = self.epoch * steps + self.step
-            self._unread.append(self._train_step(self._to_device(images), self._to_device(labels), place))
-            self._read_losses(but=1)  # a step late, so that an accelerator always has one to go on with
+            self.losses.append(self._train_step(self._to_device(images), self._to_device(labels), place))
+            self.losses.fetch(but=1)  # a step late, so that an accelerator always has one to go on with
             self.train_seconds += time.monotonic() - started
-            if self.losses:
-                bar.set_postfix(loss=f"{self.losses[-1]:.3f}")
+            if self.losses.values:
+                bar.set_postfix(loss=f"{self.losses.values[-1]:.3f}")
             if after_step is not None:
                 after_step()
             started = time.monotonic()
-        self._read_losses()
+        self.losses.fetch()
         self.train_seconds += time.monotonic() - started
-        loss = sum(self.losses) / steps
+        loss = sum(self.losses.values) / steps
         if self.diverges():
             raise TrainingError(
                 f"epoch {number}: the training diverges, its mean loss rose to {loss:.3g} from "
@@ -312,7 +237,7 @@ class Trainer:
     def finish_epoch(self, record: EpochRecord) -> None:
         """Note what the epoch gave; the next `train_epoch` runs the next one."""
         self.history.append(record)
-        self.losses = []
+        self.losses = self._step_losses()
         self.train_seconds = 0.0
 
     def bare_images_per_s(self, steps: int) -> float:
@@ -334,6 +259,11 @@ class Trainer:
         """End the threads that prepare batches."""
         if self._stream is not None:
             self._stream.close()
+
+    def _step_losses(self, values: Iterable[float] = ()) -> StepLosses:
+        """Return the losses of the running epoch, of which steps with these are done."""
+        # The scaler leaves out steps with a gradient that is not finite by itself.
+        return StepLosses(self.epoch + 1, values, check_gradients=not self.scaler.is_enabled())
 
     def _to_train_mode(self) -> None:
         """Let the network measure its batches and drop at random, but for what is frozen."""
@@ -392,20 +322,6 @@ class Trainer:
                 "it needs a C++ compiler, on a GPU also Triton; install it or leave out --compile"
             ) from error
         return logits
-
-    def _read_losses(self, but: int = 0) -> None:
-        """Fetch and check what the steps returned, except the last `but`."""
-        while len(self._unread) > but:
-            loss, norm = self._unread[0].tolist()
-            number = len(self.losses) + 1
-            for name, value in (("loss", loss), ("gradient", 0.0 if self.scaler.is_enabled() else norm)):
-                if not math.isfinite(value):  # the scaler leaves out steps with such a gradient by itself
-                    raise TrainingError(
-                        f"epoch {self.epoch + 1}, step {number}: the {name} became {value}; best.pt and "
-                        "last.pt are from before; train again with a lower --learning-rate"
-                    )
-            self._unread.popleft()
-            self.losses.append(loss)
 
     def _learning_rate(self, place: int) -> float:
         config, steps = self.config, len(self.batches)

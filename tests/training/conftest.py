@@ -49,6 +49,12 @@ def camvid_root(tmp_path: Path, make_camvid: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave curves.png out, which takes most of a tiny training's time; there is a test of it elsewhere."""
+    monkeypatch.setattr("training.train.draw_curves", lambda *_: None)
+
+
+@pytest.fixture
 def make_cityscapes(tmp_path: Path) -> Callable[..., Path]:
     """Write a tiny folder in Cityscapes' layout, of which each label row holds `ids`, then void."""
 

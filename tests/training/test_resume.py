@@ -1,4 +1,5 @@
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ from training.data import open_dataset
 from training.losses import SegmentationLoss
 from training.trainer import Trainer
 
-FLAGS = ["--network", "residual-n", "--size", "32", "64", "--batch-size", "1", "--warmup-epochs", "1"]
+FLAGS = ["--network", "residual-n", "--size", "32", "64", "--batch-size", "2", "--warmup-epochs", "1"]
 FLAGS += ["--epochs", "3", "--validate-every", "3"]
 # All that a training draws from torch's generators, besides the first weights.
 FLAGS += ["--loss-stride", "2", "--dropout", "0.2", "--drop-path", "0.5"]
-STEPS = 6  # an epoch
+STEPS = 3  # an epoch
+SAVED = ("--checkpoint-every-steps", "2")
+
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def train_command(root: Path, out: Path, *flags: str) -> list[str]:
@@ -84,50 +88,63 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, command: list[str]) ->
         assert train.main(command) == 130
 
 
-# The process kills itself, so that the moment is the same on any machine: before the `at`-th call.
+# Trainings that kill themselves, so that the moment is the same on any machine: before the `at`-th call. Each
+# is a fork of one process, which loads torch for all.
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from training import train
 from training.losses import SegmentationLoss
 places = {"step": (SegmentationLoss, "__call__"), "save": (train, "save_checkpoint")}
-place, name = places[sys.argv[1]]
-original, calls = getattr(place, name), 0
-def counted(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-setattr(place, name, counted)
-train.main(sys.argv[3:])
+ends = []
+for what, at, command in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        place, name = places[what]
+        original, calls = getattr(place, name), 0
+        def counted(*args, **kwargs):
+            global calls
+            calls += 1
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+        setattr(place, name, counted)
+        sys.exit(train.main(command))
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ends))
 """
+KILLS = {
+    "in a step": ("step", STEPS + 3),  # the last one of the second epoch; every second is kept
+    "while it saves": ("save", 7),  # last.pt of the third epoch, after its best.pt
+}
 
 
-@pytest.mark.parametrize(
-    ("what", "at", "epochs", "steps"),
-    [
-        ("step", STEPS + 6, 1, 4),  # the last step of the second epoch; every second is kept
-        ("save", 13, 2, 6),  # last.pt of the third epoch, after its best.pt
-    ],
-)
+@pytest.fixture(scope="module")
+def killed(whole: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What trainings left that were killed at the moments of `KILLS`."""
+    folder = tmp_path_factory.mktemp("killed")
+    outs = {moment: folder / str(index) for index, moment in enumerate(KILLS)}
+    plan = [(*KILLS[moment], train_command(whole[0], out, *SAVED)) for moment, out in outs.items()]
+    process = [sys.executable, "-c", KILLED, json.dumps(plan)]
+    ended = subprocess.run(process, capture_output=True, check=True, text=True)
+    assert json.loads(ended.stdout) == [-signal.SIGKILL] * len(plan)
+    return outs
+
+
+@pytest.mark.parametrize(("moment", "epochs", "steps"), [("in a step", 1, 2), ("while it saves", 2, 2)])
 def test_a_killed_training_resumes_to_the_bits_of_an_uninterrupted_one(
-    whole: tuple[Path, Path], tmp_path: Path, what: str, at: int, epochs: int, steps: int
+    whole: tuple[Path, Path], killed: dict[str, Path], moment: str, epochs: int, steps: int
 ) -> None:
-    root, uninterrupted = whole
-    killed = tmp_path / "killed"
-    command = train_command(root, killed, "--checkpoint-every-steps", "2")
-    process = [sys.executable, "-c", KILLED, what, str(at), *command]
-    assert subprocess.run(process, capture_output=True, check=False).returncode == -signal.SIGKILL
-    state = final_state(killed)
+    (root, uninterrupted), out = whole, killed[moment]
+    state = final_state(out)
     assert (len(state["history"]), len(state["losses"])) == (epochs, steps)
 
-    assert train.main([*command, "--resume"]) == 0
-    assert differences(final_state(killed), final_state(uninterrupted)) == []
-    best = load_checkpoint(killed / "best.pt"), load_checkpoint(uninterrupted / "best.pt")
+    assert train.main([*train_command(root, out, *SAVED), "--resume"]) == 0
+    assert differences(final_state(out), final_state(uninterrupted)) == []
+    best = load_checkpoint(out / "best.pt"), load_checkpoint(uninterrupted / "best.pt")
     assert differences(best[0].weights, best[1].weights) == []
 
 
-@pytest.mark.parametrize("step", [4, 8, 3 * STEPS])
+@pytest.mark.parametrize("step", [3, 5, 3 * STEPS])
 def test_a_training_resumes_at_any_step(
     whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -149,7 +166,7 @@ def test_the_comparison_sees_steps_that_depend_on_what_ran_before(
     monkeypatch.setattr(Trainer, "_seed", lambda *_: None)
     assert train.main(train_command(root, tmp_path / "straight")) == 0
     command = train_command(root, tmp_path / "resumed", "--checkpoint-every-steps", "1")
-    interrupt(monkeypatch, STEPS + 4, command)
+    interrupt(monkeypatch, STEPS + 2, command)
     assert train.main([*command, "--resume"]) == 0
     found = differences(final_state(tmp_path / "resumed"), final_state(tmp_path / "straight"))
     assert any(where.startswith("state.network") for where in found)
@@ -160,7 +177,7 @@ def test_a_resumed_epoch_is_one_row_of_the_table(
 ) -> None:
     root, uninterrupted = whole
     command = train_command(root, tmp_path / "run", "--checkpoint-every-steps", "1")
-    interrupt(monkeypatch, STEPS + 4, command)
+    interrupt(monkeypatch, STEPS + 2, command)
     assert train.main([*command, "--resume"]) == 0
 
     def losses(out: Path) -> list[str]:

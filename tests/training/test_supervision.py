@@ -18,6 +18,8 @@ from training.trainer import Trainer
 
 BASE = TrainConfig(network="residual-n", size_hw=(32, 64), epochs=2, batch_size=2, warmup_epochs=0)
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 @pytest.fixture(scope="module")
 def train_set(tmp_path_factory: pytest.TempPathFactory, make_camvid: Callable[[Path], Path]):

@@ -13,6 +13,8 @@ from training.trainer import Trainer
 
 FLAGS = ["--network", "residual-n", "--size", "32", "64", "--batch-size", "6", "--warmup-epochs", "0"]
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 
 @pytest.fixture
 def set_miou(monkeypatch: pytest.MonkeyPatch) -> object:
