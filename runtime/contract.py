@@ -15,7 +15,10 @@ from runtime.codec import DecodeError, from_plain, to_plain
 from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
+READABLE_SCHEMAS = (1, SCHEMA_VERSION)
+MAX_SIDE = 16_384  # pixels; more than any camera has, and little enough for one frame in memory
 MAX_CLASSES = 255  # masks are uint8 and 255 is kept for the ignore index
 
 Rgb = tuple[int, int, int]
@@ -96,8 +99,11 @@ class ImageInput:
         size_hw: height and width in pixels that a frame is resized to.
         name: the graph input's name.
         dtype: element type; values 0..255.
-        layout: (1, height, width, 3).
+        layout: (batch, height, width, 3).
         color_order: channel order along the last axis.
+        is_dynamic: whether batch, height and width are free; `size_hw` is then where none is chosen.
+            Otherwise the batch is 1.
+        size_multiple: what height and width must be multiples of.
     """
 
     size_hw: tuple[int, int]
@@ -105,26 +111,72 @@ class ImageInput:
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
     color_order: Literal["BGR"] = "BGR"
+    is_dynamic: bool = False
+    size_multiple: int = 1
 
     def __post_init__(self) -> None:
-        """Check the size."""
+        """Check the sizes."""
         if min(self.size_hw) < 1:
             raise ContractError(f"input.size_hw: expected positive numbers, got {self.size_hw}")
+        if max(self.size_hw) > MAX_SIDE:
+            raise ContractError(f"input.size_hw: expected at most {MAX_SIDE} a side, got {self.size_hw}")
+        if self.size_multiple < 1:
+            raise ContractError(f"input.size_multiple: expected at least 1, got {self.size_multiple}")
+        if any(side % self.size_multiple for side in self.size_hw):
+            raise ContractError(
+                f"input.size_hw: expected multiples of {self.size_multiple}, got {self.size_hw}"
+            )
+
+    def accepts(self, size_hw: tuple[int, int]) -> bool:
+        """Whether the graph takes images of this height and width."""
+        if not self.is_dynamic:
+            return size_hw == self.size_hw
+        return min(size_hw) > 0 and not any(side % self.size_multiple for side in size_hw)
+
+    @property
+    def accepted_sizes(self) -> str:
+        """The sizes that the graph takes, in words for a message."""
+        if not self.is_dynamic:
+            return f"{self.size_hw[0]}x{self.size_hw[1]} (height x width)"
+        return f"height and width in multiples of {self.size_multiple}"
 
 
 @dataclass(frozen=True)
 class GraphOutput:
-    """What the graph gives: float32 logits of shape (1, classes, height / stride, width / stride)."""
+    """What the graph gives: logits for the runtime's fast tail, a finished mask for any consumer, or both.
+
+    Attributes:
+        stride: pixels of the input that one logit stands for, along each axis.
+        name: of the logits, (batch, classes, height / stride, width / stride).
+        kind: which outputs there are; of "both" the logits come first.
+        dtype: element type of the logits, whatever the arithmetic inside is.
+        mask_name: of the mask, uint8 (batch, height, width) class indices at the input's size.
+    """
 
     stride: int
     name: str = "logits"
-    kind: Literal["logits"] = "logits"
+    kind: Literal["logits", "mask", "both"] = "logits"
     dtype: Literal["float32"] = "float32"
+    mask_name: str = "mask"
 
     def __post_init__(self) -> None:
-        """Check the stride."""
+        """Check the stride and that the outputs can be told apart."""
         if self.stride < 1:
             raise ContractError(f"output.stride: expected at least 1, got {self.stride}")
+        if self.name == self.mask_name:
+            raise ContractError(
+                f"output.mask_name: expected another name than the logits', got {self.name!r}"
+            )
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the graph gives logits."""
+        return self.kind != "mask"
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the graph gives a mask."""
+        return self.kind != "logits"
 
 
 @dataclass(frozen=True)
@@ -162,7 +214,7 @@ class Origin:
     Attributes:
         checkpoint_sha256: of the checkpoint that was exported; empty inside a checkpoint itself.
         tools: versions of the tools that made the file.
-        quantization: "none" for float32.
+        quantization: "none" for float32, otherwise what the weights and the arithmetic are, in words.
         terms: what the training data allows, in words.
     """
 
@@ -204,12 +256,29 @@ class ModelContract:
                 f"contract: expected an input size that is a multiple of the stride {self.output.stride}, "
                 f"got {self.input.size_hw}"
             )
+        if self.input.is_dynamic and self.input.size_multiple % self.output.stride:
+            raise ContractError(
+                f"contract: expected sizes in multiples of the stride {self.output.stride}, got multiples of "
+                f"{self.input.size_multiple}"
+            )
 
     @property
     def logits_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the graph's output: (1, classes, height / stride, width / stride)."""
-        height, width = self.input.size_hw
-        return (1, len(self.classes), height // self.output.stride, width // self.output.stride)
+        """Shape of one image's logits at the stated size: (1, classes, height / stride, width / stride)."""
+        return self.logits_shape_at(self.input.size_hw)
+
+    def logits_shape_at(self, size_hw: tuple[int, int], batch: int = 1) -> tuple[int, int, int, int]:
+        """Return the logits' shape for a batch of images of a height and width that the graph takes."""
+        height, width = size_hw
+        return (batch, len(self.classes), height // self.output.stride, width // self.output.stride)
+
+    def with_input(self, **changes: object) -> ModelContract:
+        """Return a copy with some fields of its input replaced."""
+        return dataclasses.replace(self, input=dataclasses.replace(self.input, **changes))  # type: ignore[arg-type]
+
+    def with_output(self, **changes: object) -> ModelContract:
+        """Return a copy with some fields of its output replaced."""
+        return dataclasses.replace(self, output=dataclasses.replace(self.output, **changes))  # type: ignore[arg-type]
 
     def with_origin(self, **changes: object) -> ModelContract:
         """Return a copy with some fields of its origin replaced."""
@@ -232,6 +301,7 @@ class ModelContract:
             raise ContractError(f"contract: expected JSON, got text that is not ({error})") from None
         if isinstance(plain, dict):
             _check_schema(plain.get("schema"))  # first, since another schema has other fields
+            plain["schema"] = SCHEMA_VERSION
         try:
             return from_plain(cls, plain)
         except DecodeError as error:
@@ -240,8 +310,9 @@ class ModelContract:
 
 def _check_schema(found: object) -> None:
     """Refuse a contract written for another version of this module."""
-    if found != SCHEMA_VERSION:
+    if type(found) is not int or found not in READABLE_SCHEMAS:
         raise ContractError(
-            f"contract: this edgeseg reads schema {SCHEMA_VERSION}, the file has {found!r}; "
+            f"contract: this edgeseg reads schema {' and '.join(map(str, READABLE_SCHEMAS))}, the file has "
+            f"{found!r}; "
             "install the edgeseg version that wrote the file, or export the model again"
         )

@@ -88,6 +88,19 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> Image:
     return mask
 
 
+def fit_mask(mask: Image, size_hw: tuple[int, int]) -> Image:
+    """Return a finished mask, uint8 (h, w), at another size: each pixel takes its nearest one's class.
+
+    Returns:
+        uint8 (H, W); the same array if it already has that size.
+    """
+    height, width = size_hw
+    if mask.shape == (height, width):
+        return mask
+    # INTER_NEAREST would take the upper left one of four equally near pixels, which shifts every edge.
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]
+
+
 def _with_two_rows_and_columns(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Repeat a single row or column, so that there are cells to interpolate in; the result is the same."""
     _, rows, columns = planes.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from pathlib import Path
@@ -10,15 +11,19 @@ from runtime.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
-from runtime.mask import class_mask
+from runtime.mask import class_mask, fit_mask
 from runtime.preprocess import fit_image
 from runtime.session import NetworkSession
 
-DEFAULT_MODEL = "camvid-s"
+# Int8 with 7-bit weights is exact on every x86, and measured to be faster there; ARM was not at hand.
+DEFAULT_MODEL = "camvid-s-int8" if platform.machine() in ("x86_64", "AMD64") else "camvid-s"
 
 
 def bundled_model(name: str = DEFAULT_MODEL) -> Path:
     """Return the path of a model file that comes with edgeseg.
+
+    Args:
+        name: "camvid-s" or "camvid-n", with "-int8" for the quantized form; by default s, on x86 in int8.
 
     Raises:
         ModelLoadError: no such file in this installation.
@@ -46,33 +51,52 @@ class Segmenter(Closable):
     """
 
     def __init__(
-        self, model: str | Path | None = None, *, threads: int | None = None, provider: str = "cpu"
+        self,
+        model: str | Path | None = None,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        threads: int | None = None,
+        provider: str = "cpu",
     ) -> None:
         """Open a model.
 
         Args:
             model: ONNX file written by `python -m export.to_onnx`; None takes the bundled camvid-s.
+            size_hw: height and width in pixels that frames are resized to for the network; None takes the
+                file's own. Another one works only with a file exported with `--dynamic`.
             threads: worker threads of one run; None takes the physical cores, at most 4.
             provider: execution provider by short name, see `runtime.session.PROVIDERS`.
 
         Raises:
-            ConfigError: a number of threads outside 1 to 256.
+            ConfigError: a number of threads outside 1 to 256, or a size that the file does not take.
             ProviderError: a provider that is unknown or was not granted; there is no quiet fallback.
             ModelLoadError: a file that is missing or cannot be opened.
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.
         """
-        self._session: NetworkSession | None = NetworkSession(
+        session = NetworkSession(
             bundled_model() if model is None else model, threads=threads, provider=provider
         )
-        self._contract = self._session.contract
-        self._provider = self._session.provider
-        self._threads = self._session.threads
+        self._contract = session.contract
+        self._size_hw = self._contract.input.size_hw if size_hw is None else size_hw
+        if not self._contract.input.accepts(self._size_hw):
+            raise ConfigError(
+                f"size_hw: expected {self._contract.input.accepted_sizes}, got {self._size_hw}; choose "
+                "such a size, or export the model with --dynamic"
+            )
+        self._provider = session.provider
+        self._threads = session.threads
+        self._session: NetworkSession | None = session
         self._lock = threading.Lock()
 
     @property
     def contract(self) -> ModelContract:
         """What the model file says about itself: classes, sizes, accuracy, origin."""
         return self._contract
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels that frames are resized to for the network."""
+        return self._size_hw
 
     @property
     def provider(self) -> str:
@@ -103,11 +127,18 @@ class Segmenter(Closable):
             if self._session is None:
                 raise ConfigError("this Segmenter is closed; open a new one for more frames")
             started_ns = time.perf_counter_ns()
-            fitted = fit_image(image_bgr, self._contract.input.size_hw)
+            size_hw = (image_bgr.shape[0], image_bgr.shape[1])
+            fitted = fit_image(image_bgr, self._size_hw)
             resized_ns = time.perf_counter_ns()
-            logits = self._session.run(fitted)
-            network_ns = time.perf_counter_ns()
-            mask = class_mask(logits, (image_bgr.shape[0], image_bgr.shape[1]))
+            # Logits where there are any: upsampled to the frame's own size they give finer edges.
+            if self._contract.output.has_logits:
+                logits = self._session.run(fitted)
+                network_ns = time.perf_counter_ns()
+                mask = class_mask(logits, size_hw)
+            else:
+                graph_mask = self._session.run_mask(fitted)[0]  # (h, w)
+                network_ns = time.perf_counter_ns()
+                mask = fit_mask(graph_mask, size_hw)
             masked_ns = time.perf_counter_ns()
         return Segmentation(
             mask=mask,

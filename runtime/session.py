@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.contract import METADATA_KEY, ModelContract
-from runtime.errors import ConfigError, ContractError, ModelLoadError, ProviderError
+from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError, ProviderError
 from runtime.frame import Image
+from runtime.onnx_file import GraphValue, read_onnx_file
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -25,6 +28,7 @@ PROVIDERS = {
     "xnnpack": "XnnpackExecutionProvider",
 }
 MAX_DEFAULT_THREADS = 4
+MAX_FOLDED_BYTES = 64 << 20
 MAX_THREADS = 256  # onnxruntime would start any number, until the machine has no memory left
 
 
@@ -58,11 +62,15 @@ class NetworkSession:
         self.provider = provider
         options = session_options(self.threads)
         ort_provider = _available(provider)
-        if not path.is_file():
-            raise ModelLoadError(f"model {path}: expected an ONNX file, found none; check the path")
+        file = read_onnx_file(path)
+        self.contract = _read_contract(file.metadata, path)
+        _check_graph({"inputs": file.inputs}, self.contract, path)  # before any memory is planned for them
         try:
             self._session = ort.InferenceSession(
-                str(path), options, providers=list(dict.fromkeys([ort_provider, PROVIDERS["cpu"]]))
+                file.content,  # the bytes that were checked
+                options,
+                providers=list(dict.fromkeys([ort_provider, PROVIDERS["cpu"]])),
+                enable_fallback=0,  # it would print, and try once more on the processor
             )
         except Exception as error:  # onnxruntime's errors have no common base class
             raise ModelLoadError(
@@ -75,14 +83,78 @@ class NetworkSession:
                 f"provider {provider}: asked onnxruntime for {ort_provider}, got {granted[0]}; install the "
                 "provider's own libraries, or choose provider cpu"
             )
-        self.contract = _read_contract(self._session, path)
-        _check_graph(self._session, self.contract, path)
+        graph = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
+        _check_graph(graph, self.contract, path)
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = self.contract.output.kind == "both"
 
-    def run(self, image_bgr: Image) -> NDArray[np.float32]:
-        """Return the logits, float32 (1, C, h, w), of an image that has the input's size, uint8 (H, W, 3)."""
-        contract = self.contract
-        (logits,) = self._session.run([contract.output.name], {contract.input.name: image_bgr[None]})
-        return logits  # type: ignore[no-any-return]
+    def run(self, images_bgr: Image) -> NDArray[np.float32]:
+        """Return the logits.
+
+        Args:
+            images_bgr: uint8 (H, W, 3), or (N, H, W, 3) if the file takes batches, of a size it takes.
+
+        Returns:
+            float32 (N, C, H / stride, W / stride), N being 1 for a single image.
+
+        Raises:
+            ContractError: the file gives no logits.
+            FrameError: images of a size or number that the file does not take.
+            ModelLoadError: a graph that opens but cannot be computed.
+        """
+        output = self.contract.output
+        if not output.has_logits:
+            raise ContractError(
+                f"model {self.contract.name}: expected logits, its file gives a mask only; use run_mask, or "
+                "export it with --output logits"
+            )
+        return self._run(output.name, images_bgr)  # type: ignore[no-any-return]
+
+    def run_mask(self, images_bgr: Image) -> Image:
+        """Return the masks that the graph makes itself, at the images' size.
+
+        Args:
+            images_bgr: as for `run`.
+
+        Returns:
+            uint8 (N, H, W) class indices, N being 1 for a single image.
+
+        Raises:
+            ContractError: the file gives no mask.
+            FrameError: images of a size or number that the file does not take.
+            ModelLoadError: a graph that opens but cannot be computed.
+        """
+        output = self.contract.output
+        if not output.has_mask:
+            raise ContractError(
+                f"model {self.contract.name}: expected a mask, its file gives logits only; use "
+                "runtime.mask.class_mask on them, or export it with --output mask"
+            )
+        return self._run(output.mask_name, images_bgr)  # type: ignore[no-any-return]
+
+    def _run(self, output_name: str, images_bgr: Image):  # type: ignore[no-untyped-def]
+        """Compute one output, and nothing that only the other one needs."""
+        batch = images_bgr[None] if images_bgr.ndim == 3 else images_bgr  # (N, H, W, 3)
+        described = self.contract.input
+        if (
+            batch.ndim != 4
+            or not described.accepts((batch.shape[1], batch.shape[2]))
+            or not (len(batch) == 1 or (described.is_dynamic and len(batch)))
+        ):
+            number = "any number of images" if described.is_dynamic else "one image"
+            raise FrameError(
+                f"model {self.contract.name}: expected {number} of {described.accepted_sizes}, got shape "
+                f"{images_bgr.shape}; resize with runtime.preprocess.fit_image, or export with --imgsz or "
+                "--dynamic"
+            )
+        try:
+            (result,) = self._session.run([output_name], {described.name: batch}, self._run_options)
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise ModelLoadError(
+                f"model {self.contract.name}: onnxruntime opened the file but cannot compute it "
+                f"({_one_line(error)}); export it again"
+            ) from error
+        return result
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -101,6 +173,11 @@ def session_options(threads: int) -> ort.SessionOptions:
     # Worker threads that spin between runs make the network no faster, but in a paced loop they burn twice
     # the processor time (52 against 23 ms a frame on two cores) and slow capture and drawing by half.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What a few constants make of themselves stays a computation: a file of 1 KB that expands them to 10 GB
+    # opens in no time. Folding helps small tensors only.
+    options.add_session_config_entry(
+        "optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES)
+    )
     options.log_severity_level = 3  # errors only; what stops a load or a run is raised anyway
     return options
 
@@ -140,9 +217,8 @@ def _available(provider: str) -> str:
     return PROVIDERS[provider]
 
 
-def _read_contract(session: ort.InferenceSession, path: Path) -> ModelContract:
+def _read_contract(metadata: dict[str, str], path: Path) -> ModelContract:
     """Return the contract in the file's metadata."""
-    metadata = session.get_modelmeta().custom_metadata_map
     if METADATA_KEY not in metadata:
         raise ContractError(
             f"model {path}: expected a contract in its metadata ({METADATA_KEY}), found none; "
@@ -154,28 +230,56 @@ def _read_contract(session: ort.InferenceSession, path: Path) -> ModelContract:
         raise ContractError(f"model {path}: {error}") from None
 
 
-def _check_graph(session: ort.InferenceSession, contract: ModelContract, path: Path) -> None:
-    """Compare the graph's inputs and outputs with what the contract says."""
-    height, width = contract.input.size_hw
+def _check_graph(
+    graph: Mapping[str, Sequence[GraphValue | ort.NodeArg]], contract: ModelContract, path: Path
+) -> None:
+    """Compare a graph's "inputs" or "outputs", or both, with what the contract says."""
+    image, output = contract.input, contract.output
+    batch, height, width = (None, None, None) if image.is_dynamic else (1, *image.size_hw)
+    classes, (rows, columns) = (
+        len(contract.classes),
+        (None, None) if image.is_dynamic else contract.logits_shape[2:],
+    )
+    logits = _Value(output.name, "tensor(float)", (batch, classes, rows, columns))
+    mask = _Value(output.mask_name, "tensor(uint8)", (batch, height, width))
     expected = {
-        "inputs": [(contract.input.name, f"tensor({contract.input.dtype})", [1, height, width, 3])],
-        "outputs": [(contract.output.name, "tensor(float)", list(contract.logits_shape))],
+        "inputs": [_Value(image.name, f"tensor({image.dtype})", (batch, height, width, 3))],
+        "outputs": [*([logits] if output.has_logits else []), *([mask] if output.has_mask else [])],
     }
-    found = {
-        "inputs": [(value.name, value.type, value.shape) for value in session.get_inputs()],
-        "outputs": [(value.name, value.type, value.shape) for value in session.get_outputs()],
-    }
-    for side in ("inputs", "outputs"):
-        if found[side] != expected[side]:
+    for side, values in graph.items():
+        found = _values(values)
+        if found != expected[side]:
             raise ContractError(
                 f"model {path}: its contract promises {side} {_signature(expected[side])}, its graph has "
-                f"{_signature(found[side])}; export it again"
+                f"{_signature(found)}; export it again"
             )
 
 
-def _signature(values: list[tuple[str, str, list[int]]]) -> str:
+class _Value(NamedTuple):
+    """An input or output of a graph; None is a size that is chosen at run time."""
+
+    name: str
+    kind: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"{self.name} {self.kind} [{sizes}]"
+
+
+def _values(nodes: Sequence[GraphValue | ort.NodeArg]) -> list[_Value]:
+    """Return a graph's inputs or outputs; onnxruntime gives free sizes as names."""
+    return [
+        _Value(
+            node.name, node.type, tuple(size if isinstance(size, int) else None for size in node.shape or ())
+        )
+        for node in nodes
+    ]
+
+
+def _signature(values: list[_Value]) -> str:
     """Return inputs or outputs as text, such as `image tensor(uint8) [1, 352, 480, 3]`."""
-    return ", ".join(f"{name} {kind} {shape}" for name, kind, shape in values)
+    return ", ".join(map(str, values))
 
 
 def _one_line(error: Exception) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,11 @@ from runtime.codec import to_plain
 from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
 from runtime.files import replacing
+from training.archive import check_archive, check_tensors
 from training.network import CameraNetwork, NetworkConfig, build_network, network_config
 
 FORMAT = "edgeseg.checkpoint/1"
+MAX_CONFIG_NUMBER = 4096  # of channels or blocks; beyond, even a plan of the network takes too long
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ class Checkpoint:
         Raises:
             CheckpointError: a contract or weights that do not fit the network.
         """
-        body = build_network(self.kind, self.config, len(self.contract.classes))
-        network = CameraNetwork(body, self.contract.normalization).eval()
         multiple, stride = self.config.size_multiple, self.config.stride
         size_hw, stated = self.contract.input.size_hw, self.contract.output.stride
         if any(side % multiple for side in size_hw) or stated != stride:
@@ -53,6 +51,9 @@ class Checkpoint:
                 f"checkpoint: expected stride {stride} and a size in multiples of {multiple} in its "
                 f"contract, got {stated} and {size_hw}; train again"
             )
+        self._check_size()
+        body = build_network(self.kind, self.config, len(self.contract.classes))
+        network = CameraNetwork(body, self.contract.normalization).eval()
         try:
             network.load_state_dict(self.weights)
         except (RuntimeError, TypeError, AttributeError) as error:
@@ -61,6 +62,28 @@ class Checkpoint:
                 "train again"
             ) from None
         return network
+
+    def _check_size(self) -> None:
+        """Refuse, before it takes memory, a config of a network larger than its weights."""
+        largest = _largest_number(to_plain(self.config))
+        if largest > MAX_CONFIG_NUMBER:
+            raise CheckpointError(
+                f"checkpoint: expected a network of at most {MAX_CONFIG_NUMBER} channels or blocks, its "
+                f"config has {largest}; train again"
+            )
+        with torch.device("meta"):  # shapes without memory
+            body = build_network(self.kind, self.config, len(self.contract.classes))
+        needed = sum(tensor.numel() for tensor in body.state_dict().values())
+        held = (
+            sum(tensor.numel() for tensor in self.weights.values() if isinstance(tensor, Tensor))
+            if isinstance(self.weights, dict)
+            else 0
+        )
+        if needed > 2 * held + MAX_CONFIG_NUMBER:
+            raise CheckpointError(
+                f"checkpoint: expected the weights of its network {self.kind}, {needed} numbers, got {held}; "
+                "train again"
+            )
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -97,30 +120,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a checkpoint, found no such file; check the path")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the weights with their checksums
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError):
-        raise CheckpointError(
-            f"{path}: expected a checkpoint written by training.train, got a file that is damaged or of "
-            "another kind; copy it again or train again"
-        ) from None
-    if damaged is not None:
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged (wrong checksum of {damaged}); copy it again or train again"
-        )
+    check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    # Whatever the unpickler or torch stumble over, the cause is the file: check_archive has refused every
+    # pickle that names code, so no defect of ours can end here.
+    except Exception as error:
+        reason = " ".join(str(error).split("\n", 1)[0].split())
         raise CheckpointError(
-            f"{path}: expected tensors and plain values only, got a pickle that would run code "
-            f"({_forbidden_name(str(error))}); do not open it elsewhere, ask its author for a safe one"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            f"{path}: the checkpoint is damaged ({type(error).__name__}: {reason}); "
             "copy it again or train again"
         ) from None
+    check_tensors(path, content)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = (
             content.get("format", "a dict without a format") if isinstance(content, dict) else type(content)
@@ -141,10 +152,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the checkpoint is damaged ({error}); train again") from None
 
 
-def _forbidden_name(message: str) -> str:
-    """Return the name of the global that the unpickler refused, as far as its message tells."""
-    for line in message.splitlines():
-        if "GLOBAL" in line:
-            words = line.split()
-            return words[words.index("GLOBAL") + 1]
-    return message.splitlines()[0]
+def _largest_number(plain: Any) -> int:
+    """Return the largest integer in a config."""
+    if isinstance(plain, dict):
+        return max(map(_largest_number, plain.values()), default=0)
+    if isinstance(plain, list):
+        return max(map(_largest_number, plain), default=0)
+    return plain if isinstance(plain, int) else 0

@@ -56,9 +56,51 @@ def test_refuses_json_that_is_no_contract(text):
         ModelContract.from_json(text)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None])
+SCHEMA_1 = """{
+ "name": "camvid-s",
+ "input": {"size_hw": [352, 480], "name": "image", "dtype": "uint8", "layout": "NHWC", "color_order": "BGR"},
+ "output": {"stride": 4, "name": "logits", "kind": "logits", "dtype": "float32"},
+ "classes": {"names": ["road", "car"], "palette_rgb": [[128, 64, 128], [64, 0, 128]], "ignore_index": 255},
+ "normalization": {"mean_bgr": [104.0, 110.0, 117.0], "std_bgr": [57.0, 61.0, 66.0]},
+ "accuracy": null,
+ "origin": {"checkpoint_sha256": "", "tools": {}, "quantization": "none", "terms": ""},
+ "schema": 1
+}"""
+
+
+def test_contract_of_schema_1_opens_and_is_written_anew_as_2():
+    contract = ModelContract.from_json(SCHEMA_1)
+    assert (contract.output.kind, contract.input.is_dynamic) == ("logits", False)
+    assert contract.logits_shape == (1, 2, 88, 120)
+    assert json.loads(contract.to_json())["schema"] == 2
+    assert ModelContract.from_json(contract.to_json()) == contract
+
+
+def test_free_sizes_are_those_of_the_multiple():
+    contract = full_contract().with_input(is_dynamic=True, size_multiple=32)
+    assert contract.input.accepts((64, 96))
+    assert not contract.input.accepts((64, 100))
+    assert not contract.input.accepts((0, 32))
+    assert contract.logits_shape_at((64, 96), batch=3) == (3, 11, 8, 12)
+
+
+def test_fixed_size_is_the_only_one():
+    image = full_contract().input
+    assert image.accepts((352, 480))
+    assert not image.accepts((704, 960))
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_logits", "has_mask"), [("logits", True, False), ("mask", False, True), ("both", True, True)]
+)
+def test_kind_says_which_outputs_there_are(kind, has_logits, has_mask):
+    output = full_contract().with_output(kind=kind).output
+    assert (output.has_logits, output.has_mask) == (has_logits, has_mask)
+
+
+@pytest.mark.parametrize("schema", [0, 3, True, "1", None])
 def test_another_schema_is_named_before_its_fields(schema):
-    with pytest.raises(ContractError, match="reads schema 1"):
+    with pytest.raises(ContractError, match="reads schema 1 and 2"):
         ModelContract.from_json(json.dumps({"schema": schema, "anything": 1}))
 
 
@@ -69,10 +111,15 @@ def test_another_schema_is_named_before_its_fields(schema):
         (("input", "size_hw"), [352], "input.size_hw: expected 2 items"),
         (("input", "size_hw"), [0, 480], "input.size_hw: expected positive"),
         (("input", "size_hw"), [350, 480], "multiple of the stride 8"),
+        (("input", "size_multiple"), 0, "input.size_multiple: expected at least 1"),
+        (("input", "size_multiple"), 64, "input.size_hw: expected multiples of 64"),
+        (("input", "is_dynamic"), True, "multiples of the stride 8, got multiples of 1"),
+        (("input", "is_dynamic"), 1, "input.is_dynamic: expected bool"),
         (("input", "color_order"), "RGB", "input.color_order: expected one of"),
         (("input", "dtype"), "float32", "input.dtype: expected one of"),
         (("output", "stride"), 0, "output.stride: expected at least 1"),
         (("output", "kind"), "classes", "output.kind: expected one of"),
+        (("output", "mask_name"), "logits", "output.mask_name: expected another name"),
         (("classes", "names"), [], "expected 1 to 255 names, got 0"),
         (("classes", "names"), ["sky", "sky"], "unique"),
         (("classes", "names"), ["sky"], r"one colour a class \(1\), got 11"),

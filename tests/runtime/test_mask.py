@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import ContractError
-from runtime.mask import class_mask
+from runtime.mask import class_mask, fit_mask
 
 
 def by_the_book(logits, size_hw):
@@ -69,3 +69,16 @@ def test_refuses_logits_that_are_not_finite(value):
     logits[0, 1, 2, 0] = value
     with pytest.raises(ContractError, match="finite"):
         class_mask(logits, (6, 6))
+
+
+def test_finished_mask_takes_the_nearest_pixels_class():
+    mask = np.array([[1, 2], [3, 4]], np.uint8)
+    assert fit_mask(mask, (4, 4)).tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert fit_mask(mask, (2, 2)) is mask
+
+
+def test_finished_mask_is_not_shifted_when_it_shrinks():
+    mask = np.repeat(np.arange(3, dtype=np.uint8), 3)[None].repeat(9, axis=0)
+    assert fit_mask(mask, (3, 3)).tolist() == [[0, 1, 2]] * 3
+    ramp = np.arange(9, dtype=np.uint8)[None].repeat(9, axis=0)
+    assert fit_mask(ramp, (3, 3)).tolist() == [[1, 4, 7]] * 3
