@@ -16,7 +16,8 @@ from shlex import quote
 import numpy as np
 
 from benchmarks.accuracy import measure_accuracy
-from export.to_onnx import ExportReport, export_checkpoint, report_text
+from export.module import ExportReport
+from export.to_onnx import export_checkpoint, report_text
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
 from runtime.errors import ConfigError

@@ -4,51 +4,94 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 import torch
 from onnxscript import opset18
+from torch import nn
 
 from runtime.contract import ModelContract
-from training.network import CameraNetwork
+from runtime.errors import ConfigError
+
+# Above any picture in use; torch.export wants an end, since sizes without one might overflow its indices.
+LARGEST_SIDE = 65536
 
 
-def trace(network: CameraNetwork, contract: ModelContract, opset: int) -> onnx.ModelProto:
-    """Return the network as an ONNX graph with the inputs and outputs that its contract promises.
+def trace(network: nn.Module, contract: ModelContract, opset: int) -> onnx.ModelProto:
+    """Return the network as an ONNX graph with the input and the logits that its contract promises.
 
     The graph keeps PyTorch's order of work: the uint8 image is transposed first (a quarter of the bytes
     of a float image), then cast, then the mean is subtracted. Batch norms end up inside convolutions.
 
     Args:
-        network: in eval mode.
-        contract: gives input size and names.
+        network: in eval mode; uint8 (N, H, W, 3) BGR → float32 (N, classes, H / stride, W / stride).
+        contract: gives names, input size, and whether it is free.
         opset: ONNX operator set version, 18 or newer.
+
+    Raises:
+        ConfigError: torch.export cannot follow the network's code, or only at fixed sizes.
     """
-    height, width = contract.input.size_hw
-    image = torch.zeros((1, height, width, 3), dtype=torch.uint8)
+    image = contract.input
+    batch = 2 if image.is_dynamic else 1  # torch.export takes a 1 for a fixed size
+    example = torch.zeros((batch, *image.size_hw, 3), dtype=torch.uint8)
     with _quiet():
-        program = torch.onnx.export(
-            network,
-            (image,),
-            dynamo=True,
-            verbose=False,
-            input_names=[contract.input.name],
-            output_names=[contract.output.name],
-            opset_version=opset,
-            # By default this becomes ReduceMean → Reshape → Gather, which leaves the blocked layout.
-            custom_translation_table={torch.ops.aten.adaptive_avg_pool2d.default: _global_average_pool},
-        )
+        try:
+            captured = torch.export.export(
+                network, (example,), dynamic_shapes=(_free_sizes(contract),), strict=False
+            )
+            program = torch.onnx.export(
+                captured,
+                dynamo=True,
+                verbose=False,
+                input_names=[image.name],
+                output_names=[contract.output.name],
+                opset_version=opset,
+                custom_translation_table=_translations(captured),
+            )
+        except Exception as error:  # torch's errors of tracing have no common base class
+            advice = "export it without --dynamic" if image.is_dynamic else "simplify its forward method"
+            raise ConfigError(
+                f"trace: expected a network that torch.export can follow at {image.accepted_sizes}, got "
+                f"{type(error).__name__}: {_first_line(error)}; {advice}"
+            ) from error
     assert program is not None
     return program.model_proto
 
 
+def _free_sizes(contract: ModelContract) -> dict[int, object] | None:
+    """Return which axes of the images torch.export must leave open."""
+    if not contract.input.is_dynamic:
+        return None
+    multiple = contract.input.size_multiple
+    height, width = (
+        torch.export.Dim(name, min=1, max=LARGEST_SIDE // multiple) for name in ("rows", "columns")
+    )
+    return {0: torch.export.Dim("batch"), 1: multiple * height, 2: multiple * width}
+
+
+def _translations(
+    captured: torch.export.ExportedProgram,
+) -> dict[Callable[..., Any], Callable[..., Any]] | None:
+    """Return our own translation of pooling to one pixel, if the network does no other adaptive pooling.
+
+    By default it becomes ReduceMean → Reshape → Gather, which leaves onnxruntime's blocked layout.
+    """
+    pool = torch.ops.aten.adaptive_avg_pool2d.default
+    sizes = [list(node.args[1]) for node in captured.graph.nodes if node.target is pool]
+    return {pool: _global_average_pool} if all(size == [1, 1] for size in sizes) else None
+
+
 def _global_average_pool(x, output_size):  # type: ignore[no-untyped-def]  # onnxscript reads annotations
-    """(N, C, H, W) → (N, C, 1, 1); networks of edgeseg pool to one pixel only."""
-    if list(output_size) != [1, 1]:
-        raise ValueError(f"adaptive average pool: expected output size (1, 1), got {output_size}")
+    """(N, C, H, W) → (N, C, 1, 1)."""
     return opset18.GlobalAveragePool(x)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
 
 
 @contextmanager

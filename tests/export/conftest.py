@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+import export.module
 import export.parity
-import export.to_onnx
-from export.to_onnx import ExportReport, export_checkpoint
+from export.module import ExportReport
+from export.to_onnx import export_checkpoint
 from export.trace import trace
 from runtime.contract import (
     CAMVID_CLASSES,
@@ -103,4 +104,4 @@ def quick_trace(traced: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> Non
         model.CopyFrom(traced)
         return model
 
-    monkeypatch.setattr(export.to_onnx, "trace", copy)
+    monkeypatch.setattr(export.module, "trace", copy)

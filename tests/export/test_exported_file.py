@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from export.to_onnx import ExportReport, export_checkpoint
+from export.module import ExportOptions, ExportReport
+from export.to_onnx import export_checkpoint
 from runtime import Segmenter
 from runtime.contract import METADATA_KEY, GraphOutput, ImageInput, ModelContract
 from runtime.files import file_sha256
+from runtime.onnx_file import SEAL_KEY
 from training.checkpoint import load_checkpoint
 from training.network.article import ArticleKerasConfig, ArticlePytorchConfig
 
@@ -69,7 +71,9 @@ def test_contract_travels_from_checkpoint_to_runtime(exported: Exported) -> None
     with Segmenter(report.path) as segment:
         after = segment.contract
     assert after == report.contract
-    assert after.with_origin(checkpoint_sha256="", tools=before.origin.tools) == before
+    assert after.input.size_multiple == 32
+    as_before = after.with_input(size_multiple=1)
+    assert as_before.with_origin(checkpoint_sha256="", tools=before.origin.tools) == before
 
 
 def test_contract_says_where_the_file_came_from(exported: Exported) -> None:
@@ -118,14 +122,14 @@ def test_file_opens_in_runtimes_of_its_operator_set(exported: Exported) -> None:
 
 
 def test_newer_operator_set_on_request(tmp_path: Path, checkpoint_path: Path) -> None:
-    report = export_checkpoint(checkpoint_path, opset=21)
+    report = export_checkpoint(checkpoint_path, options=ExportOptions(opset=21))
     model = onnx.load(report.path)
     assert (model.opset_import[0].version, model.ir_version) == (21, 10)
 
 
 def test_file_names_nothing_of_the_machine_that_made_it(exported: Exported) -> None:
     path = exported[1].path
-    assert [entry.key for entry in onnx.load(path).metadata_props] == [METADATA_KEY]
+    assert [entry.key for entry in onnx.load(path).metadata_props] == [METADATA_KEY, SEAL_KEY]
     content = path.read_bytes()
     assert b".py" not in content
     assert str(Path.cwd()).encode() not in content

@@ -2,11 +2,12 @@ import math
 
 import pytest
 
-from export.parity import FrameParity, Parity, logit_tolerance
+from export.parity import FLOAT16, FLOAT32, FrameParity, Parity
 
 
 def test_tolerance_lies_between_rounding_and_a_wrong_weight() -> None:
-    assert 1e-5 < logit_tolerance() < 1e-3
+    assert 1e-5 < FLOAT32.relative < 1e-3
+    assert 1e-2 < FLOAT16.relative < 1e-1
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def test_tolerance_lies_between_rounding_and_a_wrong_weight() -> None:
     ],
 )
 def test_frame_is_within_tolerance(relative: float, mask_agreement: float, within: bool) -> None:
-    assert FrameParity("frame", 1.0, relative, mask_agreement).is_within_tolerance is within
+    assert FrameParity("frame", 1.0, relative, mask_agreement).is_within(FLOAT32) is within
 
 
 def test_parity_sums_up_the_worst_logits_and_the_mean_mask() -> None:

@@ -10,8 +10,9 @@ import onnx
 import pytest
 import torch
 
-import export.to_onnx
-from export.to_onnx import ExportReport, export_checkpoint, main
+import export.module
+from export.module import ExportReport
+from export.to_onnx import export_checkpoint, main
 from runtime import Segmenter
 from runtime.errors import EdgesegError, ParityError, SourceError
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -34,7 +35,7 @@ def add_to_first_weight(model: onnx.ModelProto, value: float) -> onnx.ModelProto
 
 @pytest.fixture
 def faulty_simplify(quick_trace: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export.to_onnx, "simplify", lambda model: add_to_first_weight(model, 0.5))
+    monkeypatch.setattr(export.module, "simplify", lambda model, _: add_to_first_weight(model, 0.5))
 
 
 def test_command_writes_beside_the_checkpoint_and_names_the_next_step(
@@ -63,7 +64,9 @@ def test_own_frames_can_prove(checkpoint_path: Path, tmp_path: Path) -> None:
         image = np.random.default_rng(index).integers(0, 256, (40 + index, 60, 3), np.uint8)
         cv2.imwrite(str(tmp_path / f"frame_{index}.png"), image)
     report = export_checkpoint(checkpoint_path, frames=str(tmp_path / "frame_*.png"))
-    assert [frame.name for frame in report.parity.frames] == ["frame 0", "frame 1", "frame 2"]
+    frames = [frame.name for frame in report.parity.frames]
+    assert frames[:4] == ["frame 0", "frame 1", "frame 2", "scene 3000000"]
+    assert len(frames) == 16
 
 
 @pytest.mark.usefixtures("quick_trace")
@@ -116,11 +119,11 @@ def test_network_that_gives_nan_is_refused(checkpoint_path: Path, tmp_path: Path
 
 @pytest.mark.usefixtures("quick_trace")
 def test_invalid_graph_is_refused(checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_unknown(model: onnx.ModelProto) -> onnx.ModelProto:
+    def add_unknown(model: onnx.ModelProto, _: object) -> onnx.ModelProto:
         model.graph.node.append(onnx.helper.make_node("NoSuchOperation", ["image"], ["nothing"]))
         return model
 
-    monkeypatch.setattr(export.to_onnx, "simplify", add_unknown)
+    monkeypatch.setattr(export.module, "simplify", add_unknown)
     with pytest.raises(ParityError, match=r"onnx\.checker says"):
         export_checkpoint(checkpoint_path)
     assert names(checkpoint_path.parent) == ["tiny.pt"]
@@ -201,15 +204,15 @@ def test_ctrl_c_exits_130_and_leaves_no_file(checkpoint_path: Path, monkeypatch:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.to_onnx, "prove", interrupt)
+    monkeypatch.setattr(export.module, "prove", interrupt)
     assert main([str(checkpoint_path)]) == 130
     assert names(checkpoint_path.parent) == ["tiny.pt"]
 
 
 KILLED_IN_THE_PROOF = """
 import os, signal, sys
-import export.to_onnx
-export.to_onnx.prove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+import export.module, export.to_onnx
+export.module.prove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 export.to_onnx.main(sys.argv[1:])
 """
 

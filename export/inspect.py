@@ -1,0 +1,218 @@
+"""Says what an ONNX file is: `python -m export.inspect seg.onnx`."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import onnx
+from onnx import TensorProto, helper
+
+from runtime.cli import exit_code, make_parser
+from runtime.codec import to_plain
+from runtime.contract import METADATA_KEY, ModelContract
+from runtime.errors import ModelLoadError
+from runtime.onnx_file import GraphValue, read_onnx_file
+
+_WITH_WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "Gemm": 1}  # their place
+_PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file is.
+
+    Attributes:
+        path: of the file.
+        size_bytes: of the file.
+        contract: None in a file that is not edgeseg's.
+        is_sealed: whether the file carries a checksum of itself; a wrong one is an error.
+        inputs: of the graph.
+        outputs: of the graph.
+        operators: how many nodes of each operator, most first.
+        parameters: numbers in its constant tensors.
+        gmacs: 10^9 multiply-accumulates of convolutions and matrix products; None if a size is unknown.
+        opset: version of the operator set.
+        ir_version: version of the file format.
+        producer: the tool that wrote it.
+    """
+
+    path: str
+    size_bytes: int
+    contract: ModelContract | None
+    is_sealed: bool
+    inputs: tuple[GraphValue, ...]
+    outputs: tuple[GraphValue, ...]
+    operators: dict[str, int]
+    parameters: int
+    gmacs: float | None
+    opset: int
+    ir_version: int
+    producer: str
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Read a file without running it.
+
+    Raises:
+        ModelLoadError: a file that is missing, damaged, unsafe or no ONNX file.
+        ContractError: a contract that is damaged.
+    """
+    file = read_onnx_file(path)
+    try:
+        model = onnx.load_model_from_string(file.content)
+    except Exception as error:  # protobuf's decoding error is not public
+        raise ModelLoadError(f"model {path}: expected an ONNX file, got something else ({error})") from None
+    if not model.graph.node:
+        raise ModelLoadError(f"model {path}: expected an ONNX file with a graph, got one without nodes")
+    text = file.metadata.get(METADATA_KEY)
+    contract = None if text is None else ModelContract.from_json(text)
+    return Inspection(
+        path=str(path),
+        size_bytes=len(file.content),
+        contract=contract,
+        is_sealed=file.is_sealed,
+        inputs=file.inputs,
+        outputs=file.outputs,
+        operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        parameters=sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
+        gmacs=_gmacs(model, contract),
+        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        ir_version=model.ir_version,
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+    )
+
+
+def _gmacs(model: onnx.ModelProto, contract: ModelContract | None) -> float | None:
+    """Count multiply-accumulates at the contract's size; None if the sizes between layers are unknown."""
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    if contract is not None and contract.input.is_dynamic:
+        for value in sized.graph.input:
+            if value.name == contract.input.name:
+                shape = (1, *contract.input.size_hw, 3)
+                value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.UINT8, shape))
+        for value in sized.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        del sized.graph.value_info[:]
+    try:
+        graph = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    except Exception:  # a file that contradicts itself has no count; onnxruntime will say more
+        return None
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        axes = value.type.tensor_type.shape.dim
+        if axes and all(axis.HasField("dim_value") for axis in axes):
+            shapes[value.name] = [axis.dim_value for axis in axes]
+    total = 0
+    for node in graph.node:
+        if node.op_type not in _WITH_WEIGHTS and node.op_type not in _PRODUCTS:
+            continue
+        count = _macs(node, shapes)
+        if count is None:
+            return None
+        total += count
+    return total / 1e9
+
+
+def _macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
+    """Return a node's multiply-accumulates."""
+    output = shapes.get(node.output[0])
+    source = shapes.get(node.input[0])
+    if output is None or source is None:
+        return None
+    if node.op_type in _PRODUCTS:
+        return math.prod(output) * source[-1]
+    weights = shapes.get(node.input[_WITH_WEIGHTS[node.op_type]])
+    if weights is None:
+        return None
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return math.prod(output) * source[0 if transposed else -1]
+    # Each kernel covers in_channels / group channels; a transposed one writes what this one reads.
+    moved = source if node.op_type == "ConvTranspose" else output
+    return math.prod(moved) * math.prod(weights[1:])
+
+
+def report_text(inspection: Inspection) -> str:
+    """Return the report as printed, with the command to run next."""
+    lines = [
+        f"file       {inspection.path} ({inspection.size_bytes / 1e6:.2f} MB, opset {inspection.opset}, "
+        f"IR {inspection.ir_version}, by {inspection.producer or 'an unnamed tool'})",
+        f"checksum   {'inside, and it matches' if inspection.is_sealed else 'none inside'}",
+        *(f"input      {_value_text(value)}" for value in inspection.inputs),
+        *(f"output     {_value_text(value)}" for value in inspection.outputs),
+        f"operators  {sum(inspection.operators.values())}: "
+        + ", ".join(f"{count} {name}" for name, count in inspection.operators.items()),
+        f"parameters {inspection.parameters / 1e6:.3f} M",
+        "work       "
+        + ("unknown, since sizes are free" if inspection.gmacs is None else f"{inspection.gmacs:.3f} GMAC"),
+        *_contract_lines(inspection.contract),
+    ]
+    path = quote(inspection.path)
+    if inspection.contract is None:
+        lines.append(f"next       python -m export.adapt {path} --classes classes.json")
+    else:
+        lines.append(f"next       python -m benchmarks.latency --model {path}")
+    return "\n".join(lines)
+
+
+def _contract_lines(contract: ModelContract | None) -> list[str]:
+    """Return the contract's part of the report."""
+    if contract is None:
+        return ["contract   none: not a file of edgeseg"]
+    height, width = contract.input.size_hw
+    normalization, accuracy, origin = contract.normalization, contract.accuracy, contract.origin
+    numbers = {
+        name: ", ".join(f"{value:.4g}" for value in values)
+        for name, values in {"mean": normalization.mean_bgr, "std": normalization.std_bgr}.items()
+    }
+    measured = (
+        "not measured"
+        if accuracy is None
+        else f"mIoU {accuracy.miou:.4f} on {accuracy.frames} frames of {accuracy.dataset} {accuracy.split}"
+    )
+    free = ", free" if contract.input.is_dynamic else ""
+    return [
+        f"contract   {contract.name}, schema {contract.schema}: {height}x{width}{free}, "
+        f"{contract.output.kind} at stride {contract.output.stride}",
+        f"classes    {', '.join(contract.classes.names)}",
+        f"inside     (BGR - ({numbers['mean']})) / ({numbers['std']})",
+        f"accuracy   {measured}",
+        f"arithmetic {'float32' if origin.quantization == 'none' else origin.quantization}",
+        f"origin     {origin.checkpoint_sha256[:12] or 'unknown'}; "
+        + ", ".join(f"{tool} {version}" for tool, version in origin.tools.items()),
+        *([f"terms      {origin.terms}"] if origin.terms else []),
+    ]
+
+
+def _value_text(value: GraphValue) -> str:
+    axes = "of unknown shape" if value.shape is None else f"[{', '.join(str(axis) for axis in value.shape)}]"
+    return f"{value.name} {value.type} {axes}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = make_parser("export.inspect", "Say what an ONNX file is, without running it.")
+    parser.add_argument("model", help="ONNX file")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        inspection = inspect(arguments.model)
+        if arguments.json:
+            print(json.dumps(to_plain(inspection), indent=1))
+        else:
+            print(report_text(inspection))
+
+    return exit_code(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
