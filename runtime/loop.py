@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.errors import ConfigError
+import cv2
+
+from runtime.errors import ConfigError, EdgesegError, SinkError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.overlay import Overlay
 from runtime.sinks import Sink
 from runtime.sources import Source
 from runtime.stats import LatencyLog
 
+logger = logging.getLogger(__name__)
+
+_TOO_OLD_IN_A_ROW = 100  # worth a warning: the limit is below what this network needs
 _CAPTION_MEMORY = 0.9  # weight of the past in the caption's frames a second
 
 
@@ -27,6 +34,8 @@ class Step:
         latency_ms: milliseconds a stage: resize, network, mask, draw (where drawn) and total, which is
             the time from the capture until every sink had the frame.
         finished_ns: `time.monotonic_ns()` at the end of total.
+        dropped: frames so far that were captured and never became a step: replaced by a fresher one, or
+            too old.
     """
 
     frame: Frame
@@ -34,6 +43,12 @@ class Step:
     drawn_bgr: Image | None
     latency_ms: Mapping[str, float]
     finished_ns: int
+    dropped: int = 0
+
+    @property
+    def age_ms(self) -> float:
+        """Milliseconds since the capture when every sink had the frame."""
+        return self.latency_ms["total"]
 
 
 def run(
@@ -43,6 +58,8 @@ def run(
     overlay: Overlay | None = None,
     sinks: Sequence[Sink] = (),
     max_frames: int | None = None,
+    max_age_ms: float | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
 ) -> Iterator[Step]:
     """Segment frame after frame; yield a `Step` after each.
 
@@ -55,9 +72,13 @@ def run(
         overlay: draws what the sinks get; without one nothing is drawn and sinks get the bare frame.
         sinks: shown or stored frames.
         max_frames: at least 1; None for no limit.
+        max_age_ms: milliseconds since the capture from which a frame is dropped: before the network, and
+            its result before it is drawn; None for no limit.
+        clock_ns: the clock of `Frame.captured_ns`.
 
     Raises:
-        ConfigError: max_frames below 1.
+        ConfigError: max_frames below 1, or max_age_ms that is not positive.
+        SinkError: a sink could not take a frame; the other sinks have it.
         EdgesegError: whatever source, segmenter and sinks raise; every frame before it is in the sinks.
 
     Example:
@@ -67,9 +88,18 @@ def run(
     """
     if max_frames is not None and max_frames < 1:
         raise ConfigError(f"max_frames: expected at least 1, got {max_frames}")
-    period_s, last_ns = 0.0, 0
-    for count, frame in enumerate(source, start=1):
+    if max_age_ms is not None and not (math.isfinite(max_age_ms) and max_age_ms > 0):
+        raise ConfigError(f"max_age_ms: expected positive milliseconds, got {max_age_ms}")
+    age_limit = _AgeLimit(max_age_ms, clock_ns)
+    period_s, last_ns, count = 0.0, 0, 0
+    for frame in source:
+        if age_limit.is_exceeded_by(frame):
+            continue
         segmentation = segment(frame)
+        if age_limit.is_exceeded_by(frame):
+            continue
+        age_limit.start_over()
+        count += 1
         latency_ms = dict(segmentation.latency_ms)
         drawn_bgr: Image | None = None
         if overlay is not None:
@@ -80,16 +110,69 @@ def run(
             drawn_bgr = overlay.draw(frame.image_bgr, segmentation.mask, caption)
             latency_ms["draw"] = (time.perf_counter_ns() - started_ns) / 1e6
         shown_bgr = frame.image_bgr if drawn_bgr is None else drawn_bgr
-        wants_more = [sink.write(shown_bgr, frame.captured_ns if source.live else None) for sink in sinks]
-        finished_ns = time.monotonic_ns()
+        wants_more = _deliver(shown_bgr, frame.captured_ns if source.live else None, sinks)
+        finished_ns = clock_ns()
         latency_ms["total"] = (finished_ns - frame.captured_ns) / 1e6
-        yield Step(frame, segmentation, drawn_bgr, latency_ms, finished_ns)
-        if not all(wants_more) or count == max_frames:
+        dropped = source.dropped + age_limit.dropped
+        yield Step(frame, segmentation, drawn_bgr, latency_ms, finished_ns, dropped)
+        if not wants_more or count == max_frames:
             return
         if last_ns:
             latest_s = (finished_ns - last_ns) / 1e9
             period_s = _CAPTION_MEMORY * period_s + (1 - _CAPTION_MEMORY) * latest_s if period_s else latest_s
         last_ns = finished_ns
+
+
+class _AgeLimit:
+    """Counts the frames that are too old."""
+
+    def __init__(self, max_age_ms: float | None, clock_ns: Callable[[], int]) -> None:
+        self.dropped = 0
+        self._max_age_ms = max_age_ms
+        self._clock_ns = clock_ns
+        self._in_a_row = 0
+
+    def is_exceeded_by(self, frame: Frame) -> bool:
+        if self._max_age_ms is None:
+            return False
+        age_ms = (self._clock_ns() - frame.captured_ns) / 1e6
+        if age_ms < self._max_age_ms:
+            return False
+        self.dropped += 1
+        self._in_a_row += 1
+        if self._in_a_row == _TOO_OLD_IN_A_ROW:
+            logger.warning(
+                "%d frames in a row were too old: expected less than %g ms, the latest was %.0f ms old; "
+                "allow more or use a faster network",
+                self._in_a_row,
+                self._max_age_ms,
+                age_ms,
+            )
+        return True
+
+    def start_over(self) -> None:
+        """Count those in a row anew: one came through."""
+        self._in_a_row = 0
+
+
+def _deliver(shown_bgr: Image, captured_ns: int | None, sinks: Sequence[Sink]) -> bool:
+    """Give a frame to every sink, also where one before fails; return whether all want more."""
+    wants_more = True
+    failure: EdgesegError | None = None
+    for sink in sinks:
+        try:
+            wants_more = sink.write(shown_bgr, captured_ns) and wants_more
+        except EdgesegError as error:
+            failure = failure or error
+        except (OSError, cv2.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            failure = failure or SinkError(
+                f"{type(sink).__name__}: expected to take the frame, but it failed ({reason}); all frames "
+                "before are stored; check the free disk space"
+            )
+    if failure is not None:
+        raise failure
+    return wants_more
 
 
 @dataclass(frozen=True)
@@ -99,7 +182,7 @@ class Summary:
     Attributes:
         frames: that were segmented.
         fps: frames a second, from the capture of the first to the end of the last; 0 without frames.
-        dropped: frames that the source dropped.
+        dropped: frames that were captured and not segmented, since a fresher one came or they were too old.
         latency_ms: p50, p90, p99 and max of each stage.
     """
 
@@ -129,18 +212,13 @@ class RunLog:
         self._first_ns = 0
         self._last_ns = 0
 
-    def add(self, step: Step, dropped: int) -> None:
-        """Add one step.
-
-        Args:
-            step: what the loop yielded.
-            dropped: frames that the source dropped so far.
-        """
+    def add(self, step: Step) -> None:
+        """Add what the loop yielded."""
         if self.frames == 0:
             self._first_ns = step.frame.captured_ns
         self._last_ns = step.finished_ns
         self.frames += 1
-        self.dropped = dropped
+        self.dropped = step.dropped
         self._latencies.add(step.latency_ms)
 
     @property

@@ -10,8 +10,12 @@ from pathlib import Path
 import cv2
 
 from runtime.errors import SourceError
+from runtime.sources.address import without_secrets
+from runtime.sources.devices import users_of
 from runtime.sources.live import LiveSource
-from runtime.sources.recorded import ImageFiles, SyntheticDrive, VideoFile
+from runtime.sources.paced import PacedSource
+from runtime.sources.policy import LivePolicy
+from runtime.sources.recorded import ImageFiles, RecordedSource, SyntheticDrive, VideoFile
 from runtime.sources.source import Capture, Source
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp")
@@ -22,7 +26,7 @@ _EXPECTED = (
 )
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None = None) -> Source:
     """Open what a specification names.
 
     Args:
@@ -32,45 +36,49 @@ def open_source(spec: str) -> Source:
             a video file (every frame);
             images: one file, or a pattern such as `frames/*.png`, in natural order (every frame);
             `synthetic`: an endless drive through the built-in streets, 360x480 (every frame).
+        realtime: play a video or the drive at its own pace and leave out what the caller is too slow for.
+        policy: when a camera or stream worries, tries again and gives up.
 
     Raises:
         SourceError: a specification that is none of these, or a source that cannot be opened.
     """
-    if spec == "synthetic":
-        return SyntheticDrive()
     if spec.isascii() and spec.isdecimal():
-        backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
-        return _camera(cv2.VideoCapture(int(spec), backend), f"camera {spec}")
+        return _camera(f"/dev/video{int(spec)}", int(spec), policy)
     if spec.startswith("/dev/"):
         if not Path(spec).exists():
             raise SourceError(f"{spec}: expected a camera, found no such device; list them: ls /dev/video*")
-        return _camera(cv2.VideoCapture(spec, cv2.CAP_V4L2), f"camera {spec}")
+        return _camera(spec, spec, policy)
     if "://" in spec:
-        return _stream(spec)
-    return _files(spec)
+        return _stream(spec, policy)
+    recording = SyntheticDrive() if spec == "synthetic" else _files(spec)
+    return PacedSource(recording) if realtime else recording
 
 
-def without_secrets(address: str) -> str:
-    """Return an address fit for messages: without user, password and query.
+def _camera(device: str, index: int | str, policy: LivePolicy | None) -> Source:
+    """Open a camera."""
+    name = f"camera {index}"
+    backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
 
-    >>> without_secrets("rtsp://admin:s3cret@10.0.0.7/live?token=abc")
-    'rtsp://***@10.0.0.7/live?***'
-    """
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://).*@", "***@", address))
-
-
-def _camera(capture: Capture, name: str) -> Source:
-    """Wrap an opened camera."""
-    if not capture.isOpened():
+    def open_capture() -> Capture:
+        capture = cv2.VideoCapture(index, backend)
+        if capture.isOpened():
+            return capture
         capture.release()
+        if users := users_of(device):
+            others = f" and {len(users) - 3} more" if len(users) > 3 else ""
+            raise SourceError(
+                f"{name}: expected a camera that is free, but it is open in {', '.join(users[:3])}{others}; "
+                "close that, or read the camera once and share the frames"
+            )
         raise SourceError(
             f"{name}: expected a camera, but it does not open; check that it is plugged in, that no other "
             "program uses it and that you may read it (group video), or try the source synthetic"
         )
-    return LiveSource(capture, name)
+
+    return LiveSource(open_capture, name, policy)
 
 
-def _stream(address: str) -> Source:
+def _stream(address: str, policy: LivePolicy | None) -> Source:
     """Open a network stream."""
     scheme, name = address.split("://", 1)[0].lower(), without_secrets(address)
     if scheme not in _STREAM_SCHEMES:
@@ -78,17 +86,21 @@ def _stream(address: str) -> Source:
     # Without these FFmpeg waits 30 s for a camera that is switched off.
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
     params = [value for timeout in timeouts for value in (timeout, _STREAM_TIMEOUT_MS)]
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, params)
-    if not capture.isOpened():
+
+    def open_capture() -> Capture:
+        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, params)
+        if capture.isOpened():
+            return capture
         capture.release()
         raise SourceError(
             f"{name}: expected a stream, but it does not open; check the address, the user and password, and "
             "that the camera can be reached"
         )
-    return LiveSource(capture, name)
+
+    return LiveSource(open_capture, name, policy)
 
 
-def _files(spec: str) -> Source:
+def _files(spec: str) -> RecordedSource:
     """Open a video file, an image file or a pattern of image files."""
     path = Path(spec)
     if path.is_file():  # first, since a file's name may hold the characters of a pattern
@@ -96,12 +108,13 @@ def _files(spec: str) -> Source:
     if path.is_dir():
         raise SourceError(f"{spec}: expected a file, got a folder; give its images as '{path / '*.png'}'")
     if not glob.has_magic(spec):
-        raise SourceError(f"{spec}: expected {_EXPECTED}; found no such file")
+        raise SourceError(f"{without_secrets(spec)}: expected {_EXPECTED}; found no such file")
     matches = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
     paths = sorted((match for match in matches if Path(match).is_file()), key=_natural)
     if not paths:
         raise SourceError(
-            f"{spec}: expected image files, but no file matches; check the folder and the pattern"
+            f"{without_secrets(spec)}: expected image files, but no file matches; check the folder and the "
+            "pattern"
         )
     return ImageFiles(paths)
 

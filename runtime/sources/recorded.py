@@ -3,25 +3,98 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from runtime.errors import SourceError
 from runtime.frame import Frame, Image, check_image
-from runtime.sources.source import Capture, Source, stated_fps
+from runtime.sources.source import Capture, Source, announced_frames, stated_fps
+from runtime.sources.state import Lifecycle, SourceState, SourceStatus
 from runtime.streets import Drive
 
 _DRIVE_FPS = 15.0
+_Answer = TypeVar("_Answer")
 
 
-class VideoFile(Source):
-    """Every frame of a video file."""
+class RecordedSource(Source):
+    """What never runs away: each frame is read when it is asked for."""
 
+    fps: float | None = None
     live = False
     dropped = 0
+
+    def __init__(self) -> None:
+        """Start before the first frame."""
+        self._count = 0
+        self._life = Lifecycle()
+
+    @property
+    def status(self) -> SourceStatus:
+        """What the source is doing; may be asked from any thread."""
+        return SourceStatus(self._life.state, self._life.since_ns, captured=self._count)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield every frame; see `Source`."""
+        while (frame := self.read()) is not None:
+            yield frame
+
+    def read(self) -> Frame | None:
+        """Return the next frame, None at the end.
+
+        Raises:
+            SourceError: what comes next cannot be read; all frames before it were given.
+            FrameError: it is not uint8 (H, W, 3).
+        """
+        image_bgr = self._advance(self._image)
+        return None if image_bgr is None else Frame(image_bgr, self._count - 1, time.monotonic_ns())
+
+    def skip(self) -> bool:
+        """Pass over the next frame, decoding nothing that need not be; return False at the end.
+
+        Raises:
+            SourceError: as `read`.
+        """
+        return self._advance(self._pass) is True
+
+    def close(self) -> None:
+        """Free what is open."""
+        self._life.finish(SourceState.ENDED)
+
+    @abstractmethod
+    def _image(self) -> Image | None:
+        """Return picture number `_count`, None at the end."""
+
+    def _pass(self) -> bool:
+        """Pass over picture number `_count`; return False at the end."""
+        return self._image() is not None
+
+    def _advance(self, step: Callable[[], _Answer]) -> _Answer:
+        """Take a step and keep the state; a falsy answer of None or False is the end."""
+        try:
+            answer = step()
+        except Exception:
+            self._life.finish(SourceState.FAILED)
+            raise
+        if answer is None or answer is False:
+            self._life.finish(SourceState.ENDED)
+        else:
+            self._count += 1
+            if not self._life.is_over:
+                self._life.enter(SourceState.RUNNING)
+        return answer
+
+
+class VideoFile(RecordedSource):
+    """Every frame of a video file.
+
+    Reading raises SourceError after the last good frame where the file announces more than could be
+    decoded.
+    """
 
     def __init__(self, path: str | Path, open_capture: Callable[[str], Capture] = cv2.VideoCapture) -> None:
         """Open the file.
@@ -29,6 +102,7 @@ class VideoFile(Source):
         Raises:
             SourceError: a file that is missing or that OpenCV cannot open as a video.
         """
+        super().__init__()
         self._path = Path(path)
         if not self._path.is_file():
             raise SourceError(f"{path}: expected a video file, found none; check the path")
@@ -40,23 +114,23 @@ class VideoFile(Source):
                 "empty or in an unknown format"
             )
         self.fps = stated_fps(self._capture)
-        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._count = 0
+        self._announced = announced_frames(self._capture)
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame that can be decoded.
+    def _image(self) -> Image | None:
+        delivered, image_bgr = self._capture.read()
+        if delivered:
+            return check_image(image_bgr)
+        self._check_end()
+        return None
 
-        Raises:
-            SourceError: after the last good frame, where the file announces more than could be decoded.
-            FrameError: the video's pictures are not uint8 (H, W, 3).
-        """
-        while True:
-            delivered, image_bgr = self._capture.read()
-            if not delivered:
-                break
-            frame = Frame(check_image(image_bgr), self._count, time.monotonic_ns())
-            self._count += 1
-            yield frame
+    def _pass(self) -> bool:
+        if self._capture.grab():
+            return True
+        self._check_end()
+        return False
+
+    def _check_end(self) -> None:
+        """Make sure that this is the end and not a break."""
         if self._count == 0:
             raise SourceError(
                 f"{self._path}: expected a video, got a file without a frame that can be decoded"
@@ -70,49 +144,38 @@ class VideoFile(Source):
 
     def close(self) -> None:
         """Close the file."""
+        super().close()
         self._capture.release()
 
 
-class ImageFiles(Source):
-    """Image files, one frame each, as colour pictures whatever they hold."""
+class ImageFiles(RecordedSource):
+    """Image files, one frame each, as colour pictures whatever they hold.
 
-    fps = None
-    live = False
-    dropped = 0
+    Reading raises SourceError at a file that cannot be read as an image.
+    """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        """Note the files, which are read one by one while iterating.
+        """Note the files, which are read one by one.
 
         Raises:
             SourceError: no file at all.
         """
+        super().__init__()
         if not paths:
             raise SourceError("expected image files, got an empty list; give at least one")
         self._paths = list(paths)
-        self._count = 0
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the images in the order given.
+    def _image(self) -> Image | None:
+        return _read_image(self._paths[self._count]) if self._count < len(self._paths) else None
 
-        Raises:
-            SourceError: a file that cannot be read as an image; all images before it were delivered.
-        """
-        while self._count < len(self._paths):
-            image_bgr = _read_image(self._paths[self._count])
-            frame = Frame(image_bgr, self._count, time.monotonic_ns())
-            self._count += 1
-            yield frame
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
+    def _pass(self) -> bool:
+        return self._count < len(self._paths)
 
 
-class SyntheticDrive(Source):
+class SyntheticDrive(RecordedSource):
     """An endless drive through the built-in synthetic streets, rendered frame by frame."""
 
     fps = _DRIVE_FPS
-    live = False
-    dropped = 0
 
     def __init__(self, seed: int = 0, size_hw: tuple[int, int] = (360, 480)) -> None:
         """Choose the street.
@@ -120,19 +183,14 @@ class SyntheticDrive(Source):
         Raises:
             ConfigError: a size that is too small for a street.
         """
+        super().__init__()
         self._drive = Drive(seed, size_hw)
-        self._count = 0
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield frames for ever."""
-        while True:
-            image_bgr = self._drive.frame(self._count).image_bgr
-            frame = Frame(image_bgr, self._count, time.monotonic_ns())
-            self._count += 1
-            yield frame
+    def _image(self) -> Image | None:
+        return self._drive.frame(self._count).image_bgr
 
-    def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+    def _pass(self) -> bool:
+        return True
 
 
 def _read_image(path: str | Path) -> Image:

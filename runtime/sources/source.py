@@ -11,8 +11,10 @@ import numpy as np
 
 from runtime.closing import Closable
 from runtime.frame import Frame
+from runtime.sources.state import SourceState, SourceStatus
 
 _HIGHEST_FPS = 1000.0
+_MOST_FRAMES = 1e12  # FFmpeg makes a huge number of a length that it does not know
 
 
 class Source(Closable, Protocol):
@@ -30,6 +32,11 @@ class Source(Closable, Protocol):
     live: bool
     dropped: int
 
+    @property
+    def status(self) -> SourceStatus:
+        """What the source is doing; may be asked from any thread."""
+        return SourceStatus(SourceState.RUNNING, dropped=self.dropped)
+
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source ends; iterating again goes on where the last iteration stopped.
@@ -46,8 +53,14 @@ class Capture(Protocol):
     def isOpened(self) -> bool:
         """Tell whether the device or file is open."""
 
+    def grab(self) -> bool:
+        """Wait for the next picture; return whether there was one."""
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        """Decode the picture that was grabbed last; return whether that worked, and the picture."""
+
     def read(self) -> tuple[bool, np.ndarray | None]:
-        """Return whether there was a picture, and the picture."""
+        """Grab and retrieve."""
 
     def get(self, propId: int, /) -> float:
         """Return a property by its `cv2.CAP_PROP_…` number."""
@@ -60,3 +73,9 @@ def stated_fps(capture: Capture) -> float | None:
     """Return a capture's frames a second, or None where it gives no usable number."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0.0 < fps <= _HIGHEST_FPS else None
+
+
+def announced_frames(capture: Capture) -> int:
+    """Return the number of frames that a recording announces; 0 for what is no recording."""
+    announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(announced) if 0 < announced < _MOST_FRAMES else 0

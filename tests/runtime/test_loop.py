@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import errno
+import logging
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from runtime.contract import ClassMap
-from runtime.errors import ConfigError, SourceError
+from runtime.errors import ConfigError, SinkError, SourceError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import RunLog, Step, run
 from runtime.overlay import Overlay
-from runtime.sinks import Sink
-from runtime.sources import Source
+from runtime.sinks import Sink, VideoSink
+from runtime.sources import Drop, FakeSource, Late, Source
 
 CLASSES = ClassMap(names=("ground",), palette_rgb=((255, 0, 0),))
 STAGES_MS: Mapping[str, float] = {"resize": 0.25, "network": 3.0, "mask": 0.5}
@@ -113,7 +117,7 @@ def test_summary_counts_frames_over_the_whole_time():
     for index in range(3):
         frame = Frame(np.zeros((8, 8, 3), np.uint8), index, captured_ns=index * 100_000_000)
         latency_ms = {"network": 10.0 + index, "total": 20.0}
-        log.add(Step(frame, segment(frame), None, latency_ms, frame.captured_ns + 50_000_000), dropped=index)
+        log.add(Step(frame, segment(frame), None, latency_ms, frame.captured_ns + 50_000_000, dropped=index))
     summary = log.summary()
     assert (summary.frames, summary.fps, summary.dropped) == (3, 3 / 0.25, 2)
     assert summary.latency_ms["network"] == {"p50": 11.0, "p90": 12.0, "p99": 12.0, "max": 12.0}
@@ -124,3 +128,116 @@ def test_summary_of_nothing():
     summary = RunLog().summary()
     assert (summary.frames, summary.fps, summary.latency_ms) == (0, 0.0, {})
     assert summary.as_text() == "0 frames, 0.0 frames a second, 0 dropped"
+
+
+class Watch:
+    """A clock that moves when the network works."""
+
+    now_ns = 10**9
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def segment_in(self, network_ms: float):
+        def slow(frame: Frame) -> Segmentation:
+            self.now_ns += round(network_ms * 1e6)
+            return segment(frame)
+
+        return slow
+
+
+def picture(level: int = 0) -> Image:
+    return np.full((64, 64, 3), level, np.uint8)
+
+
+def test_steps_tell_age_and_dropped_frames():
+    watch = Watch()
+    source = FakeSource([picture(), Drop(2), Late(30), picture()], clock_ns=watch)
+    steps = list(run(source, watch.segment_in(20), clock_ns=watch))
+    assert [(step.frame.frame_id, step.age_ms, step.dropped) for step in steps] == [
+        (0, 20.0, 0),
+        (3, 50.0, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "network_ms", "segmented"), [(100, 20, 2), (90, 20, 3)], ids=["before", "after the network"]
+)
+def test_too_old_frames_are_dropped_and_counted(late_ms, network_ms, segmented):
+    watch = Watch()
+    sink, calls = Notebook(), []
+    slow = watch.segment_in(network_ms)
+
+    def counting(frame: Frame) -> Segmentation:
+        calls.append(frame.frame_id)
+        return slow(frame)
+
+    source = FakeSource([picture(), Late(late_ms), picture(), picture()], clock_ns=watch)
+    steps = list(run(source, counting, sinks=[sink], max_age_ms=100, clock_ns=watch))
+    assert [step.frame.frame_id for step in steps] == [0, 2]
+    assert len(sink.taken) == 2
+    assert len(calls) == segmented
+    assert steps[-1].dropped == 1
+
+
+def test_limit_below_the_networks_own_time_is_told_once(caplog):
+    watch = Watch()
+    source = FakeSource([picture()] * 250, clock_ns=watch)
+    with caplog.at_level(logging.WARNING):
+        assert list(run(source, watch.segment_in(60), max_age_ms=50, clock_ns=watch)) == []
+    assert len(caplog.records) == 1
+    assert "100 frames in a row were too old: expected less than 50 ms" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+def test_age_limit_that_cannot_work(limit):
+    with pytest.raises(ConfigError, match="max_age_ms"):
+        list(run(FakeSource([]), segment, max_age_ms=limit))
+
+
+class Faulty(Notebook):
+    """Fails with its third frame."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
+        if len(self.taken) == 2:
+            raise self.error
+        return super().write(image_bgr, captured_ns)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SinkError("full"), OSError(errno.ENOSPC, "No space left on device"), cv2.error("encoder")],
+    ids=["known", "full disk", "OpenCV"],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_sink_that_raises_ends_in_one_line_and_the_recording_plays(tmp_path: Path, error, suffix):
+    video = tmp_path / f"out{suffix}"
+    steps = []
+    with VideoSink(video, 10.0) as recording, pytest.raises(SinkError) as caught:
+        steps.extend(run(FewFrames(9), segment, sinks=[Faulty(error), recording]))
+    assert "\n" not in str(caught.value)
+    assert len(steps) == 2
+    capture = cv2.VideoCapture(str(video))
+    frames = 0
+    while capture.read()[0]:
+        frames += 1
+    capture.release()
+    assert frames == 3  # also the frame at which the other sink failed
+
+
+def test_defects_of_a_sink_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        list(run(FewFrames(9), segment, sinks=[Faulty(ZeroDivisionError())]))
+
+
+def test_frames_that_change_their_size_go_through():
+    def any_size(frame: Frame) -> Segmentation:
+        return Segmentation(np.zeros(frame.image_bgr.shape[:2], np.uint8), STAGES_MS, frame.frame_id)
+
+    source = FakeSource([picture(), np.zeros((96, 128, 3), np.uint8), picture()])
+    steps = list(run(source, any_size, overlay=Overlay(CLASSES), sinks=[Notebook()]))
+    assert [step.drawn_bgr.shape for step in steps] == [(64, 64, 3), (96, 128, 3), (64, 64, 3)]

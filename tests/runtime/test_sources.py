@@ -1,21 +1,40 @@
 from __future__ import annotations
 
+import json
+import logging
 import struct
+import sys
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from runtime.codec import to_plain
 from runtime.errors import FrameError, SourceError
 from runtime.frame import Frame
-from runtime.sources import ImageFiles, LiveSource, VideoFile, live, open_source, opening
+from runtime.sources import (
+    Backoff,
+    Clock,
+    Drop,
+    FakeSource,
+    ImageFiles,
+    Late,
+    LivePolicy,
+    PacedSource,
+    SourceState,
+    VideoFile,
+    open_source,
+    opening,
+    without_secrets,
+)
+from runtime.sources.devices import users_of
 
 WAIT_S = 20.0
+SECRET = "s3cr3t"
 
 
 def grey_level(level: int, shape: tuple[int, ...] = (48, 64, 3)) -> np.ndarray:
@@ -23,63 +42,40 @@ def grey_level(level: int, shape: tuple[int, ...] = (48, 64, 3)) -> np.ndarray:
 
 
 class ScriptedCapture:
-    """Gives pictures one by one, as many as were allowed; after the last one a read fails."""
+    """A file of so many pictures."""
 
     def __init__(
-        self, images: Sequence[object], *, announced: int | None = None, allowed: int = 0, fps: float = 30.0
+        self, images: Sequence[np.ndarray], *, announced: int | None = None, fps: float = 30.0
     ) -> None:
         self.images = list(images)
         self.properties = {
             cv2.CAP_PROP_FPS: fps,
             cv2.CAP_PROP_FRAME_COUNT: len(images) if announced is None else announced,
         }
-        self.gate = threading.Semaphore(allowed)
-        self.reads_begun = 0
         self.released = False
+        self.retrieved = 0
+        self.current: np.ndarray | None = None
 
     def isOpened(self) -> bool:
         return True
 
+    def grab(self) -> bool:
+        self.current = self.images.pop(0) if self.images else None
+        return self.current is not None
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        self.retrieved += 1
+        return self.current is not None, self.current
+
     def read(self) -> tuple[bool, np.ndarray | None]:
-        self.reads_begun += 1
-        assert self.gate.acquire(timeout=WAIT_S)
-        if not self.images:
-            return False, None
-        image = self.images.pop(0)
-        if isinstance(image, Exception):
-            raise image
-        return True, image
+        self.grab()
+        return self.retrieve()
 
     def get(self, prop: int) -> float:
         return float(self.properties[prop])
 
     def release(self) -> None:
         self.released = True
-
-    def allow(self, reads: int) -> None:
-        self.gate.release(reads)
-
-    def wait_until_waiting(self, read: int) -> None:
-        """Wait until read number `read` has begun, so that all pictures before are in the slot."""
-        deadline = time.monotonic() + WAIT_S
-        while self.reads_begun < read:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-
-
-@pytest.fixture
-def live_source() -> Iterator[Callable[..., LiveSource]]:
-    made: list[tuple[LiveSource, ScriptedCapture]] = []
-
-    def make(capture: ScriptedCapture, stall_s: float = WAIT_S) -> LiveSource:
-        source = LiveSource(capture, "camera 0", stall_s=stall_s)
-        made.append((source, capture))
-        return source
-
-    yield make
-    for source, capture in made:
-        capture.allow(100)
-        source.close()
 
 
 @pytest.fixture
@@ -98,7 +94,6 @@ def write_video(tmp_path: Path) -> Callable[[int], Path]:
 def scripted_file(tmp_path: Path, capture: ScriptedCapture) -> VideoFile:
     path = tmp_path / "clip.mp4"
     path.touch()
-    capture.allow(1000)
     return VideoFile(path, lambda _: capture)
 
 
@@ -273,18 +268,89 @@ class ClosedCapture(ScriptedCapture):
         return False
 
 
-@pytest.mark.parametrize("spec", ["0", "/dev/null"])
+@pytest.mark.parametrize("spec", ["0", "/dev/full"])
 def test_camera_that_does_not_open(monkeypatch, spec):
     monkeypatch.setattr(opening.cv2, "VideoCapture", ClosedCapture)
     with pytest.raises(SourceError, match=f"camera {spec}: .*does not open"):
         open_source(spec)
 
 
-def test_stream_that_does_not_open_keeps_its_password(monkeypatch):
+def test_second_reader_of_a_camera_learns_who_has_it(monkeypatch):
+    monkeypatch.setattr(opening.cv2, "VideoCapture", ClosedCapture)
+    monkeypatch.setattr(opening, "users_of", lambda device: [f"robot (process 7) on {device}", "a", "b", "c"])
+    with pytest.raises(SourceError, match=r"open in robot \(process 7\) on /dev/video3, a, b and 1 more"):
+        open_source("3")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_users_of_a_device(tmp_path):
+    path = tmp_path / "video0"
+    path.touch()
+    (tmp_path / "by-id").symlink_to(path)
+    assert users_of(path) == []
+    with path.open():
+        assert users_of(tmp_path / "by-id") == ["this program"]
+
+
+ADDRESSES = [
+    "rtsp://admin:{}@10.0.0.7/live",
+    "rtsp://admin:p@ss/{}@10.0.0.7/live?key=1",
+    "RTSP://admin:{}@10.0.0.7",
+    "rtsp://{}@10.0.0.7/live",
+    "rtsp://10.0.0.7/live?user=admin&password={}",
+    "rtsp://10.0.0.7/live#{}",
+    "rtsp://10.0.0.7:554/user=admin&password={}&channel=1.sdp?real",
+    "rtsp://10.0.0.7:554/user=admin_password={}_channel=1.sdp",
+    "http://10.0.0.7/cgi-bin/token={}/video",
+    "admin:{}@10.0.0.7/live",
+    "ftp://admin:{}@10.0.0.7/live",
+    "admin:{}@10.0.0.7/*.jpg",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_password_of_an_address_is_in_no_error_and_no_log(monkeypatch, caplog, capfd, address):
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(opening.cv2, "VideoCapture", ClosedCapture)
     with pytest.raises(SourceError) as caught:
-        open_source("rtsp://admin:p@ss/word@10.0.0.7/live?key=s3cret")
-    assert "rtsp://***@10.0.0.7/live?***: expected a stream" in str(caught.value)
+        open_source(address.format(SECRET))
+    out, err = capfd.readouterr()
+    assert SECRET not in str(caught.value) + caplog.text + out + err + repr(threading.enumerate())
+    assert "10.0.0.7" in str(caught.value)
+
+
+class BrokenStream(ScriptedCapture):
+    """Gives one picture, and refuses every attempt after that."""
+
+    opened = 0
+
+    def __init__(self, *_: object) -> None:
+        super().__init__([grey_level(1)], announced=0)
+        type(self).opened += 1
+
+    def isOpened(self) -> bool:
+        return type(self).opened == 1
+
+
+def test_password_stays_hidden_through_an_outage(monkeypatch, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(BrokenStream, "opened", 0)
+    monkeypatch.setattr(opening.cv2, "VideoCapture", BrokenStream)
+    policy = LivePolicy(give_up_s=0.2, backoff=Backoff(first_s=0.01, cap_s=0.02))
+    with open_source(ADDRESSES[0].format(SECRET), policy=policy) as source:
+        names = repr(threading.enumerate())
+        with pytest.raises(SourceError) as caught:
+            list(source)
+        told = json.dumps(to_plain(source.status))
+    assert "does not open" in told + caplog.text
+    assert source.status.reconnects > 0
+    out, err = capfd.readouterr()
+    assert SECRET not in str(caught.value) + told + caplog.text + names + out + err
+
+
+@pytest.mark.parametrize("name", ["clips/drive.mp4", "a:b.mp4", "frames/user=1/*.png", "12:30.mp4"])
+def test_names_of_files_are_left_alone(name):
+    assert without_secrets(name) == name
 
 
 def test_synthetic_drive_goes_on():
@@ -295,107 +361,96 @@ def test_synthetic_drive_goes_on():
     assert not source.live
 
 
-def test_live_source_keeps_the_freshest_frame_and_counts_the_others(live_source):
-    capture = ScriptedCapture([grey_level(level) for level in range(6)], allowed=1)
-    source = live_source(capture)
+class SkippingClock(Clock):
+    """Time that passes where somebody waits, and where the test says so."""
+
+    time_ns = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+    def wait(self, news: threading.Condition, timeout_s: float | None) -> None:
+        assert timeout_s is not None
+        self.time_ns += round(timeout_s * 1e9)
+
+
+def paced(tmp_path: Path, frames: int, clock: Clock) -> tuple[PacedSource, ScriptedCapture]:
+    capture = ScriptedCapture([grey_level(level) for level in range(frames)], fps=10.0)
+    return PacedSource(scripted_file(tmp_path, capture), clock), capture
+
+
+def test_realtime_plays_at_the_videos_pace(tmp_path):
+    clock = SkippingClock()
+    source, _ = paced(tmp_path, 5, clock)
+    frames = list(source)
+    assert [frame.captured_ns / 1e9 for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert (clock.time_ns / 1e9, source.dropped) == (pytest.approx(0.5), 0)
+    assert source.status.state is SourceState.ENDED
+    assert source.live
+
+
+def test_realtime_leaves_out_what_the_caller_is_too_slow_for_and_does_not_decode_it(tmp_path):
+    clock = SkippingClock()
+    source, capture = paced(tmp_path, 31, clock)
+    ids, ages_ms = [], []
+    for frame in source:
+        clock.time_ns += 300_000_000  # a network of 300 ms, three frames
+        ids.append(frame.frame_id)
+        ages_ms.append((clock.time_ns - frame.captured_ns) / 1e6)
+    assert ids == list(range(0, 31, 3))
+    assert source.dropped == 20
+    assert max(ages_ms) < 2 * 300
+    assert capture.retrieved == len(ids)
+
+
+def test_realtime_needs_frames_a_second(tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), grey_level(7))
+    with pytest.raises(SourceError, match="real time: expected a source that states its frames a second"):
+        open_source(str(path), realtime=True)
+
+
+def test_realtime_close_wakes_who_waits():
+    with open_source("synthetic", realtime=True) as source:
+        frames = iter(source)
+        next(frames)
+        threading.Timer(0.01, source.close).start()
+        assert len(list(frames)) < 3
+
+
+@pytest.mark.parametrize("reads", [0, 3, 6])
+def test_recording_tells_its_state(write_video, reads):
+    with open_source(str(write_video(5))) as source:
+        for _ in range(reads):
+            source.read()
+        state = {0: SourceState.OPENING, 3: SourceState.RUNNING, 6: SourceState.ENDED}[reads]
+        assert source.status.state is state
+    assert source.status.state is SourceState.ENDED
+
+
+def test_recording_that_broke_has_failed(write_video):
+    path = write_video(40)
+    path.write_bytes(path.read_bytes()[:-2000])
+    source = VideoFile(path)
+    source._announced = 1000
+    collect(source)
+    assert source.status.state is SourceState.FAILED
+
+
+def test_fake_source_follows_its_script():
+    script = [grey_level(1), Drop(3), Late(250), grey_level(2), SourceError("unplugged")]
+    source = FakeSource(script, fps=30.0, clock_ns=lambda: 10**9)
     frames = iter(source)
-    assert next(frames).frame_id == 0
-    capture.allow(5)
-    capture.wait_until_waiting(7)
-    frame = next(frames)
-    assert (frame.frame_id, int(frame.image_bgr[0, 0, 0])) == (5, 5)
-    assert source.dropped == 4
-    assert (source.live, source.fps) == (True, 30.0)
-
-
-def test_live_source_waits_for_a_frame_and_gives_none_twice(live_source):
-    capture = ScriptedCapture([grey_level(1), grey_level(2)], allowed=1)
-    frames = iter(live_source(capture))
-    assert next(frames).frame_id == 0
-    threading.Timer(0.02, capture.allow, [1]).start()
-    assert next(frames).frame_id == 1
-
-
-def test_live_source_whose_read_fails(live_source):
-    capture = ScriptedCapture([grey_level(1)], allowed=2)
-    source = live_source(capture)
-    frames = iter(source)
-    capture_failed = threading.Event()
-    capture.release = capture_failed.set  # the thread's last act
-    assert next(frames).frame_id == 0
-    assert capture_failed.wait(WAIT_S)
-    with pytest.raises(SourceError, match=r"camera 0: .* failed after 1 frames"):
+    assert [next(frames).captured_ns, next(frames).captured_ns] == [10**9, 750_000_000]
+    assert (source.dropped, source.fps, source.live) == (3, 30.0, True)
+    with pytest.raises(SourceError, match="unplugged"):
         next(frames)
 
 
-def test_last_frame_comes_before_the_failure(live_source):
-    capture = ScriptedCapture([grey_level(1), grey_level(2)], allowed=1)
-    released = threading.Event()
-    capture.release = released.set
-    frames = iter(live_source(capture))
+def test_closed_fake_source_gives_nothing_more():
+    source = FakeSource([grey_level(1)] * 9)
+    frames = iter(source)
     next(frames)
-    capture.allow(2)
-    assert released.wait(WAIT_S)
-    assert next(frames).frame_id == 1
-    with pytest.raises(SourceError):
-        next(frames)
-
-
-@pytest.mark.parametrize(
-    ("image", "error"), [(grey_level(1, (48, 64)), FrameError), (RuntimeError("driver"), RuntimeError)]
-)
-def test_errors_of_the_thread_reach_the_caller(live_source, image, error):
-    with pytest.raises(error):
-        next(iter(live_source(ScriptedCapture([image], allowed=1))))
-
-
-def test_live_source_that_stalls(live_source):
-    source = live_source(ScriptedCapture([grey_level(1)]), stall_s=0.01)
-    with pytest.raises(SourceError, match=r"got none for 0\.01 s"):
-        next(iter(source))
-
-
-def test_close_ends_thread_and_releases(live_source):
-    capture = ScriptedCapture([grey_level(1)] * 50, allowed=50)
-    before = threading.active_count()
-    with live_source(capture) as source:
-        next(iter(source))
-        capture.allow(50)
-    assert threading.active_count() == before
-    assert capture.released
-    assert list(source) == []
-
-
-def test_close_without_iterating_releases(live_source):
-    capture = ScriptedCapture([])
-    live_source(capture).close()
-    assert capture.released
-
-
-def test_close_wakes_a_caller_who_waits(live_source):
-    capture = ScriptedCapture([])
-    source = live_source(capture)
-    seen: list[Frame] = []
-    waiting = threading.Thread(target=lambda: seen.extend(source))
-    waiting.start()
-    capture.wait_until_waiting(1)
-    threading.Timer(0.01, capture.allow, [1]).start()
     source.close()
-    waiting.join(WAIT_S)
-    assert not waiting.is_alive()
-    assert seen == []
-
-
-def test_close_does_not_wait_for_ever_for_a_read_that_hangs(live_source, monkeypatch, caplog):
-    monkeypatch.setattr(live, "_CLOSE_WAIT_S", 0.01)
-    capture = ScriptedCapture([grey_level(1)], allowed=1)
-    source = live_source(capture)
-    next(iter(source))
-    capture.wait_until_waiting(2)
-    source.close()
-    assert not capture.released
-    assert "still inside a read" in caplog.text
-    capture.allow(1)
-    monkeypatch.undo()
-    source.close()
-    assert capture.released
+    assert list(frames) == []
+    assert source.status.state is SourceState.ENDED

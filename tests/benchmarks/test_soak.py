@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import soak as soak_module
+from benchmarks.soak import Footprint, SoakConfig, SoakError, duration_s, main, soak
+from runtime.errors import ConfigError
+from runtime.sources import FakeSource
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+SHORT = SoakConfig(duration_s=0.4, every_s=0.1, warmup_s=0.1, threads=1)
+
+
+def endless() -> FakeSource:
+    return FakeSource(itertools.repeat(np.zeros((48, 64, 3), np.uint8)))
+
+
+@pytest.fixture
+def grown(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+    """What each look adds to the footprint."""
+    by: dict[str, float] = {"memory_mb": 0, "threads": 0, "files": 0}
+    looks = itertools.count()
+
+    def look() -> Footprint:
+        n = next(looks)
+        return Footprint(100 + n * by["memory_mb"], int(5 + n * by["threads"]), int(9 + n * by["files"]))
+
+    monkeypatch.setattr(soak_module, "footprint", look)
+    return by
+
+
+def test_a_loop_that_stays_as_it_was(tiny_onnx: Path, grown: dict[str, float]) -> None:
+    report = soak(endless(), "fake", tiny_onnx, SHORT)
+    assert len(report.rows) >= 2
+    assert report.problems == ()
+    assert all(row.frames > 0 and row.total_ms["max"] > 0 for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "problem"),
+    [
+        ("memory_mb", 6, "memory grew by"),
+        ("threads", 1, "more threads than"),
+        ("files", 1, "more open files than"),
+    ],
+)
+def test_what_grows_is_found(
+    tiny_onnx: Path, grown: dict[str, float], what: str, by: float, problem: str
+) -> None:
+    grown[what] = by
+    (found,) = soak(endless(), "fake", tiny_onnx, SHORT).problems
+    assert problem in found
+
+
+def test_thread_that_outlives_the_loop_is_found(tiny_onnx: Path, grown: dict[str, float]) -> None:
+    done = threading.Event()
+
+    class Leaking(FakeSource):
+        def close(self) -> None:
+            super().close()
+            threading.Thread(target=done.wait, name="left over", daemon=True).start()
+
+    report = soak(Leaking(itertools.repeat(np.zeros((48, 64, 3), np.uint8))), "fake", tiny_onnx, SHORT)
+    done.set()
+    assert report.left_threads == ("left over",)
+
+
+def test_source_that_ends_too_soon(tiny_onnx: Path) -> None:
+    with pytest.raises(SoakError, match="fake: expected frames for"):
+        soak(FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3), "fake", tiny_onnx, SHORT)
+
+
+def test_footprint_sees_threads_and_files(tmp_path: Path) -> None:
+    before = soak_module.footprint()
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    with (tmp_path / "open").open("w"):
+        during = soak_module.footprint()
+    done.set()
+    thread.join()
+    assert (during.threads, during.files) == (before.threads + 1, before.files + 1)
+    assert before.memory_mb > 10
+
+
+def test_command_exits_1_with_the_problem(
+    tiny_onnx: Path, grown: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown["memory_mb"] = 50
+    short = ["--duration", "2s", "--every", "0.5s", "--warmup", "0.5s"]
+    assert main(["--model", str(tiny_onnx), *short, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "memory grew by" in json.loads(out)["problems"][0]
+    assert "error: synthetic: memory grew by" in err
+
+
+def test_command_prints_a_table_and_the_next_command(
+    tiny_onnx: Path, grown: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["--duration", "2s", "--every", "0.5s", "--warmup", "0.5s"]
+    assert main(["--model", str(tiny_onnx), *short]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["s", "frames", "fps"]
+    assert len(lines) >= 6
+    assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600)])
+def test_duration(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0s", "-1m", "1 h", "1d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        duration_s(text)
+
+
+@pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"growth_mb": -1}])
+def test_config_that_cannot_work(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="soak: expected positive"):
+        replace(SHORT, **wrong)  # type: ignore[arg-type]
