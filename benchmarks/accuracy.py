@@ -104,7 +104,7 @@ def _samples(dataset: SegmentationDataset, limit: int | None) -> Iterator[Sample
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     parser = make_parser("benchmarks.accuracy", "Measure an ONNX file's accuracy through the runtime.")
-    parser.add_argument("--model", help="ONNX file of export.to_onnx; without it the bundled camvid-s")
+    parser.add_argument("--model", help="ONNX file of export.to_onnx; without it the bundled s")
     parser.add_argument("--data", required=True, choices=DATASETS, help="kind of data set")
     parser.add_argument("--root", help="the data set's folder; not needed for synthetic")
     parser.add_argument("--split", default="val", help="part of the data set")

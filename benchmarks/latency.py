@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     defaults = LatencyConfig()
     parser = make_parser("benchmarks.latency", "Time a model stage by stage, in milliseconds.")
-    parser.add_argument("--model", help="ONNX file of export.to_onnx; without it the bundled camvid-s")
+    parser.add_argument("--model", help="ONNX file of export.to_onnx; without it the bundled s")
     parser.add_argument(
         "--size",
         nargs=2,

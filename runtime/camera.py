@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import shlex
 import signal
 import sys
@@ -24,13 +26,15 @@ from runtime.codec import to_plain
 from runtime.errors import EdgesegError
 from runtime.frame import Frame
 from runtime.loop import RunLog, run
+from runtime.outputs import Recording, feed
+from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
 from runtime.session import PROVIDERS
-from runtime.sinks import Sink, VideoSink, WindowSink
-from runtime.sources import Source, open_source
+from runtime.sinks import Sink, WindowSink
+from runtime.sources import LivePolicy, Source, SourceStatus, open_source
+from runtime.sources.address import without_secrets
 
-_FPS_IF_NONE_STATED = 15.0
 _PROGRESS_EVERY_NS = 200_000_000
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,51 +46,69 @@ class CameraOptions:
     Attributes:
         model: ONNX file; None for the bundled one.
         source: see `runtime.sources.open_source`.
-        save: video file to write; None for none.
+        outputs: what is made of the steps.
         headless: no window.
         max_frames: stop after so many; None for no limit.
         as_json: print the summary as JSON.
-        alpha: share of the class colour in a drawn pixel, 0 to 1.
         threads: of onnxruntime; None for its default in `Segmenter`.
         provider: execution provider by short name.
+        realtime: play a video or the drive at its own pace, leaving out what the network is too slow for.
+        max_age_ms: milliseconds since the capture from which a frame is dropped; None for no limit.
+        give_up_s: seconds without a frame after which a camera or stream fails; None for never.
     """
 
     model: Path | None = None
     source: str = "0"
-    save: Path | None = None
+    outputs: OutputOptions = field(default_factory=OutputOptions)
     headless: bool = False
     max_frames: int | None = None
     as_json: bool = False
-    alpha: float = 0.5
     threads: int | None = None
     provider: str = "cpu"
+    realtime: bool = False
+    max_age_ms: float | None = None
+    give_up_s: float | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = make_parser("runtime.camera", "Segment a camera, a stream, a video or images, frame by frame.")
     defaults = CameraOptions()
-    parser.add_argument("--model", type=Path, help="ONNX file made by export.to_onnx; without it camvid-s")
+    parser.add_argument(
+        "--model", type=Path, help="ONNX file made by export.to_onnx; without it the bundled s"
+    )
     parser.add_argument(
         "--source",
         default=defaults.source,
         help="camera number or device (0, /dev/video0), stream (rtsp://…), video (clip.mp4), "
         "images ('frames/*.png') or synthetic",
     )
-    parser.add_argument("--save", type=Path, help="video to record, .mp4 or .avi; without it none")
     parser.add_argument("--headless", action="store_true", help="open no window")
     parser.add_argument(
         "--max-frames", type=_positive, help="frames after which to stop; without it no limit"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument(
-        "--alpha", type=float, default=defaults.alpha, help="share of the class colour in a pixel, 0 to 1"
-    )
-    parser.add_argument(
         "--threads", type=_positive, help="threads of the network; without it the physical cores, at most 4"
     )
     parser.add_argument(
         "--provider", choices=sorted(PROVIDERS), default=defaults.provider, help="execution provider"
+    )
+    add_output_flags(parser)
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="play a video at its own pace and leave out what the network is too slow for, as with a camera",
+    )
+    parser.add_argument(
+        "--max-age-ms",
+        type=_positive_number,
+        help="drop frames that are older than this many milliseconds; without it none",
+    )
+    parser.add_argument(
+        "--give-up-s",
+        type=_positive_number,
+        help="fail after this many seconds without a frame of a camera; without it try again for ever",
     )
     given = parser.parse_args(argv)
     if given.save is not None and given.save.resolve() == Path(given.source).resolve():
@@ -94,13 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = CameraOptions(
         model=given.model,
         source=given.source,
-        save=given.save,
-        headless=given.headless,
+        outputs=output_options(parser, given, os.environ.get("EDGESEG_TOKEN")),
+        headless=given.headless or given.serve is not None,
         max_frames=given.max_frames,
         as_json=given.json,
-        alpha=given.alpha,
         threads=given.threads,
         provider=given.provider,
+        realtime=given.realtime,
+        max_age_ms=given.max_age_ms,
+        give_up_s=given.give_up_s,
     )
     return exit_code(lambda: watch(options))
 
@@ -138,7 +162,7 @@ class _Outcome:
     """What there is to tell of a run, whatever ended it."""
 
     log: RunLog = field(default_factory=RunLog)
-    video: VideoSink | None = None
+    recording: Recording | None = None
 
 
 def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> None:
@@ -150,21 +174,30 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         segment = opened.enter_context(
             Segmenter(options.model, threads=options.threads, provider=options.provider)
         )
-        source = opened.enter_context(open_source(options.source))
-        if options.save is not None:
-            outcome.video = VideoSink(options.save, source.fps or _FPS_IF_NONE_STATED)
-            sinks.append(opened.enter_context(outcome.video))
-        overlay = Overlay(segment.contract.classes, options.alpha)  # also unused it tells of a wrong alpha
+        source = opened.enter_context(
+            open_source(
+                options.source, realtime=options.realtime, policy=LivePolicy(give_up_s=options.give_up_s)
+            )
+        )
+        wanted = options.outputs
+        overlay = Overlay(segment.contract.classes, wanted.alpha)  # also unused it tells of a wrong alpha
+        made = open_outputs(
+            wanted, segment.contract, source, opened, source_name=without_secrets(options.source)
+        )
+        outcome.recording = made.recording
+        if made.page is not None:
+            print(f"page: {made.page.url}", file=sys.stderr, flush=True)
         progress = _Progress()
         opened.callback(progress.finish)
-        for step in run(
+        steps = run(
             _StoppableSource(source, signals),
             segment,
-            overlay=overlay if sinks else None,
+            overlay=overlay if sinks or wanted.needs_overlay else None,
             sinks=sinks,
             max_frames=options.max_frames,
-        ):
-            outcome.log.add(step, source.dropped)
+        )
+        for step in feed(steps, made.outputs):
+            outcome.log.add(step)
             progress.show(outcome.log)
 
 
@@ -174,8 +207,8 @@ def _print_summary(options: CameraOptions, outcome: _Outcome) -> None:
         print(json.dumps(to_plain(summary)))
         return
     print(summary.as_text())
-    if outcome.video is not None and outcome.video.is_stored:
-        print(f"saved {options.save}")
+    if outcome.recording is not None and outcome.recording.video.is_stored:
+        print(f"saved {options.outputs.save}")
 
 
 class _Stopped(BaseException):
@@ -229,6 +262,10 @@ class _StoppableSource(Source):
         self._source = source
         self._signals = signals
 
+    @property
+    def status(self) -> SourceStatus:
+        return self._source.status
+
     def __iter__(self) -> Iterator[Frame]:
         frames = iter(self._source)
         while True:
@@ -270,6 +307,17 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _positive_number(text: str) -> float:
+    """Parse a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,11 +26,14 @@ from runtime.frame import Image, check_image
 
 logger = logging.getLogger(__name__)
 
-# Motion JPEG needs no index, so what is left of an .avi after a power cut can still be played.
-VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+# An .mp4 is nothing without the index that is written last. Matroska and Motion JPEG need none, so what is
+# left of an .mkv or .avi after a power cut can still be played.
+VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 _QUIT_KEYS = (ord("q"), 27)
 _PROBE_WAIT_S = 30.0
 _SMALLEST_SIDE_PX = 16
+_DISK_CHECK_NS = 1_000_000_000
+_DISK_RESERVE_BYTES = 32 << 20  # for what OpenCV still holds back, and for the index at the end
 _LARGEST_TIME_BASE = 65535
 _SHEET_GAP_PX = 4
 
@@ -95,13 +101,16 @@ class WindowSink(Sink):
 
 
 class VideoSink(Sink):
-    """A video file, .mp4 or .avi.
+    """A video file, .mp4, .mkv or .avi.
 
     It is written under a temporary name beside its own and takes its name when it is closed: also after
-    an error, since what was recorded is the user's. The first frame fixes the size; frames of another
-    size (a camera that came back with other settings) are scaled to it. Live frames are repeated where
-    the camera or the network was slower than `fps` and left out where they were faster, so that the video
-    plays at the pace of the world.
+    an error, since what was recorded is the user's. After a power cut or `kill -9` an .mkv or .avi plays
+    under its temporary name, `.out.<process>.part.mkv`; an .mp4 does not. OpenCV tells of no failed
+    write, so recording ends with an error while the disk still has room for the file's end.
+
+    The first frame fixes the size; frames of another size (a camera that came back with other settings)
+    are scaled to it. Live frames are repeated where the camera or the network was slower than `fps` and
+    left out where they were faster, so that the video plays at the pace of the world.
 
     Attributes:
         is_stored: True once the file has its name.
@@ -111,7 +120,7 @@ class VideoSink(Sink):
         """Choose the file; it is opened with the first frame.
 
         Args:
-            path: ends in .mp4 or .avi; a file of that name is replaced at the end.
+            path: ends in .mp4, .mkv or .avi; a file of that name is replaced at the end.
             fps: frames a second that the video plays at; rounded to what both formats can state, which is
                 a thousandth up to 65 and a hundredth up to 655.
 
@@ -122,7 +131,7 @@ class VideoSink(Sink):
         codec = VIDEO_CODECS.get(self._path.suffix.lower())
         if codec is None:
             raise SinkError(
-                f"{path}: expected a video name that ends in {' or '.join(VIDEO_CODECS)}, got "
+                f"{path}: expected a video name that ends in {', '.join(VIDEO_CODECS)}, got "
                 f"{self._path.suffix or 'no ending'!r}"
             )
         if self._path.is_dir():
@@ -139,9 +148,14 @@ class VideoSink(Sink):
         self._size_wh = self._scaled_wh = (0, 0)
         self._written = 0
         self._first_ns = 0
+        self._disk_check_due_ns = 0
 
     def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        """Append a frame; see `Sink.write`."""
+        """Append a frame; see `Sink.write`.
+
+        Raises:
+            SinkError: too small a frame, a file that cannot be written, or a disk that is nearly full.
+        """
         writer = self._writer or self._open(check_image(image_bgr), captured_ns)
         size_wh = (image_bgr.shape[1], image_bgr.shape[0])
         if size_wh != self._size_wh:
@@ -157,6 +171,7 @@ class VideoSink(Sink):
         for _ in range(repeats):
             writer.write(image_bgr)
             self._written += 1
+        self._check_disk()
         return True
 
     def close(self) -> None:
@@ -179,12 +194,25 @@ class VideoSink(Sink):
                 return  # interrupted before the first frame was in
             raise
         except OSError as error:
-            raise _cannot_write(self._path, error) from None
+            raise cannot_write(self._path, error) from None
         self.is_stored = True
         if playable < self._written:
             raise SinkError(
                 f"{self._path}: expected {self._written} frames in the video, only {playable} were stored; "
                 "check the free disk space"
+            )
+
+    def _check_disk(self) -> None:
+        """Once a second, stop before the disk is too full for the file's end."""
+        now_ns = time.monotonic_ns()
+        if now_ns < self._disk_check_due_ns:
+            return
+        self._disk_check_due_ns = now_ns + _DISK_CHECK_NS
+        free = shutil.disk_usage(self._part.parent).free
+        if free < _DISK_RESERVE_BYTES:
+            raise SinkError(
+                f"{self._path}: expected at least {_DISK_RESERVE_BYTES >> 20} MiB of free disk space, found "
+                f"{free >> 20}; the recording ends here and is kept; free some space, then record again"
             )
 
     def _open(self, image_bgr: Image, captured_ns: int | None) -> cv2.VideoWriter:
@@ -210,7 +238,7 @@ class VideoSink(Sink):
                     )
                 self._renaming = files.pop_all()
         except OSError as error:
-            raise _cannot_write(self._path, error) from None
+            raise cannot_write(self._path, error) from None
         self._writer = writer
         return writer
 
@@ -247,7 +275,7 @@ def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: 
     except cv2.error:
         raise SinkError(f"{path}: expected an image name that OpenCV can write, such as sheet.png") from None
     except OSError as error:
-        raise _cannot_write(Path(path), error) from None
+        raise cannot_write(Path(path), error) from None
 
 
 def _check_display() -> None:
@@ -280,5 +308,8 @@ def _count_frames(path: Path) -> int:
         capture.release()
 
 
-def _cannot_write(path: Path, error: OSError) -> SinkError:
-    return SinkError(f"{path}: cannot write it ({error.strerror or error}); choose another place")
+def cannot_write(path: Path, error: OSError) -> SinkError:
+    """Return the error to raise where the system refuses to make or write a file."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "free some space; what was written before is whole" if full else "choose another place"
+    return SinkError(f"{path}: cannot write it ({error.strerror or error}); {advice}")

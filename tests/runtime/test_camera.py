@@ -90,7 +90,7 @@ def test_table_ends_with_the_next_command(tiny_onnx, images, tmp_path, capsys):
     assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.avi")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("5 frames, ")
-    assert [line.split()[0] for line in lines[1:7]] == ["ms", "resize", "network", "mask", "draw", "total"]
+    assert [line.split()[0] for line in lines[1:7]] == ["ms", "resize", "network", "mask", "draw", "outputs"]
     assert lines[-2] == f"saved {tmp_path / 'out.avi'}"
     assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
 
@@ -106,7 +106,7 @@ def test_video_that_breaks_keeps_what_was_recorded(tiny_onnx, broken_video, tmp_
     assert count_frames(path) == summary["frames"]
 
 
-@pytest.mark.parametrize("more", [[], ["--save", "out.mkv"]])
+@pytest.mark.parametrize("more", [[], ["--save", "out.webm"]])
 def test_known_errors_are_one_line_and_exit_1(tiny_onnx, images, capsys, more):
     source = images if more else images.replace("*", "nothing*")
     assert run_headless(tiny_onnx, source, "--json", *more) == 1
@@ -249,7 +249,7 @@ def interrupted(function: Callable[..., object], at_call: int) -> Callable[..., 
 @POSIX_SIGNALS
 @pytest.mark.parametrize(
     ("method", "at_call", "frames"),
-    [("_open", 1, 1), ("write", 2, 2), ("__enter__", 1, 0), ("close", 1, 5)],
+    [("_open", 1, 1), ("write", 2, 2), ("__init__", 1, 0), ("close", 1, 5)],
     ids=["opening the video", "storing a frame", "before the first frame", "after closing"],
 )
 def test_ctrl_c_three_times_costs_no_frame(
@@ -311,10 +311,10 @@ class SilentCapture:
     def isOpened(self) -> bool:
         return True
 
-    def read(self) -> tuple[bool, None]:
+    def grab(self) -> bool:
         os.kill(os.getpid(), signal.SIGINT)
         self.closed.wait(0.2)
-        return False, None
+        return False
 
     def get(self, prop: int) -> float:
         return 0.0
@@ -326,7 +326,7 @@ class SilentCapture:
 @POSIX_SIGNALS
 def test_ctrl_c_while_waiting_for_a_camera(tiny_onnx, monkeypatch, capsys):
     capture = SilentCapture()
-    monkeypatch.setattr(camera, "open_source", lambda spec: LiveSource(capture, spec))
+    monkeypatch.setattr(camera, "open_source", lambda spec, **_: LiveSource(lambda: capture, spec))
     assert run_headless(tiny_onnx, "0", "--json") == 130
     out, err = capsys.readouterr()
     assert json.loads(out) == {"frames": 0, "fps": 0.0, "dropped": 0, "latency_ms": {}}
@@ -341,3 +341,39 @@ def test_progress_is_for_terminals_only(tiny_onnx, images, monkeypatch, capsys):
     assert json.loads(out)["frames"] == 5
     assert "\rframe 1  " in err
     assert err.endswith("\n")
+
+
+def test_all_outputs_at_once(tiny_onnx, images, tmp_path, capsys):
+    more = ["--save", str(tmp_path / "o.avi"), "--save-what", "side-by-side", "--serve", "127.0.0.1:0"]
+    more += ["--save-masks", str(tmp_path / "masks"), "--snapshot-every", "60", str(tmp_path / "shots")]
+    more += ["--jsonl", str(tmp_path / "log.jsonl"), "--jsonl-masks", "polygons", "--json"]
+    assert main(["--model", str(tiny_onnx), "--source", images, *more]) == 0
+    out, err = capsys.readouterr()
+    assert "outputs" in json.loads(out)["latency_ms"]
+    assert err.startswith("page: http://127.0.0.1:")
+    assert count_frames(tmp_path / "o.avi") == len(list((tmp_path / "masks").iterdir())) == 5
+    assert len(list((tmp_path / "shots").iterdir())) == 1
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--save-what", "mask"],
+        ["--jsonl-masks", "rle"],
+        ["--token", "x" * 20],
+        ["--snapshot-every", "0", "folder"],
+        ["--snapshot-every", "soon", "folder"],
+        ["--serve", "8080"],
+    ],
+)
+def test_outputs_that_make_no_sense_exit_2(tiny_onnx, images, more):
+    with pytest.raises(SystemExit) as caught:
+        run_headless(tiny_onnx, images, *more)
+    assert caught.value.code == 2
+
+
+def test_a_page_for_others_without_a_token(tiny_onnx, images, monkeypatch, capsys):
+    monkeypatch.delenv("EDGESEG_TOKEN", raising=False)
+    assert run_headless(tiny_onnx, images, "--serve", "0.0.0.0:0") == 1
+    assert "expected a token" in capsys.readouterr().err

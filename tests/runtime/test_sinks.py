@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ def frames_of(path: Path) -> Iterator[np.ndarray]:
     capture.release()
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.avi", "OUT.MP4"])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi", "OUT.MP4"])
 def test_video_holds_every_frame_and_leaves_nothing_else(tmp_path, name):
     path = tmp_path / "new folder" / name
     with VideoSink(path, fps=10.0) as sink:
@@ -179,9 +181,9 @@ def test_interrupt_before_the_first_frame_is_in_leaves_no_file(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["out.mkv", "out", "out.mp4.txt"])
+@pytest.mark.parametrize("name", ["out.webm", "out", "out.mp4.txt"])
 def test_unknown_ending(tmp_path, name):
-    with pytest.raises(SinkError, match=r"ends in \.mp4 or \.avi"):
+    with pytest.raises(SinkError, match=r"ends in \.mp4, \.mkv, \.avi"):
         VideoSink(tmp_path / name, fps=10.0)
 
 
@@ -247,6 +249,47 @@ def test_full_disk_is_told_and_what_plays_is_kept(tmp_path, monkeypatch, stored,
         sink.close()
     assert [entry.name for entry in tmp_path.iterdir()] == kept
     assert sink.is_stored == bool(kept)
+
+
+def test_recording_ends_while_the_disk_has_room_for_its_end(tmp_path, monkeypatch):
+    path = tmp_path / "out.mp4"
+    free_bytes = 1 << 40
+    monkeypatch.setattr(sinks.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, free_bytes))
+    monkeypatch.setattr(sinks, "_DISK_CHECK_NS", 0)
+
+    def record() -> None:
+        nonlocal free_bytes
+        with VideoSink(path, fps=10.0) as sink:
+            for level in range(9):
+                free_bytes = (1 << 40) if level < 5 else (31 << 20)
+                sink.write(picture(level * 20))
+
+    with pytest.raises(SinkError, match="expected at least 32 MiB of free disk space, found 31"):
+        record()
+    assert len(list(frames_of(path))) == 6
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = [sys.argv[2]]
+import numpy as np
+from runtime.sinks import VideoSink
+
+sink = VideoSink(sys.argv[1], fps=10.0)
+rng = np.random.default_rng(0)
+for _ in range(40):
+    sink.write(rng.integers(0, 255, (240, 320, 3), dtype=np.uint8))
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.avi"])
+def test_what_a_killed_recording_leaves_can_be_played(tmp_path, name):
+    root = Path(sinks.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name), str(root)], check=False)
+    assert done.returncode == 9
+    (part,) = tmp_path.iterdir()
+    assert len(list(frames_of(part))) >= 15
 
 
 needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how Linux names its screens")

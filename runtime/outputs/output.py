@@ -1,0 +1,67 @@
+"""What an output is, and the part of the loop that feeds outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from runtime.closing import Closable
+from runtime.errors import EdgesegError
+from runtime.loop import Step
+
+
+class Output(Closable, Protocol):
+    """Takes every step; a context manager that finishes what it writes, however the block ends."""
+
+    @abstractmethod
+    def __call__(self, step: Step) -> None:
+        """Take one step.
+
+        Raises:
+            SinkError: it cannot be stored; what was stored before stays readable.
+        """
+
+
+def feed(steps: Iterable[Step], outputs: Sequence[Callable[[Step], object]]) -> Iterator[Step]:
+    """Call every output with every step, then yield the step.
+
+    Args:
+        steps: such as `runtime.loop.run` gives.
+        outputs: `Output` objects or any functions that take a step; they stay open.
+
+    Yields:
+        The steps, with the outputs' time as stage "outputs" and counted in "total".
+
+    Raises:
+        EdgesegError: whatever steps and outputs raise; every output has the step by then.
+
+    Example:
+        with open_source("0") as source, Segmenter() as segment:
+            for step in feed(run(source, segment), [lambda step: print(step.frame.frame_id)]):
+                steer(step.segmentation.mask)
+    """
+    for step in steps:
+        if not outputs:
+            yield step
+            continue
+        started_ns = time.monotonic_ns()
+        failure: EdgesegError | None = None
+        for output in outputs:
+            try:
+                output(step)
+            except EdgesegError as error:  # the outputs after it get the step all the same
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        finished_ns = time.monotonic_ns()
+        latency_ms = dict(step.latency_ms)
+        before_ms = latency_ms.pop("total")
+        took_ms = (finished_ns - started_ns) / 1e6
+        yield dataclasses.replace(
+            step,
+            latency_ms={**latency_ms, "outputs": took_ms, "total": before_ms + took_ms},
+            finished_ns=finished_ns,
+        )

@@ -1,0 +1,11 @@
+"""A page that shows what a robot without a screen sees.
+
+    python -m runtime.camera --source 0 --serve 127.0.0.1:8080
+
+Also for programs: `/stream.mjpg`, `/frame.jpg`, `/mask.png`, `/stats.json`, `/metrics`, `/healthz`.
+"""
+
+from runtime.serve.address import Address
+from runtime.serve.server import PageServer
+
+__all__ = ["Address", "PageServer"]

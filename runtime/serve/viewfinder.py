@@ -1,0 +1,130 @@
+"""The freshest step and pictures of it, drawn only when somebody looks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from runtime.contract import ClassMap
+from runtime.errors import ConfigError
+from runtime.frame import Image
+from runtime.loop import Step
+from runtime.outputs.painter import Painter
+from runtime.palette_png import encode_palette_png
+
+PAGE_VIEWS = ("overlay", "mask", "raw")
+_JPEG_QUALITY = 80
+_ALPHA_STEPS = 20  # so that viewers with nearly the same opacity share a picture
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a viewer wants to see.
+
+    Attributes:
+        view: overlay, mask or raw.
+        alpha: share of the class colour in the overlay, 0 to 1.
+        width: the widest picture in pixels; None for the frame's own size.
+    """
+
+    view: str = "overlay"
+    alpha: float = 0.5
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check and round."""
+        if self.view not in PAGE_VIEWS or not 0 <= self.alpha <= 1 or not 16 <= (self.width or 16) <= 8192:
+            raise ConfigError(
+                f"expected a view among {', '.join(PAGE_VIEWS)}, an alpha from 0 to 1 and a width from 16 to "
+                f"8192, got {self.view!r}, {self.alpha} and {self.width}"
+            )
+        object.__setattr__(self, "alpha", round(self.alpha * _ALPHA_STEPS) / _ALPHA_STEPS)
+
+
+class Viewfinder:
+    """One slot for the freshest step. The loop only fills it; viewers wait, draw and encode on their own.
+
+    Viewers draw one after the other and share what they drew of a step, so all of them together never
+    take more than one core, and a viewer that does not read holds up nobody.
+    """
+
+    def __init__(self, classes: ClassMap) -> None:
+        """Start without a step."""
+        self._classes = classes
+        self._painter = Painter(classes)
+        self._news = threading.Condition()  # guards the three that follow
+        self._step: Step | None = None
+        self._number = 0
+        self._is_closed = False
+        self._drawing = threading.Lock()  # guards the two that follow
+        self._drawn: dict[Look | None, bytes] = {}
+        self._drawn_number = 0
+
+    def put(self, step: Step) -> None:
+        """Replace the step."""
+        with self._news:
+            self._step = step
+            self._number += 1
+            self._news.notify_all()
+
+    def close(self) -> None:
+        """Wake all viewers for the last time."""
+        with self._news:
+            self._is_closed = True
+            self._news.notify_all()
+
+    def wait(self, seen: int, timeout_s: float) -> int | None:
+        """Wait for a step newer than number `seen`; return its number.
+
+        Returns:
+            `seen` itself after `timeout_s`; None once closed.
+        """
+        with self._news:
+            self._news.wait_for(lambda: self._number != seen or self._is_closed, timeout_s)
+            return None if self._is_closed else self._number
+
+    def jpeg(self, look: Look) -> bytes | None:
+        """Return the freshest picture as a JPEG file; None before the first step."""
+        return self._encoded(look)
+
+    def mask_png(self) -> bytes | None:
+        """Return the freshest mask as a palette PNG, see `runtime.palette_png`; None before the first."""
+        return self._encoded(None)
+
+    def _encoded(self, look: Look | None) -> bytes | None:
+        with self._drawing:
+            with self._news:
+                step, number = self._step, self._number
+            if step is None:
+                return None
+            if number != self._drawn_number:
+                self._drawn, self._drawn_number = {}, number
+            if look not in self._drawn:
+                self._drawn[look] = (
+                    encode_palette_png(step.segmentation.mask, self._classes)
+                    if look is None
+                    else _jpeg(self._picture(step, look))
+                )
+            return self._drawn[look]
+
+    def _picture(self, step: Step, look: Look) -> Image:
+        """Draw; at the smaller size, where one is asked for, since that is cheaper."""
+        image_bgr, mask = step.frame.image_bgr, step.segmentation.mask
+        height, width = mask.shape
+        if look.width is not None and look.width < width:
+            size_wh = (look.width, max(1, round(height * look.width / width)))
+            image_bgr = np.asarray(cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+            mask = np.asarray(cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+        if look.view == "raw":
+            return image_bgr
+        if look.view == "mask":
+            return self._painter.colors(mask)
+        return self._painter.blend(image_bgr, mask, look.alpha)
+
+
+def _jpeg(image_bgr: Image) -> bytes:
+    _, data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data.tobytes()
