@@ -250,7 +250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = make_parser("benchmarks.soak", "Run the loop for long; fail where memory or threads grow.")
     defaults = SoakConfig()
-    parser.add_argument("--model", type=Path, help="ONNX file made by export.to_onnx; without it camvid-s")
+    parser.add_argument(
+        "--model", type=Path, help="ONNX file made by export.to_onnx; without it the bundled s"
+    )
     parser.add_argument("--source", default="synthetic", help="as of runtime.camera; it should not end")
     parser.add_argument(
         "--duration", type=duration_s, default=f"{defaults.duration_s:g}s", help="how long: 90s, 10m, 1h"
