@@ -9,7 +9,6 @@ goes on after an interruption and repeats only the measurements.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import json
@@ -23,16 +22,13 @@ import cv2
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.accuracy import measure_accuracy
-from export.to_onnx import export_checkpoint
+from benchmarks.trained_run import trained_run
 from runtime.cli import exit_code, make_parser
 from runtime.files import replacing
-from runtime.segmenter import Segmenter
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.data import DATASETS, SegmentationDataset, open_dataset
 from training.network import SIZES, CameraNetwork, ResidualConfig
-from training.train import train
 
 # Blocks a stage of ResNet-18 and ResNet-34, where the paper sees plain networks fall behind with depth.
 SHALLOW, DEEP = (2, 2, 2, 2), (3, 4, 6, 3)
@@ -109,24 +105,20 @@ def run_variant(
 
     Raises:
         TrainingError: the folder holds a training with other settings or data.
-        EdgesegError: as `train`, `export_checkpoint` and `measure_accuracy`.
+        EdgesegError: as `trained_run`.
     """
     folder = out / name
     config = VARIANTS[name].config(base)
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the comparison
-        best = train(config, train_set, val_set, folder, resume=(folder / "last.pt").exists())
-    report = export_checkpoint(best)
-    with Segmenter(report.path) as segment:
-        accuracy = measure_accuracy(segment, val_set)
-    network = load_checkpoint(best).build()
+    run = trained_run(config, train_set, val_set, folder)
+    network = load_checkpoint(run.checkpoint).build()
     curve = read_curve(folder / "results.csv")
     return Outcome(
         name=name,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=count_macs(network, config.size_hw),
-        miou=accuracy.miou,
+        miou=run.accuracy.miou,
         train_loss=curve[-1].train_loss,
-        model=str(report.path),
+        model=str(run.model),
         curve=curve,
     )
 

@@ -16,7 +16,7 @@ from runtime.files import replacing
 from training.archive import check_archive, check_tensors
 from training.network import CameraNetwork, NetworkConfig, build_network, network_config
 
-FORMAT = "edgeseg.checkpoint/1"
+FORMAT = "edgeseg.checkpoint/2"
 MAX_CONFIG_NUMBER = 4096  # of channels or blocks; beyond, even a plan of the network takes too long
 
 

@@ -62,6 +62,7 @@ class TrainConfig:
         schedule: shape of the learning rate's way to 0.
         warmup_epochs: length of the linear rise to the peak.
         loss: name of the loss.
+        label_smoothing: share of the labels' certainty that goes to all classes alike.
         loss_stride: 1 takes every pixel of the labels, s one of each s x s.
         average_decay: of the moving average of the weights, a step.
         validate_every: epochs from one validation to the next; the last epoch always validates.
@@ -99,6 +100,7 @@ class TrainConfig:
     schedule: str = "cosine"
     warmup_epochs: int = 2
     loss: str = "weighted"
+    label_smoothing: float = 0.0
     loss_stride: int = 1
     average_decay: float = 0.995
     validate_every: int = 1
@@ -146,6 +148,8 @@ class TrainConfig:
             raise ConfigError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         if not 0 <= self.average_decay < 1:
             raise ConfigError(f"average_decay: expected from 0 to below 1, got {self.average_decay}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing: expected from 0 to below 1, got {self.label_smoothing}")
         if not 0 <= self.style <= 1:
             raise ConfigError(f"style: expected a probability from 0 to 1, got {self.style}")
         if not 0 <= self.synthetic_share < 1:

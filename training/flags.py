@@ -16,26 +16,40 @@ from training.optimization import OPTIMIZERS, SCHEDULES
 from training.transfer import FREEZES
 
 
-def add_flags(parser: ArgumentParser) -> None:
-    """Add one flag for each field of `TrainConfig`, and --data, --root, --leave-out, --out and --resume."""
-    _add_data(parser.add_argument_group("data"))
+def add_flags(parser: ArgumentParser, *, one_training: bool = True) -> None:
+    """Add one flag for each field of `TrainConfig`, and --data, --root, --leave-out, --out and --resume.
+
+    Args:
+        parser: of a command.
+        one_training: False leaves out what a comparison of several trainings decides for itself: --leave-out
+            and where the results go.
+    """
+    data = parser.add_argument_group("data")
+    _add_data(data)
+    if one_training:
+        data.add_argument(
+            "--leave-out",
+            metavar="DRIVE",
+            help="train on the other recordings of the data set, validate on this",
+        )
     _add_network(parser.add_argument_group("network"))
     _add_schedule(parser.add_argument_group("schedule"))
     _add_loss(parser.add_argument_group("loss"))
     _add_regularisation(parser.add_argument_group("against over-fitting"))
-    _add_results(parser.add_argument_group("results"))
+    if one_training:
+        _add_results(parser.add_argument_group("results"))
     _add_machine(parser.add_argument_group("machine"))
 
 
 def config_of(args: Namespace) -> TrainConfig:
-    """Return the settings that the parsed flags give.
+    """Return the settings that the parsed flags give; what a command has no flag for stays at its default.
 
     Raises:
         ConfigError: settings that cannot work.
     """
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
-        value = getattr(args, field.name)
+        value = getattr(args, field.name, field.default)
         settings[field.name] = tuple(value) if isinstance(value, list) else value  # of several numbers
     return TrainConfig(**settings)
 
@@ -43,9 +57,6 @@ def config_of(args: Namespace) -> TrainConfig:
 def _add_data(group: _ArgumentGroup) -> None:
     group.add_argument("--data", required=True, choices=DATASETS, help="kind of data set")
     group.add_argument("--root", help="the data set's folder; not needed for synthetic")
-    group.add_argument(
-        "--leave-out", metavar="DRIVE", help="train on the other recordings of the data set, validate on this"
-    )
     _add_size(group, "--crop", "crop_hw", "of the training's crops; without it --size")
     _add_setting(
         group, "--synthetic-share", "share of a batch that is rendered streets; needs CamVid's classes"
@@ -78,11 +89,13 @@ def _add_schedule(group: _ArgumentGroup) -> None:
     _add_setting(group, "--schedule", "learning rate's shape", choices=SCHEDULES)
     _add_setting(group, "--warmup-epochs", "epochs of linear rise")
     _add_setting(group, "--average-decay", "of the weights' average, a step")
+    _add_setting(group, "--validate-every", "epochs between validations", metavar="N")
     _add_setting(group, "--seed", "of every random choice")
 
 
 def _add_loss(group: _ArgumentGroup) -> None:
     _add_setting(group, "--loss", "training loss", choices=LOSSES)
+    _add_setting(group, "--label-smoothing", "share of the labels' certainty that goes to all classes alike")
     _add_setting(
         group, "--loss-stride", "1 takes every pixel of the labels, 2 one of each 2x2, in half the time"
     )
@@ -126,7 +139,6 @@ def _add_results(group: _ArgumentGroup) -> None:
         "steps from one last.pt to the next, besides each epoch's; 0 for none",
         metavar="N",
     )
-    _add_setting(group, "--validate-every", "epochs between validations", metavar="N")
     _add_setting(
         group,
         "--samples-every",

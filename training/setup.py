@@ -7,21 +7,28 @@ import torch
 from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
 from training.config import TrainConfig
 from training.data import Augment, AugmentConfig, Batches, SegmentationDataset, class_weights, count_pixels
+from training.data.statistics import Bgr
 from training.data.synthetic import SyntheticStreets
 from training.distributed import Processes
-from training.losses import SegmentationLoss
+from training.losses import UNWEIGHTED, SegmentationLoss
 
 
 def build_batches(
-    config: TrainConfig, train_set: SegmentationDataset, normalization: Normalization, processes: Processes
+    config: TrainConfig, train_set: SegmentationDataset, mean_bgr: Bgr, processes: Processes
 ) -> Batches:
     """Return the augmented batches of every epoch, of which this process gets its rows.
+
+    Args:
+        config: what to do with the samples.
+        train_set: where they come from.
+        mean_bgr: the colour around images smaller than the crop.
+        processes: those that share a batch.
 
     Raises:
         ConfigError: a batch size that the data or the processes do not allow.
         DatasetError: rendered streets are wanted beside data of other classes.
     """
-    blue, green, red = (round(channel) for channel in normalization.mean_bgr)
+    blue, green, red = (round(channel) for channel in mean_bgr)
     augmentation = AugmentConfig(
         config.crop_hw or config.size_hw, style=config.style, pad_bgr=(blue, green, red)
     )
@@ -56,9 +63,9 @@ def build_contract(
 def build_loss(
     config: TrainConfig, train_set: SegmentationDataset, processes: Processes, device: str
 ) -> SegmentationLoss:
-    """Return the loss of the labels; a weighted one has the first process count the pixels of `train_set`."""
+    """Return the loss of the labels; for class weights the first process counts the pixels of `train_set`."""
     weights = None
-    if config.loss == "weighted":
+    if config.loss not in UNWEIGHTED:
         counts = processes.from_first(lambda: count_pixels(train_set))
         weights = torch.tensor(class_weights(counts), dtype=torch.float32).to(device)
-    return SegmentationLoss(config.loss, weights, config.loss_stride)
+    return SegmentationLoss(config.loss, weights, config.loss_stride, config.label_smoothing)

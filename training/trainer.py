@@ -62,13 +62,15 @@ class Trainer:
         self.processes = processes = processes or Processes()
         self.device = processes.device(config.device)
         source, self.init_sha256 = processes.from_first(lambda: read_source(config.init_from))
+        mean_bgr, std_bgr = processes.from_first(lambda: channel_statistics(train_set))
         if source is None:
-            normalization = Normalization(*processes.from_first(lambda: channel_statistics(train_set)))
+            # The batch norm behind each network's first convolution takes the mean away for nothing.
+            normalization = Normalization((0.0, 0.0, 0.0), std_bgr)
             terms = train_set.terms
         else:
             normalization = source.contract.normalization  # the one that its weights were made for
             terms = inherited_terms(train_set.terms, source)
-        self.batches = build_batches(config, train_set, normalization, processes)
+        self.batches = build_batches(config, train_set, mean_bgr, processes)
         self.teacher: Teacher | None = None
         if config.teacher is not None:
             path = config.teacher

@@ -2,7 +2,6 @@ import csv
 import json
 
 import cv2
-import numpy as np
 import pytest
 
 from benchmarks.residual_ablation import (
@@ -23,19 +22,6 @@ from training.network.article import ArticleKerasConfig
 from training.network.residual import ResidualConfig
 
 TINY = ["--size", "32", "64", "--batch-size", "2", "--epochs", "1"]
-
-
-@pytest.fixture(scope="module")
-def camvid_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("camvid")
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for index in range(2):
-            label = np.kron(rng.integers(0, 11, (4, 8), np.uint8), np.ones((8, 8), np.uint8))  # (32, 64)
-            for folder, pixels in ((split, cv2.merge([label * 20] * 3)), (f"{split}annot", label)):
-                (root / folder).mkdir(exist_ok=True)
-                assert cv2.imwrite(str(root / folder / f"0001TP_{index}.png"), pixels)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from export.module import ExportOptions, ExportReport
 from export.to_onnx import export_checkpoint
 from runtime import Segmenter
-from runtime.contract import METADATA_KEY, GraphOutput, ImageInput, ModelContract
+from runtime.contract import METADATA_KEY, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.files import file_sha256
 from runtime.onnx_file import SEAL_KEY
 from training.checkpoint import load_checkpoint
@@ -37,6 +38,14 @@ def test_onnxruntime_gives_the_logits_of_torch(exported: Exported) -> None:
     expected, found = logits_of_both(checkpoint_path, report.path, images)
     assert expected.shape == found.shape == (4, 11, 16, 24)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_mean_of_zero_costs_nothing(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
+    contract = load_checkpoint(write_checkpoint(tmp_path / "any.pt")).contract
+    centred = dataclasses.replace(contract, normalization=Normalization((0.0,) * 3, (57.0, 61.0, 66.0)))
+    checkpoint_path = write_checkpoint(tmp_path / "centred.pt", contract=centred)
+    graph = onnx.load(export_checkpoint(checkpoint_path).path).graph
+    assert [node.op_type for node in graph.node][:3] == ["Transpose", "Cast", "Conv"]
 
 
 def test_black_and_white_images_agree_to_the_border(exported: Exported) -> None:

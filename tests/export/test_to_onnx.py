@@ -15,7 +15,7 @@ from export.module import ExportReport
 from export.to_onnx import export_checkpoint, main
 from runtime import Segmenter
 from runtime.errors import EdgesegError, ParityError, SourceError
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 
 Exported = tuple[Path, ExportReport]
 
@@ -156,7 +156,7 @@ class _Evil:
 
 def test_checkpoint_that_would_run_code_does_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     marker, checkpoint_path = tmp_path / "executed", tmp_path / "evil.pt"
-    torch.save({"format": "edgeseg.checkpoint/1", "weights": _Evil(marker)}, checkpoint_path)
+    torch.save({"format": FORMAT, "weights": _Evil(marker)}, checkpoint_path)
     assert main([str(checkpoint_path)]) == 1
     assert "would run code" in capfd.readouterr().err
     assert names(tmp_path) == ["evil.pt"]

@@ -32,6 +32,7 @@ OTHER = {
     "schedule": "poly",
     "warmup_epochs": 1,
     "loss": "cross-entropy",
+    "label_smoothing": 0.25,
     "loss_stride": 2,
     "average_decay": 0.5,
     "validate_every": 5,

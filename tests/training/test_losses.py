@@ -94,7 +94,7 @@ def test_the_mean_over_a_strides_places_is_the_loss_of_every_pixel() -> None:
 
 @pytest.mark.parametrize(
     ("name", "weights"),
-    [("dice", None), ("weighted", None), ("cross-entropy", torch.ones(4))],
+    [("hinge", None), ("weighted", None), ("cross-entropy", torch.ones(4))],
 )
 def test_a_loss_that_cannot_work_is_refused(name: str, weights: torch.Tensor | None) -> None:
     with pytest.raises(ConfigError, match="loss"):

@@ -185,7 +185,7 @@ def test_ctrl_c_says_how_to_go_on(
     ("settings", "expected"),
     [
         ({"network": "residual-xl"}, "network: expected one of"),
-        ({"loss": "dice"}, "loss: expected one of"),
+        ({"loss": "hinge"}, "loss: expected one of"),
         ({"optimizer": "lion"}, "optimizer: expected one of"),
         ({"schedule": "step"}, "schedule: expected one of"),
         ({"precision": "fp8"}, "precision: expected one of"),

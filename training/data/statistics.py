@@ -13,7 +13,7 @@ Bgr = tuple[float, float, float]
 
 
 def channel_statistics(dataset: SegmentationDataset, max_images: int = 200) -> tuple[Bgr, Bgr]:
-    """Return mean and standard deviation of each channel, for `runtime.contract.Normalization`.
+    """Return mean and standard deviation of each channel.
 
     Args:
         dataset: whose images are read.

@@ -13,7 +13,7 @@ from runtime.contract import Normalization
 class CameraNetwork(nn.Module):
     """uint8 BGR images to logits. Training, evaluation and export all go through this one definition."""
 
-    mean: Tensor
+    mean: Tensor | None
     std: Tensor | None
 
     def __init__(self, body: nn.Module, normalization: Normalization) -> None:
@@ -21,7 +21,8 @@ class CameraNetwork(nn.Module):
         super().__init__()
         self.body = body
         # Not in the state dict: the contract is their one home.
-        self.register_buffer("mean", torch.tensor(normalization.mean_bgr).view(1, 3, 1, 1), persistent=False)
+        mean = torch.tensor(normalization.mean_bgr).view(1, 3, 1, 1) if any(normalization.mean_bgr) else None
+        self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", torch.tensor(normalization.std_bgr).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images_bgr: Tensor) -> Tensor:
@@ -31,7 +32,9 @@ class CameraNetwork(nn.Module):
 
     def normalized(self, images_bgr: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) → float32 (N, 3, H, W), as the body takes it."""
-        x = images_bgr.permute(0, 3, 1, 2).float() - self.mean  # (N, 3, H, W)
+        x = images_bgr.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
+        if self.mean is not None:
+            x = x - self.mean
         return x if self.std is None else x / self.std
 
     def with_std_folded(self) -> CameraNetwork:

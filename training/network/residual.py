@@ -78,8 +78,8 @@ class ResidualSegmenter(nn.Module):
 
     Encoder: basic residual blocks (He et al. 2016) behind a stem of two 3x3 stride-2 convolutions, which
     costs a tenth of a 7x7 stem in onnxruntime. Context: the globally pooled deepest features are added
-    back (ParseNet, Liu et al. 2015). Decoder: top-down sums with 1x1 laterals (FPN, Lin et al. 2017),
-    smoothed by 3x3 convolutions once at each stride.
+    back (ParseNet, Liu et al. 2015). Decoder: top-down sums with linear 1x1 laterals (FPN, Lin et al. 2017),
+    which onnxruntime adds inside the convolution, smoothed by 3x3 convolutions once at each stride.
     """
 
     def __init__(self, config: ResidualConfig, num_classes: int) -> None:
@@ -97,15 +97,15 @@ class ResidualSegmenter(nn.Module):
 
         self.lateral_32 = ConvNormAct(width_32, decoder, 1)
         self.context = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width_32, decoder, 1), nn.ReLU())
-        self.lateral_16 = ConvNormAct(width_16, decoder, 1)
+        self.lateral_16 = ConvNormAct(width_16, decoder, 1, act=False)
         self.smooth_16 = ConvNormAct(decoder, decoder)
-        self.lateral_8 = ConvNormAct(width_8, decoder, 1)
+        self.lateral_8 = ConvNormAct(width_8, decoder, 1, act=False)
         self.smooth_8 = ConvNormAct(decoder, decoder)
         head = decoder
         if config.detail_width:
             head = config.detail_width
             self.reduce_8 = ConvNormAct(decoder, head, 1)
-            self.lateral_4 = ConvNormAct(width_4, head, 1)
+            self.lateral_4 = ConvNormAct(width_4, head, 1, act=False)
             self.smooth_4 = ConvNormAct(head, head)
         self.dropout = nn.Dropout2d(config.dropout)  # whole channels: neighbouring pixels say the same
         self.classifier = nn.Conv2d(head, num_classes, 1)
