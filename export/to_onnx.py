@@ -14,6 +14,7 @@ from export.quantize import QuantizeConfig, labelled_pictures, quantize_file, un
 from runtime.cli import exit_code, make_parser
 from runtime.errors import ConfigError
 from runtime.files import file_sha256
+from training.bundled import checkpoint_file
 from training.checkpoint import load_checkpoint
 from training.data import DATASETS, SegmentationDataset, open_dataset
 
@@ -29,8 +30,8 @@ def export_checkpoint(
     """Write a checkpoint's network as an ONNX file that reproduces it, or write nothing.
 
     Args:
-        checkpoint_path: .pt file of `training.train`.
-        output_path: ends in .onnx; None takes the checkpoint's path with that ending.
+        checkpoint_path: .pt file of `training.train`, or name of a bundled one.
+        output_path: ends in .onnx; None takes the checkpoint's path or name with that ending.
         options: how to export.
         frames: images or a video to compare on, see `export.parity.proof_frames`.
         dataset: labelled images to compare the mIoU on; the file's goes into its contract.
@@ -40,9 +41,10 @@ def export_checkpoint(
         EdgesegError: as `export.module.export_module`.
     """
     output = Path(checkpoint_path).with_suffix(".onnx") if output_path is None else Path(output_path)
-    checkpoint = load_checkpoint(checkpoint_path)
+    file = checkpoint_file(checkpoint_path)
+    checkpoint = load_checkpoint(file)
     network = checkpoint.build()
-    contract = checkpoint.contract.with_origin(checkpoint_sha256=file_sha256(checkpoint_path)).with_input(
+    contract = checkpoint.contract.with_origin(checkpoint_sha256=file_sha256(file)).with_input(
         size_multiple=checkpoint.config.size_multiple
     )
     return export_module(network, contract, output, options, frames=frames, dataset=dataset)
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     defaults = ExportOptions()
     parser = make_parser("export.to_onnx", "Export a checkpoint to ONNX and prove the file in onnxruntime.")
-    parser.add_argument("checkpoint", help="best.pt or last.pt of training.train")
+    parser.add_argument("checkpoint", help="best.pt or last.pt of training.train, or a bundled one's name")
     parser.add_argument(
         "-o", "--output-file", metavar="FILE", help="without it the checkpoint's path, ending in .onnx"
     )

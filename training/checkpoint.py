@@ -14,6 +14,7 @@ from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
 from runtime.files import replacing
 from training.archive import check_archive, check_tensors
+from training.bundled import bundled_names
 from training.network import CameraNetwork, NetworkConfig, build_network, network_config
 
 FORMAT = "edgeseg.checkpoint/2"
@@ -119,7 +120,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; check the path")
+        names = ", ".join(bundled_names()) or "none"
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, found no such file; "
+            f"check the path, or name a bundled one ({names})"
+        )
     check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

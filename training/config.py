@@ -46,7 +46,7 @@ class TrainConfig:
         dropout: share of the channels before the classifier that a step sets to 0.
         drop_path: how often a step leaves out the deepest block, for each image; earlier ones less.
         aux_weight: of the loss of a second classifier at stride 16, that only training has; 0 for none.
-        teacher: path of a checkpoint to learn from, besides the labels.
+        teacher: path or bundled name of a checkpoint to learn from, besides the labels.
         distill_weight: of the divergence from the teacher; labels weigh 1.
         size_hw: height and width in pixels of the exported network's input.
         crop_hw: height and width in pixels of the training's crops; None takes `size_hw`.
@@ -68,7 +68,7 @@ class TrainConfig:
         validate_every: epochs from one validation to the next; the last epoch always validates.
         patience: epochs without a better validation mIoU after which the training ends; 0 runs all epochs.
         samples_every: epochs from one sheet of sample predictions to the next; 0 draws none.
-        init_from: path of a checkpoint whose weights and normalisation the training starts from.
+        init_from: path or bundled name of a checkpoint whose weights and normalisation come first.
         freeze: the part of the network that keeps the weights of `init_from`.
         checkpoint_every_steps: steps from one last.pt to the next within an epoch; 0 writes it after epochs.
         precision: "bf16" and "fp16" compute the network in 16 bits where PyTorch finds it safe.

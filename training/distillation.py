@@ -15,6 +15,7 @@ from torch import Tensor
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.files import file_sha256
+from training.bundled import checkpoint_file
 from training.checkpoint import load_checkpoint
 from training.losses import pixel_counts
 from training.network import CameraNetwork
@@ -51,7 +52,7 @@ def load_teacher(path: str | Path, classes: ClassMap, size_hw: tuple[int, int]) 
     """Return a checkpoint's network, ready to teach.
 
     Args:
-        path: checkpoint of `training.train`.
+        path: checkpoint of `training.train`, or name of a bundled one.
         classes: of the network to be taught.
         size_hw: height and width in pixels of the images it will see.
 
@@ -59,7 +60,8 @@ def load_teacher(path: str | Path, classes: ClassMap, size_hw: tuple[int, int]) 
         CheckpointError: a checkpoint that is missing, damaged or unsafe.
         ConfigError: a teacher of other classes, or one that cannot take images of this size.
     """
-    checkpoint = load_checkpoint(path)
+    file = checkpoint_file(path)
+    checkpoint = load_checkpoint(file)
     if checkpoint.contract.classes.names != classes.names:
         raise ConfigError(
             f"teacher {path}: expected the classes {list(classes.names)}, got "
@@ -74,7 +76,7 @@ def load_teacher(path: str | Path, classes: ClassMap, size_hw: tuple[int, int]) 
     return Teacher(
         network=checkpoint.build().requires_grad_(False),
         name=checkpoint.contract.name,
-        sha256=file_sha256(path),
+        sha256=file_sha256(file),
         terms=checkpoint.contract.origin.terms,
     )
 

@@ -28,6 +28,7 @@ from training.accuracy import (
     warn_if_seen,
 )
 from training.augmented import Views, averaged_probabilities
+from training.bundled import checkpoint_file
 from training.calibration import Calibration, class_probabilities
 from training.checkpoint import load_checkpoint
 from training.config import check_device
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         check_device(args.device)
-        checkpoint = load_checkpoint(args.checkpoint)
+        checkpoint = load_checkpoint(checkpoint_file(args.checkpoint))
         dataset = open_dataset(args.data, args.root, args.split, leave_out=args.leave_out)
         classes = dataset.classes
         check_same_classes(checkpoint.contract.classes, dataset)

@@ -74,7 +74,8 @@ def _add_network(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--init-from",
         metavar="CKPT",
-        help="start from a checkpoint's weights and normalisation; of its classifier, classes of equal name",
+        help="start from a checkpoint's weights and normalisation, by path or bundled name (camvid-s); of its "
+        "classifier, classes of equal name",
     )
     _add_setting(
         group, "--freeze", "part of the network that keeps the weights of --init-from", choices=FREEZES
@@ -104,7 +105,11 @@ def _add_loss(group: _ArgumentGroup) -> None:
         "--aux-weight",
         "of a second classifier's loss, half-way up the encoder and in training only; 0 for none",
     )
-    group.add_argument("--teacher", metavar="CKPT", help="checkpoint to learn from, besides the labels")
+    group.add_argument(
+        "--teacher",
+        metavar="CKPT",
+        help="checkpoint, by path or bundled name, to learn from besides the labels",
+    )
     _add_setting(group, "--distill-weight", "of the divergence from the teacher; labels weigh 1")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from runtime.contract import ClassMap
 from runtime.errors import CheckpointError, ConfigError
 from runtime.files import file_sha256
+from training.bundled import checkpoint_file
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.network import CameraNetwork
 
@@ -67,12 +68,15 @@ class Transfer:
 
 
 def read_source(path: str | Path | None) -> tuple[Checkpoint | None, str]:
-    """Return the checkpoint to start from and its file's SHA-256; None and "" where there is no path.
+    """Return a checkpoint, by path or bundled name, and its file's SHA-256; None and "" for no path.
 
     Raises:
         CheckpointError: a file that is missing, damaged or no edgeseg checkpoint.
     """
-    return (None, "") if path is None else (load_checkpoint(path), file_sha256(path))
+    if path is None:
+        return None, ""
+    file = checkpoint_file(path)
+    return load_checkpoint(file), file_sha256(file)
 
 
 def transfer_weights(network: CameraNetwork, classes: ClassMap, source: Checkpoint) -> Transfer:
