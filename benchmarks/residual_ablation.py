@@ -24,10 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.trained_run import trained_run
 from runtime.cli import exit_code, make_parser
+from runtime.errors import ConfigError
 from runtime.files import replacing
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.data import DATASETS, SegmentationDataset, open_dataset
+from training.data import SegmentationDataset, open_dataset
+from training.flags import add_flags, config_of
 from training.network import SIZES, CameraNetwork, ResidualConfig
 
 # Blocks a stage of ResNet-18 and ResNet-34, where the paper sees plain networks fall behind with depth.
@@ -184,54 +186,30 @@ def draw_comparison(path: Path, outcomes: Sequence[Outcome], title: str) -> None
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    default = TrainConfig(network="residual-n", epochs=60, validate_every=5)
     parser = make_parser(
         "benchmarks.residual_ablation", "Compare a network with and without skip connections."
     )
-    parser.add_argument("--data", required=True, choices=DATASETS, help="kind of data set")
-    parser.add_argument("--root", help="the data set's folder; not needed for synthetic")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the trainings and curves")
     parser.add_argument(
         "--leave-out", metavar="DRIVE", help="train on the other drives, validate on this one"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the trainings and curves")
     parser.add_argument(
         "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="which to train and compare"
     )
-    parser.add_argument(
-        "--network",
-        default=default.network,
-        choices=[name for name, size in SIZES.items() if isinstance(size.config, ResidualConfig)],
-        help="whose widths the residual and plain variants have",
-    )
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=default.size_hw, metavar=("H", "W"), help="input size in pixels"
-    )
-    parser.add_argument("--epochs", type=int, default=default.epochs, help="passes over the training split")
-    parser.add_argument("--batch-size", type=int, default=default.batch_size, help="images a step")
-    parser.add_argument(
-        "--validate-every", type=int, default=default.validate_every, help="epochs between validations"
-    )
-    parser.add_argument("--workers", type=int, default=default.workers, help="threads that prepare images")
-    parser.add_argument("--seed", type=int, default=default.seed, help="of every random choice")
-    parser.add_argument(
-        "--precision", default=default.precision, choices=("fp32", "bf16"), help="arithmetic of the network"
-    )
-    parser.add_argument("--device", default=default.device, help="torch device, for example cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_flags(parser, one_training=False)
+    parser.set_defaults(network="residual-n", epochs=60, validate_every=5)
     args = parser.parse_args(argv)
 
     def command() -> None:
-        base = TrainConfig(
-            network=args.network,
-            size_hw=tuple(args.size),
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            validate_every=args.validate_every,
-            workers=args.workers,
-            seed=args.seed,
-            precision=args.precision,
-            device=args.device,
-        )
+        base = config_of(args)
+        if not isinstance(SIZES[base.network].config, ResidualConfig):
+            raise ConfigError(
+                f"network: expected a residual one, whose widths the variants have, got {base.network}; "
+                "name another"
+            )
+        if base.depths or base.plain:
+            raise ConfigError("depths, plain: expected neither, since the variants decide; leave them out")
         train_set, val_set = (
             open_dataset(args.data, args.root, split, leave_out=args.leave_out) for split in ("train", "val")
         )

@@ -74,8 +74,8 @@ def _add_network(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--init-from",
         metavar="CKPT",
-        help="start from a checkpoint's weights and normalisation, by path or bundled name (camvid-s); of its "
-        "classifier, classes of equal name",
+        help="start from a checkpoint's weights and normalisation, by path or bundled name (camvid-s); "
+        "of its classifier, classes of equal name",
     )
     _add_setting(
         group, "--freeze", "part of the network that keeps the weights of --init-from", choices=FREEZES

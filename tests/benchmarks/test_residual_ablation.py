@@ -129,3 +129,17 @@ def test_picture_shows_a_curve_in_the_colour_of_its_variant(tmp_path):
     draw_comparison(tmp_path / "a.png", [outcome("residual-deep", [0.1, 0.5, 0.6])], "title")
     image_bgr = cv2.imread(str(tmp_path / "a.png"))
     assert (image_bgr == (44, 160, 44)).all(2).sum() > 100  # matplotlib's tab:green
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--network", "article_keras"], "network: expected a residual one"),
+        (["--plain"], "depths, plain: expected neither"),
+        (["--depths", "1", "1", "1", "1"], "depths, plain: expected neither"),
+    ],
+)
+def test_what_the_variants_decide_is_refused(compare, tmp_path, capsys, flags, expected):
+    assert compare(tmp_path / "out", *flags) == 1
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
