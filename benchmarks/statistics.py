@@ -68,23 +68,29 @@ def interval(draws: Floats, confidence: float = CONFIDENCE) -> tuple[float, floa
     return float(low), float(high)
 
 
-def percentile(rounds_ms: Floats, percent: float) -> Estimate:
+def percentile(rounds_ms: Floats, percent: float) -> float:
     """Return a percentile of all samples together; it is one of them (nearest rank).
 
     Args:
         rounds_ms: (rounds, samples).
         percent: from 0 to 100.
 
-    >>> percentile(np.array([[1.0, 2.0], [3.0, 4.0]]), 50).value
+    >>> percentile(np.array([[1.0, 2.0], [3.0, 4.0]]), 50)
     2.0
     """
+    return float(_pooled(rounds_ms[None], percent)[0])
 
-    def statistic(draws: Floats) -> Floats:
-        pooled = draws.reshape(len(draws), -1)
-        return np.quantile(pooled, percent / 100, axis=1, method="inverted_cdf")
 
-    value = float(statistic(rounds_ms[None])[0])
-    return Estimate(value, *interval(resampled(rounds_ms, statistic)))
+def percentile_estimate(rounds_ms: Floats, percent: float) -> Estimate:
+    """Return `percentile` and how sure it is."""
+    draws = resampled(rounds_ms, lambda rounds: _pooled(rounds, percent))
+    return Estimate(percentile(rounds_ms, percent), *interval(draws))
+
+
+def _pooled(rounds_ms: Floats, percent: float) -> Floats:
+    """Return a percentile of each: (draws, rounds, samples) → (draws,)."""
+    pooled = rounds_ms.reshape(len(rounds_ms), -1)
+    return np.asarray(np.quantile(pooled, percent / 100, axis=1, method="inverted_cdf"))
 
 
 def round_medians(rounds_ms: Floats) -> Floats:
