@@ -5,7 +5,9 @@ import pytest
     "module",
     [
         "benchmarks.accuracy",
+        "benchmarks.cold_start",
         "benchmarks.conv_rate",
+        "benchmarks.first_mask",
         "benchmarks.latency",
         "benchmarks.machine",
         "training.accuracy",
