@@ -119,6 +119,11 @@ def compare(
         if old.settings.data == new.settings.data:
             changes += _accuracy_change(before[label], after[label], limits)
     notes = [f"different: {difference}" for difference in different]
+    notes += [
+        f"the {name} report's machine was noisy: {results.noise}"
+        for name, results in (("old", old), ("new", new))
+        if results.noise.is_noisy
+    ]
     notes += [f"only in the old report: {label}" for label in before if label not in after]
     notes += [f"only in the new report: {label}" for label in after if label not in before]
     notes += [

@@ -11,17 +11,16 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks.frame_timer import STAGES, FrameTimer
 from benchmarks.results import ModelFile
 from runtime.contract import METADATA_KEY
 from runtime.errors import ConfigError, ModelLoadError, ProviderError
 from runtime.files import file_sha256
 from runtime.frame import Image
 from runtime.onnx_file import OnnxFile, read_onnx_file
-from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter
 from runtime.session import PROVIDERS, session_options
 
-OUR_STAGES = ("resize", "network", "mask", "draw", "total")
 FOREIGN_STAGES = ("network",)
 _NUMPY_TYPES = {
     "tensor(float)": np.float32,
@@ -52,15 +51,15 @@ class Entrant(Protocol):
 
 
 class OurEntrant:
-    """A file with a contract, through the very `Segmenter` and `Overlay` that the camera uses."""
+    """A file with a contract, from the picture to mask and overlay."""
 
-    stages: tuple[str, ...] = OUR_STAGES
+    stages: tuple[str, ...] = STAGES
 
     def __init__(self, label: str, path: Path, threads: int | None, provider: str) -> None:
         """Open the file; errors are `Segmenter`'s."""
         self.segment = Segmenter(path, threads=threads, provider=provider)
         contract = self.segment.contract
-        self._overlay = Overlay(contract.classes)
+        self._timer = FrameTimer(self.segment)
         height, width = contract.input.size_hw
         quantization = contract.origin.quantization
         self.file = ModelFile(
@@ -75,16 +74,7 @@ class OurEntrant:
 
     def time(self, image_bgr: Image) -> dict[str, float]:
         """Return the milliseconds of each stage for one frame."""
-        started_ns = time.perf_counter_ns()
-        result = self.segment(image_bgr)
-        drawing_ns = time.perf_counter_ns()
-        self._overlay.draw(image_bgr, result.mask, f"{result.latency_ms['network']:.1f} ms")
-        ended_ns = time.perf_counter_ns()
-        return {
-            **result.latency_ms,
-            "draw": (ended_ns - drawing_ns) / 1e6,
-            "total": (ended_ns - started_ns) / 1e6,
-        }
+        return self._timer(image_bgr)
 
 
 class ForeignEntrant:

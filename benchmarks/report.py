@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.accuracy import image_confusions
 from benchmarks.conv_rate import ConvRate
 from benchmarks.entrants import OurEntrant, open_entrants
-from benchmarks.machine import this_machine
+from benchmarks.machine import calibrated_machine
 from benchmarks.page.content import TITLE, main_table, readme_blocks, report_blocks
 from benchmarks.page.document import Figure, Table, to_html, to_markdown
 from benchmarks.page.pareto import candidates, draw_pareto
@@ -61,7 +61,7 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     threads = default_threads() if config.threads is None else config.threads
-    machine = this_machine()
+    machine = calibrated_machine(threads)
     entrants = open_entrants(config.models, threads, config.provider, config.foreign_size_hw)
     accuracies: dict[str, MeasuredAccuracy] = {}
     ours = [entrant for entrant in entrants if isinstance(entrant, OurEntrant)]
@@ -75,6 +75,7 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
     timed = run_rounds(entrants, ConvRate(threads, config.provider), config.frames, config.rounds)
     return Results(
         machine=machine,
+        noise=timed.noise,
         started=started,
         settings=Settings(
             frames=frames_name(config.frames),

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.machine import Machine
+from benchmarks.noise import Noise
 from benchmarks.statistics import Floats
 from runtime.codec import DecodeError, from_plain, to_plain
 from runtime.contract import Accuracy
@@ -126,7 +127,8 @@ class Results:
     """A whole comparison.
 
     Attributes:
-        machine: the computer and the software.
+        machine: the computer and the software, before the measurement.
+        noise: how unequal the yardstick's runs were in all rounds, and what others took meanwhile.
         started: when, UTC, as ISO 8601.
         settings: how.
         yardstick_ms: plain convolutions, see `benchmarks.conv_rate`, in every round.
@@ -136,6 +138,7 @@ class Results:
     """
 
     machine: Machine
+    noise: Noise
     started: str
     settings: Settings
     yardstick_ms: Rounds

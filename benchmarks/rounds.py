@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.conv_rate import ConvRate
+from benchmarks.cpu_times import cpu_times, shares
 from benchmarks.entrants import Entrant
+from benchmarks.noise import Noise, noise_of
 from benchmarks.results import Rounds
+from benchmarks.system_files import SystemFiles
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.sources import Source, open_source
@@ -48,6 +51,7 @@ class RoundsResult:
     Attributes:
         stages_ms: of each entrant, in their order.
         yardstick_ms: of the plain convolutions.
+        noise: what they and the kernel's counters say about the machine meanwhile.
         orders: labels in the order they ran, a round.
         frames_sha256: of the first round's pixels.
         frame_size_hw: height and width of the frames in pixels.
@@ -55,6 +59,7 @@ class RoundsResult:
 
     stages_ms: tuple[dict[str, Rounds], ...]
     yardstick_ms: Rounds
+    noise: Noise
     orders: tuple[tuple[str, ...], ...]
     frames_sha256: str
     frame_size_hw: tuple[int, int]
@@ -87,6 +92,7 @@ def run_rounds(
     told_s = time.monotonic()
     batches = frame_batches(frames, config.settle + config.frames_a_round)
     yardstick.run_ms()  # its own warm-up
+    before = cpu_times(SystemFiles())
     for number in range(config.rounds):
         images_bgr = next(batches)
         size_hw = _same_size(images_bgr, size_hw, frames)
@@ -106,10 +112,12 @@ def run_rounds(
         if time.monotonic() - told_s > PROGRESS_EVERY_S:
             told_s = time.monotonic()
             print(f"{number + 1} of {config.rounds} rounds", file=sys.stderr, flush=True)
+    taken = shares(before, cpu_times(SystemFiles()))
     assert size_hw is not None
     return RoundsResult(
         stages_ms=tuple({name: tuple(rounds_ms) for name, rounds_ms in one.items()} for one in kept),
         yardstick_ms=tuple(yardstick_ms),
+        noise=noise_of([one for of_round in yardstick_ms for one in of_round], taken),
         orders=tuple(orders),
         frames_sha256=digest.hexdigest(),
         frame_size_hw=size_hw,

@@ -107,13 +107,6 @@ def how_to_read(results: Results) -> list[str]:
     ]
 
 
-def yardstick_spread(results: Results) -> float:
-    """Return how far apart fast and slow rounds of the yardstick are: p10 to p90 as a share of p50."""
-    rounds = results.yardstick
-    low, middle, high = (percentile(rounds, percent) for percent in (10, 50, 90))
-    return (high - low) / middle
-
-
 def _summary(results: Results, points: list[Candidate]) -> list[Block]:
     settings = results.settings
     blocks: list[Block] = [
@@ -122,11 +115,26 @@ def _summary(results: Results, points: list[Candidate]) -> list[Block]:
             f"{settings.provider}. {_measured_on(results)}"
         ),
         main_table(results),
+        _verdict_on_noise(results),
     ]
     if front := pareto_front(points):
         names = ", ".join(point.label for point in front)
         blocks.append(Paragraph(f"On the Pareto front of frame time and mIoU, fastest first: {names}."))
     return blocks
+
+
+def _verdict_on_noise(results: Results) -> Paragraph:
+    """Say how noisy the machine was: in the two seconds before, or during the measurement."""
+    before, meanwhile = results.machine.noise, results.noise
+    if before is not None and before.is_noisy and not meanwhile.is_noisy:
+        return Paragraph(f"The machine was noisy before the measurement. {before}.", warning=True)
+    if meanwhile.is_noisy:
+        return Paragraph(
+            "The machine was noisy during the measurement, so trust ratios and their intervals before "
+            f"milliseconds. {meanwhile}.",
+            warning=True,
+        )
+    return Paragraph(f"The machine was quiet enough. {meanwhile}.")
 
 
 def _measured_on(results: Results) -> str:
@@ -174,10 +182,11 @@ def _conditions(results: Results) -> list[Block]:
         Heading("Conditions"),
         Bullets(
             [
-                f"Machine: {results.machine}.",
-                f"Frames: {settings.frames}, {settings.frame_size_hw[1]}x{settings.frame_size_hw[0]}; "
-                f"{settings.settle} frames at the start of each turn do not count; seed {settings.seed}.",
-                f"Started {results.started}. Every sample is in `results.json`.",
+                f"frames: {settings.frames}, {settings.frame_size_hw[1]}x{settings.frame_size_hw[0]}; "
+                f"{settings.settle} frames at the start of each turn do not count; seed {settings.seed}",
+                *(f"{name}: {fact}" for name, fact in results.machine.facts().items()),
+                f"noise meanwhile: {results.noise}",
+                f"started {results.started}; every sample is in `results.json`",
             ]
         ),
         Table(

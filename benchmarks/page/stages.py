@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.entrants import OUR_STAGES
+from benchmarks.frame_timer import STAGES
 from benchmarks.page.axes import Axis
 from benchmarks.page.svg import Drawing, text_width
 from benchmarks.results import Results
 from benchmarks.statistics import percentile
 
-PARTS = [stage for stage in OUR_STAGES if stage != "total"]
+PARTS = [stage for stage in STAGES if stage != "total"]
 _STYLES = {"resize": "resize", "network": "network", "mask": "stage-mask", "draw": "draw"}
 _ROW = 46.0
 

@@ -1,18 +1,36 @@
-"""Comparisons that nobody measured, with the noise and the drift of real ones."""
+"""Machines that are not at hand, and comparisons that nobody measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.machine import this_machine
+from benchmarks.noise import noise_of
 from benchmarks.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
+from benchmarks.system_files import SystemFiles
 from runtime.contract import Accuracy
 
 CLASSES = ("sky", "road", "pole")
 SHARES = {"resize": 0.03, "network": 0.75, "mask": 0.15, "draw": 0.07}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Callable[..., SystemFiles]:
+    """Make trees of files as a Linux kernel makes them up: `system({"proc/stat": "cpu  1 2 …"})`."""
+    made = SystemFiles(proc=tmp_path / "proc", sys=tmp_path / "sys")
+
+    def make(texts: Mapping[str, str]) -> SystemFiles:
+        for name, text in texts.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return made
+
+    return make
 
 
 def synthetic_results(
@@ -26,7 +44,7 @@ def synthetic_results(
     foreign: tuple[str, ...] = (),
     with_accuracy: bool = True,
 ) -> Results:
-    """Return results on a shared, drifting machine.
+    """Return results of a shared, drifting machine.
 
     Args:
         seed: of the noise.
@@ -74,8 +92,10 @@ def synthetic_results(
                 accuracy=accuracy if with_accuracy else None,
             )
         )
+    yardstick = times(24.0, 4)
     return Results(
         machine=this_machine(),
+        noise=noise_of(yardstick.ravel().tolist(), None),
         started="2026-01-02T03:04:05+00:00",
         settings=Settings(
             frames="clip.mp4",
@@ -89,7 +109,7 @@ def synthetic_results(
             provider="cpu",
             data="camvid val (40 images)" if with_accuracy else "",
         ),
-        yardstick_ms=tuple(map(tuple, times(24.0, 4).tolist())),
+        yardstick_ms=tuple(map(tuple, yardstick.tolist())),
         orders=tuple((*labels, *foreign) for _ in range(rounds)),
         models=tuple(models),
     )

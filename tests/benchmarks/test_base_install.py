@@ -5,9 +5,13 @@ import pytest
     "module",
     [
         "benchmarks.accuracy",
+        "benchmarks.cold_start",
+        "benchmarks.compare",
         "benchmarks.conv_rate",
+        "benchmarks.first_mask",
         "benchmarks.latency",
         "benchmarks.machine",
+        "benchmarks.report",
         "training.accuracy",
         "training.data",
         "training.metrics",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import Limits, as_text, compare, main
+from benchmarks.noise import Noise
 from benchmarks.results import Results, write_results
 from runtime.errors import ConfigError
 
@@ -137,6 +138,13 @@ def test_what_is_in_one_report_only_and_what_else_changed_is_said(make_results: 
     assert "only in the new report: c" in notes
     assert "b is another file now" in notes
     assert any(note.startswith("onnxruntime: ") and note.endswith(" → 99.0") for note in notes)
+
+
+def test_a_noisy_machine_is_mentioned(make_results: Make) -> None:
+    old, new = make_results(1), make_results(2)
+    quiet, noisy = (Noise(100, 24.0, spread, spread, 0.0, 0.0) for spread in (2.0, 40.0))
+    notes = compare(replace(old, noise=quiet), replace(new, noise=noisy)).notes
+    assert [note.partition(":")[0] for note in notes] == ["the new report's machine was noisy"]
 
 
 def test_reports_without_a_common_model_are_refused(make_results: Make) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.noise import Noise
 from benchmarks.page.axes import Axis
 from benchmarks.page.content import main_table, readme_blocks, report_blocks
 from benchmarks.page.document import Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
@@ -207,3 +209,30 @@ def test_logarithmic_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert 1 <= len(ticks) <= 8
     assert low <= min(ticks)
     assert max(ticks) <= high
+
+
+def noise(spread: float) -> Noise:
+    return Noise(100, 24.0, spread, spread, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "warning", "says"),
+    [
+        (3, 3, False, "quiet enough"),
+        (3, 30, True, "noisy during the measurement"),
+        (30, 3, True, "noisy before the measurement"),
+        (30, 30, True, "noisy during the measurement"),
+    ],
+)
+def test_a_noisy_machine_is_called_noisy_at_the_top(
+    make_results: Make, before: float, meanwhile: float, warning: bool, says: str
+) -> None:
+    results = make_results()
+    results = replace(results, noise=noise(meanwhile), machine=replace(results.machine, noise=noise(before)))
+    summary = report_blocks(results)[:4]
+    (verdict,) = (
+        block for block in summary if isinstance(block, Paragraph) and "The machine was" in block.text
+    )
+    assert verdict.warning is warning
+    assert says in verdict.text
+    assert f"took {max(before, meanwhile) if warning else 3} % longer" in verdict.text
