@@ -17,9 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.page.pareto import IMAGES_TOGETHER
 from benchmarks.results import ModelResult, Results, read_results
-from benchmarks.statistics import Estimate, Floats, interval, mean_iou, resampled, round_medians
+from benchmarks.statistics import Estimate, Floats, interval, miou_points, resampled, round_medians
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
 from runtime.errors import ConfigError, EdgesegError
@@ -193,14 +192,7 @@ def _accuracy_change(old: ModelResult, new: ModelResult, limits: Limits) -> list
     """Compare what both files make of the same images, image by image."""
     if old.accuracy is None or new.accuracy is None:
         return []
-    both = np.stack([old.accuracy.counts, new.accuracy.counts], axis=1)  # (images, old or new, 2, classes)
-
-    def points(draws: Floats) -> Floats:
-        before, after = (mean_iou(draws[:, :, which]) for which in (0, 1))
-        return np.asarray(100 * (after - before))
-
-    low, high = interval(resampled(both, points, block=IMAGES_TOGETHER), CONFIDENCE)
-    change = Estimate(float(points(both[None])[0]), low, high)
+    change = miou_points(new.accuracy.counts, old.accuracy.counts, CONFIDENCE)
     worse = change.high < 0 and change.value < -limits.points
     better = change.low > 0 and change.value > limits.points
     return [

@@ -11,7 +11,7 @@ from benchmarks.page.drift import draw_drift
 from benchmarks.page.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.page.stages import PARTS, draw_stages
 from benchmarks.results import ModelResult, Results
-from benchmarks.statistics import paired_ratio, percentile
+from benchmarks.statistics import miou_points, paired_ratio, percentile
 
 TITLE = "edgeseg benchmark report"
 NOTHING = "–"
@@ -28,7 +28,7 @@ def report_blocks(results: Results) -> list[Block]:
                 "pareto",
                 draw_pareto(points),
                 "Filled dots are on the Pareto front: no other model here is both faster and better. Bars "
-                "are 95 % intervals; the accuracy's is over pieces of this data, not over other roads.",
+                "are 95 % intervals of the median time.",
             ),
         ]
     blocks += [Heading("How to read this", wide=False), Bullets(how_to_read(results))]
@@ -66,7 +66,19 @@ def main_table(results: Results) -> Table:
     """Return a row a model; the ratios refer to the first."""
     first = results.models[0]
     whole = f"frame × {first.label}" if first.whole == "total" else "frame ×"
-    header = ("model", "mIoU", "frame p50", "p90", "p99", "max", whole, "network p50", "network ×", "MB")
+    header = (
+        "model",
+        "mIoU",
+        "points more",
+        "frame p50",
+        "p90",
+        "p99",
+        "max",
+        whole,
+        "network p50",
+        "network ×",
+        "MB",
+    )
     points = {point.index: point for point in candidates(results)}
     rows = []
     for index, model in enumerate(results.models):
@@ -78,7 +90,8 @@ def main_table(results: Results) -> Table:
         rows.append(
             (
                 model.label,
-                NOTHING if point is None else _miou(point),
+                NOTHING if point is None else f"{point.miou:.4f}",
+                _points(model, first),
                 *frame,
                 _ratio(model, first, "total"),
                 f"{percentile(model.stage('network'), 50):.2f}",
@@ -98,8 +111,9 @@ def how_to_read(results: Results) -> list[str]:
         "slowest of all, nothing is left out.",
         f"×: how many times as long as {first}, by rounds in which both ran on the same frames; in brackets "
         "where the true ratio lies with 95 % confidence. If 1 is inside, the two are not told apart.",
-        "mIoU: of this very file, at the labels' size. Its brackets say how far other pieces of the same "
-        "recordings would move it; another road or camera moves it more.",
+        f"mIoU: of this very file, at the labels' size; points more: by how many of 100 it exceeds {first}'s "
+        "on the same images. Its brackets say how far other pieces of the same recordings would move it; "
+        "another road or camera moves it more.",
         "Compare numbers of one report only. Between two reports of a machine use `benchmarks.compare`, "
         "which first divides by the yardstick, plain convolutions that ran in every round.",
         "A file without edgeseg's contract gets random input and only its network's time, since nobody knows "
@@ -214,8 +228,13 @@ def _command(results: Results) -> str:
     return " ".join([*words, f"--threads {settings.threads} --provider {settings.provider} --out DIR"])
 
 
-def _miou(point: Candidate) -> str:
-    return f"{point.miou.value:.3f} ({point.miou.low:.3f}–{point.miou.high:.3f})"
+def _points(model: ModelResult, first: ModelResult) -> str:
+    if model.accuracy is None or first.accuracy is None:
+        return NOTHING
+    if model is first:
+        return "0"
+    points = miou_points(model.accuracy.counts, first.accuracy.counts)
+    return f"{points.value:+.1f} ({points.low:+.1f} to {points.high:+.1f})"
 
 
 def _ratio(model: ModelResult, first: ModelResult, stage: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.page.axes import Axis
-from benchmarks.page.svg import COLORS, Drawing
+from benchmarks.page.svg import COLORS, Drawing, fitted, text_width
 from benchmarks.results import Results
 from benchmarks.statistics import percentile
 
@@ -30,13 +30,12 @@ def draw_distribution(results: Results, width: float = 460) -> Drawing:
         color, top = row % COLORS, row * _ROW
         ground = top + 24 + _HILL
         numbers = [percentile(model.stage(model.whole), percent) for percent in PERCENTS]
-        drawing.text(
-            0, top + 12, model.label + ("" if model.whole == "total" else ", network only"), "strong"
-        )
         named = "  ".join(
             f"{'max' if percent == 100 else f'p{percent}'} {number:.1f}"
             for percent, number in zip(PERCENTS, numbers, strict=True)
         )
+        room = width - text_width(named, 11.5) - 8
+        drawing.text(0, top + 12, fitted(model.label, room), "strong")
         drawing.text(width, top + 12, named, "soft small", "end")
         counts, _ = np.histogram(one, edges)
         for place in np.flatnonzero(counts).tolist():

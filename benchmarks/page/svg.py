@@ -22,6 +22,16 @@ def text_width(text: str, size: float = 13) -> float:
     return _CHAR * size * len(text)
 
 
+def fitted(text: str, width: float, size: float = 13) -> str:
+    """Return a text, its end cut off where it would be wider than so many pixels.
+
+    >>> fitted("a-very-long-name", 60)
+    'a-very-…'
+    """
+    most = max(1, int(width / (_CHAR * size)))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 class Drawing:
     """A picture that grows element by element; coordinates in pixels from the top left.
 

@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def point(index: int, frame_ms: float, miou: float) -> Candidate:
-    return Candidate(index, f"m{index}", Estimate(miou, miou, miou), Estimate(frame_ms, frame_ms, frame_ms))
+    return Candidate(index, f"m{index}", miou, Estimate(frame_ms, frame_ms, frame_ms))
 
 
 @pytest.mark.parametrize(

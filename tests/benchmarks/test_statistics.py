@@ -9,6 +9,7 @@ from benchmarks.statistics import (
     Estimate,
     interval,
     mean_iou,
+    miou_points,
     paired_ratio,
     percentile,
     percentile_estimate,
@@ -86,6 +87,18 @@ def test_the_same_samples_give_the_same_interval() -> None:
 def test_an_interval_is_the_middle_of_what_was_drawn() -> None:
     assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
     assert interval(np.arange(101.0), 0.8) == pytest.approx((10, 90))
+
+
+def test_points_are_of_the_same_images() -> None:
+    rng = np.random.default_rng(5)
+    unions = rng.integers(500, 1500, (60, 4)).astype(float)
+    shares = rng.uniform(0.2, 0.9, (60, 4))  # images differ by far more than the models do
+    better, worse = (np.stack([unions * (shares + more), unions], axis=1) for more in (0.012, 0.0))
+    points = miou_points(better, worse)
+    assert points.value == pytest.approx(1.2)
+    assert points.low == pytest.approx(1.2)
+    assert points.high == pytest.approx(1.2)
+    assert miou_points(worse, better).value == pytest.approx(-1.2)
 
 
 def test_mean_iou_pools_pixels_and_leaves_out_classes_that_do_not_occur() -> None:
