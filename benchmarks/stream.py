@@ -19,10 +19,11 @@ from shlex import quote
 from benchmarks.ages import RateResult, judge, take_masks
 from benchmarks.duration import duration_s
 from benchmarks.machine import Machine, calibrated_machine
+from benchmarks.page import terminal
 from benchmarks.page.ages import draw_ages
+from benchmarks.page.document import Table
 from benchmarks.process_usage import CpuMeter
 from benchmarks.steady_capture import SteadyCapture
-from benchmarks.text_table import Table
 from runtime import ConfigError, Segmenter, SinkError, SourceError, bundled_model
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
@@ -202,7 +203,7 @@ def as_text(report: StreamReport) -> str:
         f"model: {report.model}, sha256 {report.sha256[:16]}",
         f"machine: {report.machine}",
     ]
-    return "\n\n".join([Table("", heads, rows).as_text(), "\n".join(facts)])
+    return "\n\n".join([terminal.as_text(Table(heads, rows)), "\n".join(facts)])
 
 
 def read_frames(spec: str, count: int = DISTINCT_FRAMES) -> list[Image]:

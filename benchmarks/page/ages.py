@@ -11,7 +11,7 @@ from benchmarks.page.svg import Drawing, text_width
 from runtime.stats import percentiles
 
 COLUMN = 3.0  # pixels; the masks in one are drawn together, from the youngest to the oldest
-PANEL, GAP, LEFT = 96.0, 44.0, 44.0
+PANEL, HEAD, FOOT, LEFT = 96.0, 42.0, 24.0, 44.0
 
 
 def draw_ages(rates: Sequence[RateResult], deadline_ms: float, width: float = 460) -> Drawing:
@@ -25,9 +25,14 @@ def draw_ages(rates: Sequence[RateResult], deadline_ms: float, width: float = 46
     ages_ms = [mask.age_ms for rate in rates for mask in rate.masks]
     low, high = min(*ages_ms, deadline_ms) / 1.15, max(*ages_ms, deadline_ms) * 1.15
     drawing = Drawing(width, 0, "age of each mask over time, from capture to mask, a panel for each rate")
-    top = drawing.legend(0, 0, [("f0", "from the youngest to the oldest mask"), ("f1", "median")])
+    names = [
+        ("f0", "youngest to oldest mask"),
+        ("f1", "median"),
+        ("front", f"late: above {deadline_ms:g} ms"),
+    ]
+    top = drawing.legend(0, 0, names)
     for rate in rates:
-        top += GAP - 8
+        top += HEAD
         drawing.text(0, top - 19, f"{rate.times_capacity:g}× capacity", "strong")
         drawing.text(
             text_width(f"{rate.times_capacity:g}× capacity  ") + 4,
@@ -38,9 +43,9 @@ def draw_ages(rates: Sequence[RateResult], deadline_ms: float, width: float = 46
         drawing.text(0, top - 4, summary(rate), "soft small")
         y = Axis(low, high, top + PANEL, top + 4, log=True)
         _draw_panel(drawing, rate, y, deadline_ms)
-        top += PANEL + 8
-    drawing.text(width, top + 22, "seconds", "soft small", "end")
-    drawing.height = top + 28
+        top += PANEL + FOOT
+    drawing.text(width - 6, top + 6, "seconds", "soft small", "end")
+    drawing.height = top + 10
     return drawing
 
 
@@ -72,4 +77,3 @@ def _draw_panel(drawing: Drawing, rate: RateResult, y: Axis, deadline_ms: float)
         medians.append((middle, y(percentiles(ages_ms)["p50"])))
     drawing.path(medians, "line s1", summary(rate))
     drawing.line((LEFT, y(deadline_ms)), (right, y(deadline_ms)), "front")
-    drawing.text(right, y(deadline_ms) - 4, f"deadline {deadline_ms:g} ms", "soft small", "end")
