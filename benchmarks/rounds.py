@@ -22,7 +22,7 @@ from runtime.frame import Image
 from runtime.sources import Source, open_source
 
 PROGRESS_EVERY_S = 5.0
-YARDSTICK_RUNS = 2  # before each model's turn
+YARDSTICK_SETTLE, YARDSTICK_RUNS = 1, 2  # before each model's turn: not counted, counted
 SYNTHETIC = "synthetic"
 
 
@@ -71,7 +71,8 @@ def run_rounds(
     """Run every entrant in every round, on the same frames and in a shuffled order.
 
     Each turn begins with a few frames that do not count, since the one before left its own data in the
-    caches, as no camera's loop has it. All other samples are kept. Frames are decoded before the round.
+    caches, as no camera's loop has it, and so do the yardstick's. All other samples are kept. Frames are
+    decoded before the round.
 
     Args:
         entrants: at least one.
@@ -104,7 +105,8 @@ def run_rounds(
         yardstick_round: list[float] = []
         for place in order:
             entrant = entrants[place]
-            yardstick_round += [yardstick.run_ms() for _ in range(YARDSTICK_RUNS)]
+            runs_ms = [yardstick.run_ms() for _ in range(YARDSTICK_SETTLE + YARDSTICK_RUNS)]
+            yardstick_round += runs_ms[YARDSTICK_SETTLE:]
             timed = [entrant.time(image_bgr) for image_bgr in images_bgr][config.settle :]
             for stage, rounds_ms in kept[place].items():
                 rounds_ms.append(tuple(round(sample[stage], 5) for sample in timed))
