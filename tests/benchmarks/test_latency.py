@@ -18,7 +18,7 @@ QUICK = ["--size", "90", "120", "--frames", "3", "--warmup", "1", "--threads", "
 
 @pytest.fixture(autouse=True)
 def short_calibration(monkeypatch):
-    """No test needs two seconds of it; `test_machine` tries the real one."""
+    """No test needs two seconds of it; `test_noise` tries the real one."""
     noisy = replace(this_machine(), noise=Noise(20, 5.0, 25.0, 90.0, 0.0, 40.0))
     monkeypatch.setattr(latency, "calibrated_machine", lambda threads: noisy)
 
