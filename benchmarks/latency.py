@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import count, pairwise
+from dataclasses import dataclass, field
+from itertools import cycle, pairwise
 from pathlib import Path
 from shlex import quote
 
 from benchmarks.cold_start import measure_cold_start
 from benchmarks.conv_rate import GMAC, ConvRate
-from benchmarks.cpu_times import cpu_times, shares
+from benchmarks.cpu_times import CpuShares, cpu_times, shares
 from benchmarks.duration import duration_s
 from benchmarks.energy import EnergyMeter
 from benchmarks.frame_timer import FrameTimer
@@ -104,48 +104,24 @@ def measure_latency(
             cold_start = measure_cold_start(
                 model, images_bgr[0], config.cold_starts, threads=threads, provider=config.provider
             )
-
-        timer = FrameTimer(segment)
-        indices = count()
-
-        def frame() -> dict[str, float]:
-            return timer(images_bgr[next(indices) % DISTINCT_FRAMES])
-
-        conv = ConvRate(threads, config.provider)
-        conv.run_ms()  # its own warm-up
-        for _ in range(config.warmup):
-            frame()
-        log, cpu, energy = LatencyLog(), CpuMeter(), EnergyMeter()
-        conv_ms: list[float] = []
-        steps_ms: list[float] = []
-        before = cpu_times(SystemFiles())
-        for first in range(0, config.frames, FRAMES_A_BLOCK):
-            with energy, cpu:
-                block = [frame() for _ in range(min(FRAMES_A_BLOCK, config.frames - first))]
-            for sample in block:
-                log.add(sample)
-            steps_ms += [abs(after["total"] - earlier["total"]) for earlier, after in pairwise(block)]
-            conv_ms.append(conv.run_ms())
-            for _ in range(SETTLE):
-                frame()
-        noise_meanwhile = noise_of(conv_ms, shares(before, cpu_times(SystemFiles())))
+        timer, images = FrameTimer(segment), cycle(images_bgr)
+        warm = _measure_warm(lambda: timer(next(images)), ConvRate(threads, config.provider), config)
         sustained: tuple[Minute, ...] = ()
         if config.duration_s:
-            sustained = sustain(lambda: frame()["total"], config.duration_s, show)
-
+            sustained = sustain(lambda: timer(next(images))["total"], config.duration_s, show)
     scaling = None
     if config.scaling:
         counts = thread_counts(len(usable_cpus()), default_threads())
         scaling = scale(model, counts, threads, images_bgr, SCALING_FRAMES, config.provider)
-    latency_ms = log.summary(FINE_PERCENTS)
-    conv_gmac_per_s = GMAC / percentiles(conv_ms)["p50"] * 1000
+    latency_ms = warm.log.summary(FINE_PERCENTS)
+    conv_gmac_per_s = GMAC / percentiles(warm.conv_ms)["p50"] * 1000
     return LatencyReport(
         latency_ms=latency_ms,
-        jitter_ms=percentiles(steps_ms, FINE_PERCENTS) if steps_ms else None,
-        fps=config.frames / (cpu.wall_ns / 1e9),
-        cpu=cpu.use(config.frames),
-        energy=energy.energy(),
-        wall_s=cpu.wall_ns / 1e9,
+        jitter_ms=percentiles(warm.steps_ms, FINE_PERCENTS) if warm.steps_ms else None,
+        fps=config.frames / (warm.cpu.wall_ns / 1e9),
+        cpu=warm.cpu.use(config.frames),
+        energy=warm.energy.energy(),
+        wall_s=warm.cpu.wall_ns / 1e9,
         frame_size_hw=config.frame_size_hw,
         frames=config.frames,
         warmup=config.warmup,
@@ -153,7 +129,7 @@ def measure_latency(
         provider=config.provider,
         conv_gmac_per_s=conv_gmac_per_s,
         network_time_gmac=conv_gmac_per_s * latency_ms["network"]["p50"] / 1000,
-        noise_meanwhile=noise_meanwhile,
+        noise_meanwhile=noise_of(warm.conv_ms, warm.taken),
         cold_start=cold_start,
         sustained=sustained,
         scaling=scaling,
@@ -167,6 +143,37 @@ def measure_latency(
         ),
         machine=machine,
     )
+
+
+@dataclass
+class _Warm:
+    """Samples of the frames that count."""
+
+    log: LatencyLog = field(default_factory=LatencyLog)
+    steps_ms: list[float] = field(default_factory=list)  # from one frame's total to the next one's
+    conv_ms: list[float] = field(default_factory=list)
+    cpu: CpuMeter = field(default_factory=CpuMeter)
+    energy: EnergyMeter = field(default_factory=EnergyMeter)
+    taken: CpuShares | None = None
+
+
+def _measure_warm(frame: Callable[[], dict[str, float]], conv: ConvRate, config: LatencyConfig) -> _Warm:
+    """Time frames in blocks, with the yardstick between them."""
+    for _ in range(config.warmup):
+        frame()
+    warm, before = _Warm(), cpu_times(SystemFiles())
+    for first in range(0, config.frames, FRAMES_A_BLOCK):
+        with warm.energy, warm.cpu:
+            block = [frame() for _ in range(min(FRAMES_A_BLOCK, config.frames - first))]
+        for sample in block:
+            warm.log.add(sample)
+        warm.steps_ms += [abs(after["total"] - earlier["total"]) for earlier, after in pairwise(block)]
+        conv.run_ms()  # does not count: the frames had the caches
+        warm.conv_ms.append(conv.run_ms())
+        for _ in range(SETTLE):
+            frame()
+    warm.taken = shares(before, cpu_times(SystemFiles()))
+    return warm
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from benchmarks import cold_start
+from benchmarks.cold_start import STAGES as COLD_STAGES
+from benchmarks.cold_start import ColdStart
 from benchmarks.frame_timer import STAGES
 from benchmarks.latency_report import LatencyReport
 from benchmarks.machine import NOT_TOLD
+from benchmarks.page import terminal
+from benchmarks.page.document import Block, Bullets, Heading, Table, to_markdown
+from benchmarks.scaling import Scaling
 from benchmarks.sustained import Minute, slowdown
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
@@ -16,53 +19,22 @@ THOUSANDTH = 1000  # frames from which on p99.9 is not simply the maximum
 _MINUTE_HEADS = ("until s", "frames", "p50", "p99", "max", "CPU %", "°C", "MHz", "others %", "W")
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under a title; the first cell of a row is its name."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def as_text(self) -> str:
-        """Return it in columns."""
-        lines = [self.heads, *self.rows]
-        wide = [max(len(line[place]) for line in lines) for place in range(len(self.heads))]
-        return "\n".join(
-            " ".join(
-                [
-                    line[0].ljust(wide[0]),
-                    *(cell.rjust(max(8, w)) for cell, w in zip(line[1:], wide[1:], strict=True)),
-                ]
-            )
-            for line in lines
-        )
-
-    def as_markdown(self) -> str:
-        """Return it as GitHub shows tables."""
-        lines = [self.heads, ("---",) * len(self.heads), *self.rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace(" --- ", "---")
-
-
 def as_text(report: LatencyReport) -> str:
     """Return the report for a terminal."""
-    stages, *others = _tables(report)
-    parts = [stages.as_text(), "\n".join(_facts(report))]
-    return "\n\n".join([*parts, *(f"{table.title}\n{table.as_text()}" for table in others)])
+    (_, stages), *others = _sections(report)
+    parts = [terminal.as_text(stages), "\n".join(_facts(report))]
+    return "\n\n".join([*parts, *(f"{title}\n{terminal.as_text(table)}" for title, table in others)])
 
 
 def as_markdown(report: LatencyReport) -> str:
-    """Return the report as a Markdown section."""
-    stages, *others = _tables(report)
-    machine = "\n".join(f"- {name}: {fact}" for name, fact in report.machine.facts().items())
-    parts = [
-        f"## {stages.title}",
-        stages.as_markdown(),
-        "\n".join(f"- {fact}" for fact in _facts(report)),
-        *(f"### {table.title}\n\n{table.as_markdown()}" for table in others),
-        f"### The machine\n\n{machine}",
-    ]
-    return "\n\n".join(parts) + "\n"
+    """Return the report as Markdown sections."""
+    blocks: list[Block] = []
+    for title, table in _sections(report):
+        blocks += [Heading(title), table]
+        if len(blocks) == 2:
+            blocks.append(Bullets(_facts(report)))
+    machine = [f"{name}: {fact}" for name, fact in report.machine.facts().items()]
+    return to_markdown("", [*blocks, Heading("The machine"), Bullets(machine)])
 
 
 def minute_row(minute: Minute) -> str:
@@ -72,65 +44,58 @@ def minute_row(minute: Minute) -> str:
     )
 
 
-def _tables(report: LatencyReport) -> list[Table]:
-    """Return the table of stages and those of what else was measured."""
+def _sections(report: LatencyReport) -> list[tuple[str, Table]]:
+    """Return titles and tables: the stages first, then what else was measured."""
     rows = [(stage, *_cells(report.latency_ms[stage])) for stage in STAGES]
     if report.jitter_ms:
         rows.append(("jitter", *_cells(report.jitter_ms)))
-    tables = [Table(f"Latency of {report.model.name}", ("ms", *PERCENTILES), tuple(rows))]
+    sections = [(f"Latency of {report.model.name}", Table(("ms", *PERCENTILES), rows))]
     if report.cold_start:
-        start = report.cold_start
-        tables.append(
-            Table(
-                f"Cold start: {start.runs} fresh processes up to the first mask",
-                ("ms", "p50", "max"),
-                tuple(
-                    (stage, f"{start.p50_ms(stage):.0f}", f"{start.max_ms(stage):.0f}")
-                    for stage in cold_start.STAGES
-                ),
-            )
-        )
+        sections.append(_cold_start(report.cold_start))
     if report.sustained:
-        worst = slowdown(report.sustained)
-        title = f"Sustained for {report.sustained[-1].until_s:.0f} s without a pause, total of a frame in ms"
-        if worst is not None:
-            title += f"; the slowest later minute took {100 * (worst - 1):+.1f} % against the first"
-        rows = [_minute_cells(minute) for minute in report.sustained]
-        tables.append(Table(title, _MINUTE_HEADS, tuple(rows)))
+        sections.append(_sustained(report.sustained))
     if report.scaling:
-        points = report.scaling.threads
-        tables.append(
-            Table(
-                "Threads, total of a frame in ms",
-                ("threads", "p50", "p99", "speed-up", "CPU %", "CPU ms a frame"),
-                tuple(
-                    (
-                        str(point.threads),
-                        *_cells(point.total_ms, ("p50", "p99")),
-                        f"{points[0].total_ms['p50'] / point.total_ms['p50']:.2f}",
-                        f"{point.cpu.percent:.0f}",
-                        f"{point.cpu.ms_a_frame:.1f}",
-                    )
-                    for point in points
-                ),
-            )
-        )
+        sections.append(_threads(report.scaling))
         if report.scaling.batches:
-            tables.append(
-                Table(
-                    "Batches, network in ms",
-                    ("images", "p50", "p99", "p50 an image"),
-                    tuple(
-                        (
-                            str(point.batch),
-                            *_cells(point.network_ms, ("p50", "p99")),
-                            f"{point.ms_an_image:.2f}",
-                        )
-                        for point in report.scaling.batches
-                    ),
-                )
-            )
-    return tables
+            sections.append(_batches(report.scaling))
+    return sections
+
+
+def _cold_start(start: ColdStart) -> tuple[str, Table]:
+    rows = [(stage, f"{start.p50_ms(stage):.0f}", f"{start.max_ms(stage):.0f}") for stage in COLD_STAGES]
+    return f"Cold start: {start.runs} fresh processes up to the first mask", Table(("ms", "p50", "max"), rows)
+
+
+def _sustained(minutes: tuple[Minute, ...]) -> tuple[str, Table]:
+    worst = slowdown(minutes)
+    title = f"Sustained for {minutes[-1].until_s:.0f} s without a pause, total of a frame in ms"
+    if worst is not None:
+        title += f"; the slowest later minute took {100 * (worst - 1):+.1f} % against the first"
+    return title, Table(_MINUTE_HEADS, [_minute_cells(minute) for minute in minutes])
+
+
+def _threads(scaling: Scaling) -> tuple[str, Table]:
+    points = scaling.threads
+    rows = [
+        (
+            str(point.threads),
+            *_cells(point.total_ms, ("p50", "p99")),
+            f"{points[0].total_ms['p50'] / point.total_ms['p50']:.2f}",
+            f"{point.cpu.percent:.0f}",
+            f"{point.cpu.ms_a_frame:.1f}",
+        )
+        for point in points
+    ]
+    heads = ("threads", "p50", "p99", "speed-up", "CPU %", "CPU ms a frame")
+    return "Threads, total of a frame in ms", Table(heads, rows)
+
+
+def _batches(scaling: Scaling) -> tuple[str, Table]:
+    rows = [
+        (str(point.batch), *_cells(point.network_ms, ("p50", "p99")), f"{point.ms_an_image:.2f}")
+        for point in scaling.batches
+    ]
+    return "Batches, network in ms", Table(("images", "p50", "p99", "p50 an image"), rows)
 
 
 def _minute_cells(minute: Minute) -> tuple[str, ...]:

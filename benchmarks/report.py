@@ -21,8 +21,9 @@ from benchmarks.accuracy import image_confusions
 from benchmarks.conv_rate import ConvRate
 from benchmarks.entrants import OurEntrant, open_entrants
 from benchmarks.machine import calibrated_machine
+from benchmarks.page import terminal
 from benchmarks.page.content import TITLE, main_table, readme_blocks, report_blocks
-from benchmarks.page.document import Figure, Table, to_html, to_markdown
+from benchmarks.page.document import Figure, to_html, to_markdown
 from benchmarks.page.pareto import candidates, draw_pareto
 from benchmarks.results import MeasuredAccuracy, ModelResult, Results, Settings, read_results, write_results
 from benchmarks.rounds import SYNTHETIC, RoundsConfig, frames_name, run_rounds
@@ -144,17 +145,6 @@ def write_report(out: Path, results: Results) -> None:
         raise ConfigError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
 
 
-def as_text(table: Table) -> str:
-    """Return a table for a terminal."""
-    rows = [table.header, *table.rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
-    lines = []
-    for name, *cells in rows:
-        aligned = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append(f"{name:<{widths[0]}}  " + "  ".join(aligned))
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     rounds = RoundsConfig()
@@ -214,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _check_writable(args.out)
             results = measure(config, dataset)
         write_report(args.out, results)
-        print(as_text(main_table(results)))
+        print(terminal.as_text(main_table(results)))
         print(f"\nlook at   {args.out / 'report.html'}\n")
         print(f"next: python -m benchmarks.compare OLD/results.json {quote(str(args.out / 'results.json'))}")
 

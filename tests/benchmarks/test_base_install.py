@@ -12,6 +12,7 @@ import pytest
         "benchmarks.latency",
         "benchmarks.machine",
         "benchmarks.report",
+        "benchmarks.stream",
         "training.accuracy",
         "training.data",
         "training.metrics",

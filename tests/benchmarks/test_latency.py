@@ -18,7 +18,7 @@ QUICK = ["--size", "90", "120", "--frames", "3", "--warmup", "1", "--threads", "
 
 @pytest.fixture(autouse=True)
 def short_calibration(monkeypatch):
-    """No test needs two seconds of it; `test_machine` tries the real one."""
+    """No test needs two seconds of it; `test_noise` tries the real one."""
     noisy = replace(this_machine(), noise=Noise(20, 5.0, 25.0, 90.0, 0.0, 40.0))
     monkeypatch.setattr(latency, "calibrated_machine", lambda threads: noisy)
 
@@ -52,7 +52,10 @@ def test_markdown_holds_the_table_and_the_machine(tiny_onnx, tmp_path, capsys):
     assert main(["--model", str(tiny_onnx), *QUICK, "--json", "--markdown", str(target)]) == 0
     text = target.read_text()
     machine = json.loads(capsys.readouterr().out)["machine"]
-    assert "| ms | p50 | p90 | p99 | p99.9 | max |\n|---|---|---|---|---|---|\n| resize |" in text
+    assert (
+        "| ms | p50 | p90 | p99 | p99.9 | max |\n| --- | ---: | ---: | ---: | ---: | ---: |\n| resize |"
+        in text
+    )
     assert "| network |" in text
     assert machine["cpu"] in text
 
@@ -126,7 +129,7 @@ def test_all_parts_are_in_json_text_and_markdown(tiny_onnx, capsys, tmp_path):
     assert report["energy"]["joules"] or report["energy"]["why_not"]
     assert captured.err.startswith("until s 0  frames ")
     text = target.read_text()
-    for title in ("### Cold start: 1 fresh", "### Sustained for", "### Threads", "### The machine"):
+    for title in ("## Cold start: 1 fresh", "## Sustained for", "## Threads", "## The machine"):
         assert title in text
     assert "batches: not measured, this file takes one image a run; export it with --dynamic" in text
 
