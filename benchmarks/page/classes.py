@@ -41,5 +41,5 @@ def draw_classes(results: Results, width: float = 460) -> Drawing:
         for place, (index, iou) in enumerate(known):
             at = x(iou), middle + (place - (len(known) - 1) / 2) * _DODGE
             label = results.models[index].label
-            drawing.circle(at, 3.5, f"halo f{index % COLORS}", f"{label}: {name} {iou:.3f}")
+            drawing.circle(at, 3.5, f"f{index % COLORS}", f"{label}: {name} {iou:.3f}")
     return drawing

@@ -65,28 +65,16 @@ def readme_blocks(results: Results) -> list[Block]:
 def main_table(results: Results) -> Table:
     """Return a row a model; the ratios refer to the first."""
     first = results.models[0]
-    whole = f"frame × {first.label}" if first.whole == "total" else "frame ×"
-    header = (
-        "model",
-        "mIoU",
-        "points more",
-        "frame p50",
-        "p90",
-        "p99",
-        "max",
-        whole,
-        "network p50",
-        "network ×",
-        "MB",
-    )
+    times = ("frame p50", "p99", "max", "frame ×", "network p50", "network ×")
+    header = ("model", "mIoU", "points more", *times, "MB")
     points = {point.index: point for point in candidates(results)}
     rows = []
     for index, model in enumerate(results.models):
         point = points.get(index)
-        frame = [NOTHING] * 4
+        frame = [NOTHING] * 3
         if model.whole == "total":
             total = model.stage("total")
-            frame = [f"{percentile(total, percent):.2f}" for percent in (50, 90, 99, 100)]
+            frame = [f"{percentile(total, percent):.2f}" for percent in (50, 99, 100)]
         rows.append(
             (
                 model.label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks.page.axes import Axis, padded
 from benchmarks.page.svg import COLORS, Drawing, Point, text_width
@@ -65,23 +66,24 @@ def draw_pareto(points: Sequence[Candidate], width: float = 460, height: float =
     drawing.text(0, 12, "mIoU", "soft")
     drawing.text(right, height - 6, "ms from frame to overlay, median: further left is faster", "soft", "end")
     front = pareto_front(points)
-    drawing.path(_steps(front, x, y, right), "front")
-    taken: list[_Box] = []
+    way = _steps(front, x, y, right)
+    drawing.path(way, "front")
+    taken = [_around(*ends) for ends in pairwise(way)]
     on_front = {point.index for point in front}
     for point in points:
         color = point.index % COLORS
         center = x(point.frame_ms.value), y(point.miou)
         sure = x(point.frame_ms.low), x(point.frame_ms.high)
         drawing.line((sure[0], center[1]), (sure[1], center[1]), f"whisker s{color}")
-        taken.append((sure[0], center[1] - 1, sure[1], center[1] + 1))
+        taken.append(_around((sure[0], center[1]), (sure[1], center[1])))
         style = f"halo f{color}" if point.index in on_front else f"hollow s{color}"
         tip = f"{point.label}: mIoU {point.miou:.4f}, {point.frame_ms} ms"
         drawing.circle(center, _RADIUS, style, tip)
-        taken.append(_box(center, 2 * _RADIUS))
+        taken.append(_around(center, center, _RADIUS))
     for point in points:
         center = x(point.frame_ms.value), y(point.miou)
         numbers = f"{point.frame_ms.value:.1f} ms, {point.miou:.3f}"
-        wide = max(text_width(point.label), text_width(numbers, 11.5))
+        wide = max(1.08 * text_width(point.label), text_width(numbers, 11.5))
         place = _free_place(center, wide, taken, (left, top, right, bottom))
         taken.append(place)
         drawing.text(place[0], place[1] + 12, point.label, "strong")
@@ -103,8 +105,10 @@ def _steps(front: Sequence[Candidate], x: Axis, y: Axis, right: float) -> list[P
     return [*way, (right, way[-1][1])]
 
 
-def _box(center: Point, side: float) -> _Box:
-    return center[0] - side / 2, center[1] - side / 2, center[0] + side / 2, center[1] + side / 2
+def _around(start: Point, end: Point, room: float = 1.0) -> _Box:
+    """Return the box around a level or upright line."""
+    (left, right), (top, bottom) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+    return left - room, top - room, right + room, bottom + room
 
 
 def _free_place(center: Point, wide: float, taken: Sequence[_Box], bounds: _Box) -> _Box:
