@@ -105,6 +105,7 @@ V1 = "sys/fs/cgroup/cpu,cpuacct"
                 "proc/self/cgroup": "0::/pod/app\n",
                 "sys/fs/cgroup/pod/app/cpu.max": "max 100000\n",
                 "sys/fs/cgroup/pod/cpu.max": "50000 100000\n",
+                "sys/fs/cgroup/cpu.max": "400000 100000\n",
             },
             "0.5 CPUs",
         ),

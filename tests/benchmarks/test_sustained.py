@@ -37,9 +37,9 @@ def test_a_machine_that_slows_down_by_heat_shows(system):
 
 
 def test_frames_longer_than_a_minute_get_a_row_each(system):
-    work = Work(lambda at_s: 100.0)
-    minutes = sustain(work, 120, clock_s=work.clock_s, files=system({}))
-    assert [(minute.until_s, minute.frames) for minute in minutes] == [(100, 1), (200, 1)]
+    work = Work(lambda at_s: 130.0)
+    minutes = sustain(work, 200, clock_s=work.clock_s, files=system({}))
+    assert [(minute.until_s, minute.frames) for minute in minutes] == [(130, 1), (260, 1)]
 
 
 def test_temperature_clock_and_energy_are_those_of_their_minute(system):
