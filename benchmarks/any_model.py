@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ _TYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
+_CHANNELS = (1, 3, 4)  # of an image
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class AnyModel:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in self.inputs.items())
             raise ModelLoadError(
                 f"model {self.path}: expected a graph that takes {shapes}, but onnxruntime cannot compute it "
-                f"({error}); choose other sizes with --axis, or export it again"
+                f"({error}); choose another size with --foreign-size, or export it again"
             ) from error
 
     def _run_options(self) -> ort.RunOptions | None:
@@ -87,19 +87,18 @@ class AnyModel:
         return options
 
 
-def open_any_model(path: str | Path, axes: Mapping[str, int] | None = None) -> AnyModel:
+def open_any_model(path: str | Path, free_size_hw: tuple[int, int] | None = None) -> AnyModel:
     """Read a file and make its input.
 
     Args:
         path: any ONNX file with its weights inside.
-        axes: sizes of axes that the file leaves free, by their name in the file, or as `input:place`
-            where they have none. Left out, the first axis of an input, its batch, is 1, and height and width
-            of a file of ours are its contract's.
+        free_size_hw: height and width in pixels of images whose size the file leaves free; None takes those
+            of a contract. A free batch is 1.
 
     Raises:
         ModelLoadError: a file that is missing or damaged, or an input that cannot be made up.
         ContractError: a contract that is damaged.
-        ConfigError: a free axis without a size, or a size below 1.
+        ConfigError: a free size that is neither given nor known, or that the file does not take.
     """
     path = Path(path)
     file = read_onnx_file(path)
@@ -108,11 +107,16 @@ def open_any_model(path: str | Path, axes: Mapping[str, int] | None = None) -> A
         contract = None if text is None else ModelContract.from_json(text)
     except ContractError as error:
         raise ContractError(f"model {path}: {error}") from None
-    chosen = _chosen_sizes(file.inputs, contract) | dict(axes or {})
-    if any(size < 1 for size in chosen.values()):
-        raise ConfigError(f"axes: expected sizes of at least 1, got {chosen}; choose others with --axis")
+    if contract is not None and contract.input.is_dynamic:
+        free_size_hw = free_size_hw or contract.input.size_hw
+        if not contract.input.accepts(free_size_hw):
+            raise ConfigError(
+                f"model {path}: expected {contract.input.accepted_sizes}, got {free_size_hw}; choose others"
+            )
     random = np.random.default_rng(0)
-    inputs = {value.name: _noise(value, _shape(value, chosen, path), random, path) for value in file.inputs}
+    inputs = {
+        value.name: _noise(value, _shape(value, free_size_hw, path), random, path) for value in file.inputs
+    }
     if contract is None:
         fetches = tuple(value.name for value in file.outputs)
     else:
@@ -120,73 +124,39 @@ def open_any_model(path: str | Path, axes: Mapping[str, int] | None = None) -> A
     return AnyModel(path, file.content, contract, inputs, fetches)
 
 
-def free_axes(path: str | Path) -> set[str]:
-    """Return the names under which `open_any_model` takes a file's free sizes.
-
-    Raises:
-        ModelLoadError: a file that is missing or damaged.
-    """
-    return {
-        _axis_name(value, place)
-        for value in read_onnx_file(path).inputs
-        for place, size in enumerate(value.shape or ())
-        if not isinstance(size, int)
-    }
-
-
-def check_axes(paths: Iterable[str | Path], axes: Mapping[str, int]) -> None:
-    """Check that each size is meant for one of the files.
-
-    Raises:
-        ModelLoadError: a file that is missing or damaged.
-        ConfigError: a name that no file knows.
-    """
-    known = set().union(*(free_axes(path) for path in paths))
-    for name in axes:
-        if name not in known:
-            raise ConfigError(
-                f"axis {name}: expected one of {', '.join(sorted(known)) or 'none, all sizes are fixed'}; "
-                "leave it out or correct it"
-            )
-
-
-def _chosen_sizes(inputs: Iterable[GraphValue], contract: ModelContract | None) -> dict[str, int]:
-    """Return the sizes of free axes that need not be asked for."""
-    sizes = {}
-    for value in inputs:
-        known = (1,) if contract is None else (1, *contract.input.size_hw)
-        for place, (axis, size) in enumerate(zip(value.shape or (), known, strict=False)):
-            if not isinstance(axis, int):
-                sizes[_axis_name(value, place)] = size
-    return sizes
-
-
-def _axis_name(value: GraphValue, place: int) -> str:
-    name = (value.shape or ())[place]
-    return name if isinstance(name, str) and name else f"{value.name}:{place}"
-
-
-def _shape(value: GraphValue, sizes: Mapping[str, int], path: Path) -> tuple[int, ...]:
-    """Return an input's shape with every free axis filled in."""
+def _shape(value: GraphValue, free_size_hw: tuple[int, int] | None, path: Path) -> tuple[int, ...]:
+    """Return an input's shape with its free axes filled in."""
     if value.shape is None:
         raise ModelLoadError(
             f"model {path}: expected input {value.name!r} to be a tensor with a shape, it announces none; "
             "export it with one"
         )
-    shape = []
-    for place, axis in enumerate(value.shape):
-        name = _axis_name(value, place)
-        if not isinstance(axis, int) and name not in sizes:
-            raise ConfigError(
-                f"model {path}: input {value.name!r} leaves {name} of {_text(value)} free, expected a size "
-                f"for it; add --axis {name}=N"
-            )
-        shape.append(axis if isinstance(axis, int) else sizes[name])
-    return tuple(shape)
-
-
-def _text(value: GraphValue) -> str:
-    return f"[{', '.join(map(str, value.shape or ()))}]"
+    shape = value.shape
+    filled = [axis if isinstance(axis, int) else 1 for axis in shape]
+    free = {place for place, axis in enumerate(shape) if not isinstance(axis, int)} - {0}
+    if not free:
+        return tuple(filled)
+    rows = (
+        2
+        if len(shape) == 4 and shape[1] in _CHANNELS
+        else 1
+        if len(shape) == 4 and shape[3] in _CHANNELS
+        else 0
+    )
+    text = f"[{', '.join(map(str, shape))}]"
+    if not rows or not free <= {rows, rows + 1}:
+        raise ConfigError(
+            f"model {path}: expected input {value.name!r} to be an image (N, 3, H, W) or (N, H, W, 3) where "
+            f"its sizes are free, got {text}; export it with fixed sizes"
+        )
+    if free_size_hw is None or min(free_size_hw) < 1:
+        raise ConfigError(
+            f"model {path}: input {value.name!r} leaves the sizes of {text} free, expected a height and a "
+            "width for it; add --foreign-size H W"
+        )
+    for place in free:
+        filled[place] = free_size_hw[place - rows]
+    return tuple(filled)
 
 
 def _noise(value: GraphValue, shape: tuple[int, ...], random: np.random.Generator, path: Path) -> Array:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.any_model import check_axes
 from benchmarks.machine import Machine, this_machine
 from benchmarks.machine_limits import MachineLimits, Yardsticks, measure_limits
 from benchmarks.op_profile import BLOCK, DEFAULT_RUNS, ModelProfiler, OpProfile, kind_rates, profile_model
@@ -96,7 +95,7 @@ def measure_models(
     *,
     threads: int | None = None,
     runs: int = DEFAULT_RUNS,
-    axes: Mapping[str, int] | None = None,
+    free_size_hw: tuple[int, int] | None = None,
 ) -> LimitsReport:
     """Measure the machine and networks in turn.
 
@@ -104,7 +103,7 @@ def measure_models(
         paths: any ONNX files.
         threads: worker threads; None takes the physical cores, at most 4.
         runs: of each network that count; the rates are sampled before each few of them.
-        axes: sizes of free axes, see `benchmarks.any_model.open_any_model`.
+        free_size_hw: of images whose size is free, see `benchmarks.any_model.open_any_model`.
 
     Raises:
         EdgesegError: as `benchmarks.any_model.open_any_model`; ConfigError: no runs, or threads outside 1
@@ -112,9 +111,11 @@ def measure_models(
     """
     if runs < 1:
         raise ConfigError(f"runs: expected at least 1, got {runs}")
-    check_axes(paths, axes or {})
     with ExitStack() as opened:
-        profilers = [opened.enter_context(ModelProfiler(path, threads=threads, axes=axes)) for path in paths]
+        profilers = [
+            opened.enter_context(ModelProfiler(path, threads=threads, free_size_hw=free_size_hw))
+            for path in paths
+        ]
         yardsticks = Yardsticks(threads)
         ratios: list[list[float]] = [[] for _ in profilers]
         for done in range(0, runs, BLOCK):
@@ -211,11 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="worker threads; without it physical cores, at most 4")
     parser.add_argument("--runs", type=int, default=DEFAULT_RUNS, help="runs of each network")
     parser.add_argument(
-        "--axis",
-        action="append",
-        default=[],
-        metavar="NAME=SIZE",
-        help="size of an axis that a file leaves free; its first axis is 1 where none is given",
+        "--foreign-size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="height and width in pixels for files that leave them free",
     )
     parser.add_argument("--layers", type=int, default=DEFAULT_LAYERS, help="layers shown of each network")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -223,30 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         paths = args.model or [bundled_model()]
-        report = measure_models(paths, threads=args.threads, runs=args.runs, axes=parse_axes(args.axis))
+        free_size_hw = None if args.foreign_size is None else (args.foreign_size[0], args.foreign_size[1])
+        report = measure_models(paths, threads=args.threads, runs=args.runs, free_size_hw=free_size_hw)
         print(json.dumps(asdict(report)) if args.json else as_text(report, args.layers))
         if not args.json:
             print(f"\nnext: python -m benchmarks.latency --model {quote(str(paths[0]))}")
 
     return exit_code(command)
-
-
-def parse_axes(texts: Sequence[str]) -> dict[str, int]:
-    """Return the sizes of `--axis NAME=SIZE`.
-
-    Raises:
-        ConfigError: another form.
-
-    >>> parse_axes(["height=352", "width=480"])
-    {'height': 352, 'width': 480}
-    """
-    axes = {}
-    for text in texts:
-        name, _, size = text.rpartition("=")
-        if not name or not size.isdecimal():
-            raise ConfigError(f"axis: expected NAME=SIZE such as height=352, got {text!r}")
-        axes[name] = int(size)
-    return axes
 
 
 if __name__ == "__main__":

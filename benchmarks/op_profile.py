@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,20 +75,20 @@ class ModelProfiler(Closable):
     """Runs a file bare and then profiled, a few times a call, so that others can be interleaved."""
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, axes: Mapping[str, int] | None = None
+        self, path: str | Path, *, threads: int | None = None, free_size_hw: tuple[int, int] | None = None
     ) -> None:
         """Open a file, count its work and warm up.
 
         Args:
             path: any ONNX file.
             threads: worker threads; None takes the physical cores, at most 4.
-            axes: sizes of free axes, see `benchmarks.any_model.open_any_model`.
+            free_size_hw: of images whose size is free, see `benchmarks.any_model.open_any_model`.
 
         Raises:
             EdgesegError: as `open_any_model`; ConfigError: a number of threads outside 1 to 256.
         """
         self.threads = default_threads() if threads is None else threads
-        self.model = open_any_model(path, axes)
+        self.model = open_any_model(path, free_size_hw)
         self.samples_ms: list[float] = []
         self.profiled_samples_ms: list[float] = []
         # As written the file tells its work, as optimized which arithmetic does it.
@@ -148,7 +148,7 @@ def profile_model(
     limits: MachineLimits,
     *,
     runs: int = DEFAULT_RUNS,
-    axes: Mapping[str, int] | None = None,
+    free_size_hw: tuple[int, int] | None = None,
 ) -> tuple[OpProfile, ...]:
     """Profile a file alone.
 
@@ -156,12 +156,12 @@ def profile_model(
         path: any ONNX file.
         limits: of this machine; their threads are taken.
         runs: that count.
-        axes: sizes of free axes, see `benchmarks.any_model.open_any_model`.
+        free_size_hw: of images whose size is free, see `benchmarks.any_model.open_any_model`.
 
     Raises:
         EdgesegError: as `benchmarks.any_model.open_any_model`.
     """
-    with ModelProfiler(path, threads=limits.threads, axes=axes) as profiler:
+    with ModelProfiler(path, threads=limits.threads, free_size_hw=free_size_hw) as profiler:
         profiler.run(runs)
         return profiler.ops(limits)
 
