@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from runtime.codec import to_plain
 from runtime.errors import EdgesegError
 from runtime.frame import Frame
 from runtime.loop import RunLog, run
-from runtime.outputs import Recording, feed
+from runtime.outputs import Output, Recording, feed
 from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
@@ -137,7 +137,8 @@ def watch(options: CameraOptions) -> None:
 
     Raises:
         KeyboardInterrupt: after the summary, where Ctrl-C ended the loop.
-        EdgesegError: after the summary of the frames before it, where there were any.
+        EdgesegError: after the summary of the frames before it, where there were any; or after the whole
+            run, where an output failed and others went on.
     """
     outcome = _Outcome()
     with _StopSignals() as signals:
@@ -150,6 +151,8 @@ def watch(options: CameraOptions) -> None:
                 _print_summary(options, outcome)
             raise
         _print_summary(options, outcome)
+    if outcome.failure is not None:
+        raise outcome.failure
     if signals.received == signal.SIGINT:
         raise KeyboardInterrupt
     if not options.as_json:
@@ -163,6 +166,23 @@ class _Outcome:
 
     log: RunLog = field(default_factory=RunLog)
     recording: Recording | None = None
+    failure: EdgesegError | None = None
+    outputs: int = 0
+
+    def lose(self, output: object, error: EdgesegError) -> None:
+        """Go on without an output, such as a recording whose disk is full, while there is another one.
+
+        Raises:
+            EdgesegError: the error, where it was the last.
+        """
+        self.outputs -= 1
+        if not self.outputs:
+            raise error
+        self.failure = self.failure or error
+        print(f"warning: {error}; going on without it", file=sys.stderr, flush=True)
+        if isinstance(output, Output):
+            with suppress(EdgesegError):  # what it did not store is known
+                output.close()  # now, while there is room for its end
 
 
 def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> None:
@@ -184,7 +204,7 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         made = open_outputs(
             wanted, segment.contract, source, opened, source_name=without_secrets(options.source)
         )
-        outcome.recording = made.recording
+        outcome.recording, outcome.outputs = made.recording, len(sinks) + len(made.outputs)
         if made.page is not None:
             print(f"page: {made.page.url}", file=sys.stderr, flush=True)
         progress = _Progress()
@@ -195,8 +215,9 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
             overlay=overlay if sinks or wanted.needs_overlay else None,
             sinks=sinks,
             max_frames=options.max_frames,
+            max_age_ms=options.max_age_ms,
         )
-        for step in feed(steps, made.outputs):
+        for step in feed(steps, made.outputs, on_failure=outcome.lose):
             outcome.log.add(step)
             progress.show(outcome.log)
 
