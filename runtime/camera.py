@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class CameraOptions:
         as_json: print the summary as JSON.
         threads: of onnxruntime; None for its default in `Segmenter`.
         provider: execution provider by short name.
+        provider_options: the provider's own options.
         realtime: play a video or the drive at its own pace, leaving out what the network is too slow for.
         max_age_ms: milliseconds since the capture from which a frame is dropped; None for no limit.
         give_up_s: seconds without a frame after which a camera or stream fails; None for never.
@@ -65,6 +66,7 @@ class CameraOptions:
     as_json: bool = False
     threads: int | None = None
     provider: str = "cpu"
+    provider_options: Mapping[str, str] = field(default_factory=dict)
     realtime: bool = False
     max_age_ms: float | None = None
     give_up_s: float | None = None
@@ -94,6 +96,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--provider", choices=sorted(PROVIDERS), default=defaults.provider, help="execution provider"
     )
+    parser.add_argument(
+        "--provider-option",
+        type=_named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the provider by onnxruntime's name, such as device_type=GPU for openvino; may be "
+        "given several times",
+    )
     add_output_flags(parser)
     parser.add_argument(
         "--realtime",
@@ -122,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json=given.json,
         threads=given.threads,
         provider=given.provider,
+        provider_options=dict(given.provider_option),
         realtime=given.realtime,
         max_age_ms=given.max_age_ms,
         give_up_s=given.give_up_s,
@@ -192,7 +204,12 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         signals.release()
         sinks: list[Sink] = [] if options.headless else [opened.enter_context(WindowSink())]
         segment = opened.enter_context(
-            Segmenter(options.model, threads=options.threads, provider=options.provider)
+            Segmenter(
+                options.model,
+                threads=options.threads,
+                provider=options.provider,
+                provider_options=options.provider_options,
+            )
         )
         source = opened.enter_context(
             open_source(
@@ -328,6 +345,14 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name, value
 
 
 def _positive_number(text: str) -> float:

@@ -64,11 +64,11 @@ def feed(
                 output(step)
             except EdgesegError as error:  # the outputs after it get the step all the same
                 failures.append((output, error))
-        for output, error in failures:
+        for output, failure in failures:
             if on_failure is None:
-                raise error
+                raise failure
             working.remove(output)
-            on_failure(output, error)
+            on_failure(output, failure)
         finished_ns = time.monotonic_ns()
         latency_ms = dict(step.latency_ms)
         before_ms = latency_ms.pop("total")

@@ -139,6 +139,11 @@ def test_nothing_of_opencv_reaches_stderr(tiny_onnx, tmp_path, source):
     assert done.stderr.count("\n") == 1
 
 
+def test_provider_options_reach_the_session(tiny_onnx, images, capsys):
+    assert run_headless(tiny_onnx, images, "--provider-option", "a=1", "--provider-option", "b=x=y") == 1
+    assert "got a=1, b=x=y" in capsys.readouterr().err
+
+
 def test_missing_model(images, tmp_path, capsys):
     assert run_headless(tmp_path / "nope.onnx", images) == 1
     assert "nope.onnx" in capsys.readouterr().err
@@ -166,6 +171,8 @@ def test_window_is_the_default_and_its_lack_is_told(tiny_onnx, images, monkeypat
         ["--max-frames", "-3"],
         ["--threads", "two"],
         ["--provider", "magic"],
+        ["--provider-option", "device_id"],
+        ["--provider-option", "=1"],
         ["--what"],
     ],
 )
