@@ -52,11 +52,18 @@ def measure_confusion(
         ConfigError: a limit below 1.
         DatasetError: classes other than the model's, or a sample that cannot be read.
     """
+    return sum(image_confusions(segment, dataset, limit), ConfusionMatrix(len(dataset.classes)))
+
+
+def image_confusions(
+    segment: Segmenter, dataset: SegmentationDataset, limit: int | None = None
+) -> Iterator[ConfusionMatrix]:
+    """Yield what `measure_confusion` adds up, image by image."""
     check_same_classes(segment.contract.classes, dataset)
-    confusion = ConfusionMatrix(len(dataset.classes))
     for sample in _samples(dataset, limit):
+        confusion = ConfusionMatrix(len(dataset.classes))
         confusion.update(sample.label, segment(sample.image_bgr).mask)
-    return confusion
+        yield confusion
 
 
 def measure_calibration(

@@ -10,27 +10,31 @@ import time
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from benchmarks import onnx_bytes as onnx
 from runtime.session import PROVIDERS, session_options
 
 LAYERS, CHANNELS, KERNEL, HEIGHT, WIDTH = 6, 64, 3, 90, 120
 GMAC = LAYERS * CHANNELS * CHANNELS * KERNEL * KERNEL * HEIGHT * WIDTH / 1e9
 
-_FLOAT, _INT64 = 1, 7  # onnx.TensorProto.DataType
+_SHAPE = (1, CHANNELS, HEIGHT, WIDTH)
+_PADS = onnx.integers("pads", [KERNEL // 2] * 4)
+_WEIGHT = 1 / (
+    CHANNELS * KERNEL * KERNEL
+)  # ones stay ones, so that no value fades into slow denormal numbers
 
 
 class ConvRate:
-    """Measures how fast onnxruntime convolves here and now, in float32."""
+    """Measures how fast onnxruntime convolves here and now, in float32 or int8."""
 
-    def __init__(self, threads: int, provider: str = "cpu") -> None:
+    def __init__(self, threads: int, provider: str = "cpu", *, is_int8: bool = False) -> None:
         """Open the yardstick with the threads and the provider of the network it is held against."""
         self._session = ort.InferenceSession(
-            conv_stack_onnx(),
+            int8_conv_stack_onnx() if is_int8 else conv_stack_onnx(),
             session_options(threads),
             providers=list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])),
         )
-        self._input = {"x": np.ones((1, CHANNELS, HEIGHT, WIDTH), np.float32)}
+        self._input = {"x": np.ones(_SHAPE, np.uint8 if is_int8 else np.float32)}
 
     def run_ms(self) -> float:
         """Return the milliseconds of one run, `GMAC` billion multiply-adds."""
@@ -42,60 +46,47 @@ class ConvRate:
 def conv_stack_onnx() -> bytes:
     """Return the yardstick as an ONNX file.
 
-    Its few bytes are put together here, with the field numbers of onnx.proto, since the base install has no
-    onnx package. The weights, which all layers share, are a ConstantOfShape that onnxruntime computes once
-    at load; with 1 / (64 * 9) ones stay ones, so that no value fades into slow denormal numbers.
+    The weights, which all layers share, are a ConstantOfShape that onnxruntime computes once at load.
     """
-    shape = _tensor(_INT64, np.array([CHANNELS, CHANNELS, KERNEL, KERNEL], "<i8"))
-    weight = _tensor(_FLOAT, np.array([1 / (CHANNELS * KERNEL * KERNEL)], "<f4"))
-    value = _field(1, b"value") + _field(5, weight) + _field(20, 4)  # 4 = a tensor
-    pads = _field(1, b"pads") + _field(8, KERNEL // 2) * 4 + _field(20, 7)  # 7 = integers
-    nodes = [_node("ConstantOfShape", ["shape"], "weights", value)]
+    shape = np.array([CHANNELS, CHANNELS, KERNEL, KERNEL], "<i8")
+    value = onnx.tensor_attribute("value", onnx.tensor(np.array([_WEIGHT], "<f4")))
+    nodes = [onnx.node("ConstantOfShape", ["shape"], "weights", value)]
     last = "x"
     for layer in range(LAYERS):
-        nodes.append(_node("Conv", [last, "weights"], f"conv{layer}", pads))
-        nodes.append(_node("Relu", [f"conv{layer}"], f"relu{layer}"))
+        nodes.append(onnx.node("Conv", [last, "weights"], f"conv{layer}", _PADS))
+        nodes.append(onnx.node("Relu", [f"conv{layer}"], f"relu{layer}"))
         last = f"relu{layer}"
-    graph = [
-        *(_field(1, node) for node in nodes),
-        _field(2, b"conv_rate"),
-        _field(5, shape + _field(8, b"shape")),
-        _field(11, _planes("x")),
-        _field(12, _planes(last)),
+    return onnx.model(
+        "conv_rate",
+        nodes,
+        [onnx.tensor(shape, "shape")],
+        onnx.value("x", onnx.FLOAT, _SHAPE),
+        onnx.value(last, onnx.FLOAT, _SHAPE),
+    )
+
+
+def int8_conv_stack_onnx() -> bytes:
+    """Return the same convolutions in int8: uint8 in and out, int8 weights, ReLU in the rounding.
+
+    They are the QLinearConv that onnxruntime makes of a quantized file's QuantizeLinear and DequantizeLinear.
+    """
+    constants = [
+        onnx.tensor(np.ones((CHANNELS, CHANNELS, KERNEL, KERNEL), np.int8), "weights"),
+        onnx.tensor(np.array(_WEIGHT, "<f4"), "weight_scale"),
+        onnx.tensor(np.array(0, np.int8), "weight_zero"),
+        onnx.tensor(np.array(1, "<f4"), "scale"),
+        onnx.tensor(np.array(0, np.uint8), "zero"),
     ]
-    opset = _field(1, b"") + _field(2, 17)
-    return _field(1, 8) + _field(7, b"".join(graph)) + _field(8, opset)  # IR version 8
-
-
-def _node(operator: str, inputs: list[str], output: str, attribute: bytes | None = None) -> bytes:
-    """Return a NodeProto."""
-    names = b"".join(_field(1, name.encode()) for name in inputs)
-    attributes = b"" if attribute is None else _field(5, attribute)
-    return names + _field(2, output.encode()) + _field(4, operator.encode()) + attributes
-
-
-def _tensor(kind: int, values: NDArray[np.generic]) -> bytes:
-    """Return a TensorProto of a one-dimensional, little-endian array."""
-    return _field(1, len(values)) + _field(2, kind) + _field(9, values.tobytes())
-
-
-def _planes(name: str) -> bytes:
-    """Return a ValueInfoProto of float32 (1, CHANNELS, HEIGHT, WIDTH)."""
-    dimensions = b"".join(_field(1, _field(1, size)) for size in (1, CHANNELS, HEIGHT, WIDTH))
-    return _field(1, name.encode()) + _field(2, _field(1, _field(1, _FLOAT) + _field(2, dimensions)))
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """Return one protobuf field: a varint, or bytes with their length in front."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    """Return an unsigned integer seven bits a byte, lowest first; a set top bit says that more follow."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
+    nodes = []
+    last = "x"
+    for layer in range(LAYERS):
+        inputs = [last, "scale", "zero", "weights", "weight_scale", "weight_zero", "scale", "zero"]
+        last = f"conv{layer}"
+        nodes.append(onnx.node("QLinearConv", inputs, last, _PADS))
+    return onnx.model(
+        "int8_conv_rate",
+        nodes,
+        constants,
+        onnx.value("x", onnx.UINT8, _SHAPE),
+        onnx.value(last, onnx.UINT8, _SHAPE),
+    )

@@ -1,32 +1,46 @@
 """Times a model stage by stage: `python -m benchmarks.latency --model seg.onnx`.
 
 Frames of a synthetic drive go through the very `Segmenter` and `Overlay` that the camera uses. Every sample
-after the warm-up counts; the result is percentiles, never a mean.
+after the warm-up counts; the result is percentiles, never a mean. Beside them stands what they cost: the
+start of a process, processor time, memory and energy.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, pairwise
 from pathlib import Path
 from shlex import quote
 
+from benchmarks.cold_start import measure_cold_start
 from benchmarks.conv_rate import GMAC, ConvRate
-from benchmarks.machine import Machine, this_machine
+from benchmarks.cpu_times import CpuShares, cpu_times, shares
+from benchmarks.duration import duration_s
+from benchmarks.energy import EnergyMeter
+from benchmarks.frame_timer import FrameTimer
+from benchmarks.latency_report import LatencyReport, ModelFile
+from benchmarks.latency_text import as_markdown, as_text, minute_row
+from benchmarks.machine import calibrated_machine, usable_cpus
+from benchmarks.noise import noise_of
+from benchmarks.process_usage import CpuMeter
+from benchmarks.scaling import scale, thread_counts
+from benchmarks.sustained import Minute, sustain
+from benchmarks.system_files import SystemFiles
 from runtime import ConfigError, Segmenter, SinkError, bundled_model
 from runtime.cli import exit_code, make_parser
+from runtime.codec import to_plain
 from runtime.files import file_sha256, replacing
-from runtime.overlay import Overlay
-from runtime.session import PROVIDERS
-from runtime.stats import LatencyLog, percentiles
+from runtime.session import PROVIDERS, default_threads
+from runtime.stats import FINE_PERCENTS, LatencyLog, percentiles
 from runtime.streets import Drive
 
-STAGES = ("resize", "network", "mask", "draw", "total")
 DISTINCT_FRAMES = 16  # rendered beforehand and cycled, so that rendering is not on the clock
-FRAMES_A_CONV_RUN = 5  # interleaved, so that a slow minute of the machine slows both alike
+FRAMES_A_BLOCK = 20  # then the convolution rate is taken, so that a slow minute slows both alike
+SETTLE = 2  # frames after that which do not count, since the convolutions had the caches
+SCALING_FRAMES = 100  # a point
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,19 @@ class LatencyConfig:
         warmup: frames before them that do not.
         threads: worker threads; None takes the physical cores, at most 4.
         provider: execution provider by short name.
+        cold_starts: fresh processes up to their first mask; 0 leaves them out.
+        duration_s: seconds that the frames go on afterwards, minute by minute; 0 leaves that out.
+        scaling: whether to try other numbers of threads, and batches.
     """
 
     frame_size_hw: tuple[int, int] = (360, 480)
-    frames: int = 200
+    frames: int = 1000
     warmup: int = 20
     threads: int | None = None
     provider: str = "cpu"
+    cold_starts: int = 5
+    duration_s: float = 0.0
+    scaling: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -54,149 +74,106 @@ class LatencyConfig:
                 "latency: expected a positive size, at least 1 frame and no negative warm-up, got size "
                 f"{self.frame_size_hw}, {self.frames} frames, warm-up {self.warmup}"
             )
+        if self.cold_starts < 0 or not self.duration_s >= 0:
+            raise ConfigError(
+                "latency: expected no negative number of cold starts or duration, got "
+                f"{self.cold_starts} and {self.duration_s:g} s"
+            )
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """The file that was measured; `input_size_hw` in pixels, `quantization` "none" for float32."""
-
-    name: str
-    file: str
-    sha256: str
-    bytes: int
-    input_size_hw: tuple[int, int]
-    quantization: str
-
-
-@dataclass(frozen=True)
-class LatencyReport:
-    """A measurement.
-
-    Attributes:
-        latency_ms: p50, p90, p99 and max in milliseconds, for each of `STAGES`.
-        fps: frames a second of the whole loop, all frames counted.
-        frame_size_hw: height and width of the frames in pixels.
-        frames: frames that were counted.
-        warmup: frames before them that were not.
-        threads: worker threads of the network.
-        provider: execution provider by short name.
-        conv_gmac_per_s: what plain 3x3 convolutions reach here and now, see `benchmarks.conv_rate`.
-        network_time_gmac: what they would have computed in the network's median time.
-        model: the file.
-        machine: the computer and the software.
-    """
-
-    latency_ms: dict[str, dict[str, float]]
-    fps: float
-    frame_size_hw: tuple[int, int]
-    frames: int
-    warmup: int
-    threads: int
-    provider: str
-    conv_gmac_per_s: float
-    network_time_gmac: float
-    model: ModelFile
-    machine: Machine
-
-
-def measure_latency(model: Path, config: LatencyConfig) -> LatencyReport:
+def measure_latency(
+    model: Path, config: LatencyConfig, show: Callable[[Minute], None] = lambda minute: None
+) -> LatencyReport:
     """Time a model file.
 
+    Args:
+        model: ONNX file with a contract.
+        config: how.
+        show: gets each minute of the sustained part when it is over.
+
     Raises:
-        EdgesegError: as `Segmenter`.
+        EdgesegError: as `Segmenter` and `measure_cold_start`.
     """
     with Segmenter(model, threads=config.threads, provider=config.provider) as segment:
-        contract = segment.contract
-        overlay = Overlay(contract.classes)
+        contract, threads = segment.contract, segment.threads
+        machine = calibrated_machine(threads)
         drive = Drive(0, config.frame_size_hw)
         images_bgr = [drive.frame(index).image_bgr for index in range(DISTINCT_FRAMES)]
-        conv = ConvRate(segment.threads, config.provider)
-        conv.run_ms()  # its own warm-up
-
-        log = LatencyLog()
-        conv_ms: list[float] = []
-        counted_ns = 0
-        for index in range(config.warmup + config.frames):
-            image_bgr = images_bgr[index % DISTINCT_FRAMES]
-            started_ns = time.perf_counter_ns()
-            result = segment(image_bgr)
-            drawing_ns = time.perf_counter_ns()
-            overlay.draw(image_bgr, result.mask, f"{result.latency_ms['network']:.1f} ms")
-            ended_ns = time.perf_counter_ns()
-            if index < config.warmup:
-                continue
-            draw_ms, total_ms = (ended_ns - drawing_ns) / 1e6, (ended_ns - started_ns) / 1e6
-            log.add({**result.latency_ms, "draw": draw_ms, "total": total_ms})
-            counted_ns += ended_ns - started_ns
-            if (index - config.warmup) % FRAMES_A_CONV_RUN == 0:
-                conv_ms.append(conv.run_ms())
-
-        latency_ms = log.summary()
-        conv_gmac_per_s = GMAC / percentiles(conv_ms)["p50"] * 1000
-        return LatencyReport(
-            latency_ms=latency_ms,
-            fps=config.frames / (counted_ns / 1e9),
-            frame_size_hw=config.frame_size_hw,
-            frames=config.frames,
-            warmup=config.warmup,
-            threads=segment.threads,
-            provider=segment.provider,
-            conv_gmac_per_s=conv_gmac_per_s,
-            network_time_gmac=conv_gmac_per_s * latency_ms["network"]["p50"] / 1000,
-            model=ModelFile(
-                name=contract.name,
-                file=model.name,
-                sha256=file_sha256(model),
-                bytes=model.stat().st_size,
-                input_size_hw=contract.input.size_hw,
-                quantization=contract.origin.quantization,
-            ),
-            machine=this_machine(),
-        )
-
-
-def as_text(report: LatencyReport) -> str:
-    """Return the report for a terminal."""
-    rows = [f"{'ms':8} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}"]
-    for stage in STAGES:
-        row = report.latency_ms[stage]
-        rows.append(f"{stage:8} " + " ".join(f"{row[key]:8.2f}" for key in ("p50", "p90", "p99", "max")))
-    return "\n".join([*rows, "", *_facts(report)])
+        cold_start = None
+        if config.cold_starts:
+            cold_start = measure_cold_start(
+                model, images_bgr[0], config.cold_starts, threads=threads, provider=config.provider
+            )
+        timer, images = FrameTimer(segment), cycle(images_bgr)
+        warm = _measure_warm(lambda: timer(next(images)), ConvRate(threads, config.provider), config)
+        sustained: tuple[Minute, ...] = ()
+        if config.duration_s:
+            sustained = sustain(lambda: timer(next(images))["total"], config.duration_s, show)
+    scaling = None
+    if config.scaling:
+        counts = thread_counts(len(usable_cpus()), default_threads())
+        scaling = scale(model, counts, threads, images_bgr, SCALING_FRAMES, config.provider)
+    latency_ms = warm.log.summary(FINE_PERCENTS)
+    conv_gmac_per_s = GMAC / percentiles(warm.conv_ms)["p50"] * 1000
+    return LatencyReport(
+        latency_ms=latency_ms,
+        jitter_ms=percentiles(warm.steps_ms, FINE_PERCENTS) if warm.steps_ms else None,
+        fps=config.frames / (warm.cpu.wall_ns / 1e9),
+        cpu=warm.cpu.use(config.frames),
+        energy=warm.energy.energy(),
+        wall_s=warm.cpu.wall_ns / 1e9,
+        frame_size_hw=config.frame_size_hw,
+        frames=config.frames,
+        warmup=config.warmup,
+        threads=threads,
+        provider=config.provider,
+        conv_gmac_per_s=conv_gmac_per_s,
+        network_time_gmac=conv_gmac_per_s * latency_ms["network"]["p50"] / 1000,
+        noise_meanwhile=noise_of(warm.conv_ms, warm.taken),
+        cold_start=cold_start,
+        sustained=sustained,
+        scaling=scaling,
+        model=ModelFile(
+            name=contract.name,
+            file=model.name,
+            sha256=file_sha256(model),
+            bytes=model.stat().st_size,
+            input_size_hw=contract.input.size_hw,
+            quantization=contract.origin.quantization,
+        ),
+        machine=machine,
+    )
 
 
-def as_markdown(report: LatencyReport) -> str:
-    """Return the report as a Markdown section."""
-    rows = [
-        f"## Latency of {report.model.name}",
-        "",
-        "| ms | p50 | p90 | p99 | max |",
-        "|---|---|---|---|---|",
-    ]
-    for stage in STAGES:
-        row = report.latency_ms[stage]
-        rows.append(
-            f"| {stage} | " + " | ".join(f"{row[key]:.2f}" for key in ("p50", "p90", "p99", "max")) + " |"
-        )
-    return "\n".join([*rows, "", *(f"- {fact}" for fact in _facts(report))]) + "\n"
+@dataclass
+class _Warm:
+    """Samples of the frames that count."""
+
+    log: LatencyLog = field(default_factory=LatencyLog)
+    steps_ms: list[float] = field(default_factory=list)  # from one frame's total to the next one's
+    conv_ms: list[float] = field(default_factory=list)
+    cpu: CpuMeter = field(default_factory=CpuMeter)
+    energy: EnergyMeter = field(default_factory=EnergyMeter)
+    taken: CpuShares | None = None
 
 
-def _facts(report: LatencyReport) -> list[str]:
-    """Return what must be known beside the table, a line each."""
-    model = report.model
-    return [
-        f"{report.fps:.1f} frames/s over {report.frames} frames of {_size(report.frame_size_hw)} after "
-        f"{report.warmup} to warm up; {report.threads} threads, provider {report.provider}",
-        f"network time × convolution rate: {report.network_time_gmac:.2f} GMAC "
-        f"(3x3 convolutions, 64 channels: {report.conv_gmac_per_s:.1f} GMAC/s)",
-        f"model: {model.file} ({model.name}, input {_size(model.input_size_hw)}, quantization "
-        f"{model.quantization}), {model.bytes / 1e6:.2f} MB, sha256 {model.sha256[:16]}",
-        f"machine: {report.machine}",
-    ]
-
-
-def _size(size_hw: tuple[int, int]) -> str:
-    """Return a size as people write it, width first."""
-    return f"{size_hw[1]}x{size_hw[0]}"
+def _measure_warm(frame: Callable[[], dict[str, float]], conv: ConvRate, config: LatencyConfig) -> _Warm:
+    """Time frames in blocks, with the yardstick between them."""
+    for _ in range(config.warmup):
+        frame()
+    warm, before = _Warm(), cpu_times(SystemFiles())
+    for first in range(0, config.frames, FRAMES_A_BLOCK):
+        with warm.energy, warm.cpu:
+            block = [frame() for _ in range(min(FRAMES_A_BLOCK, config.frames - first))]
+        for sample in block:
+            warm.log.add(sample)
+        warm.steps_ms += [abs(after["total"] - earlier["total"]) for earlier, after in pairwise(block)]
+        conv.run_ms()  # does not count: the frames had the caches
+        warm.conv_ms.append(conv.run_ms())
+        for _ in range(SETTLE):
+            frame()
+    warm.taken = shares(before, cpu_times(SystemFiles()))
+    return warm
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -218,20 +195,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--provider", default=defaults.provider, choices=list(PROVIDERS), help="execution provider"
     )
+    parser.add_argument(
+        "--cold-starts",
+        type=int,
+        default=defaults.cold_starts,
+        help="fresh processes up to their first mask; 0 for none",
+    )
+    parser.add_argument(
+        "--duration",
+        type=duration_s,
+        help="go on afterwards for so long and show each minute: 90s, 5m, 1h",
+    )
+    parser.add_argument(
+        "--scaling", action="store_true", help="also try other numbers of threads, and batches"
+    )
     parser.add_argument("--markdown", metavar="FILE", help="also write the report to this Markdown file")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     args = parser.parse_args(argv)
 
     def command() -> None:
         height, width = args.size
-        config = LatencyConfig((height, width), args.frames, args.warmup, args.threads, args.provider)
+        config = LatencyConfig(
+            frame_size_hw=(height, width),
+            frames=args.frames,
+            warmup=args.warmup,
+            threads=args.threads,
+            provider=args.provider,
+            cold_starts=args.cold_starts,
+            duration_s=args.duration or 0.0,
+            scaling=args.scaling,
+        )
         model = bundled_model() if args.model is None else Path(args.model)
-        report = measure_latency(model, config)
-        print(json.dumps(asdict(report)) if args.json else as_text(report))
+        report = measure_latency(
+            model, config, lambda minute: print(minute_row(minute), file=sys.stderr, flush=True)
+        )
+        print(json.dumps(to_plain(report)) if args.json else as_text(report))
         if args.markdown:  # after the print, so that a bad path does not lose the measurement
             _write(Path(args.markdown), as_markdown(report))
         if not args.json:
-            print(f"\nnext: python -m benchmarks.accuracy --model {quote(str(model))} --data synthetic")
+            print(f"\nnext: python -m benchmarks.stream --model {quote(str(model))}")
 
     return exit_code(command)
 

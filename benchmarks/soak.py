@@ -8,9 +8,7 @@ after the warm-up, or where threads or open files were left over.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import re
 import sys
 import threading
 import time
@@ -19,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
+from benchmarks.duration import duration_s
 from benchmarks.machine import Machine, this_machine
+from benchmarks.process_usage import Footprint, footprint
 from runtime import ConfigError, EdgesegError, Segmenter, bundled_model
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
@@ -29,9 +29,7 @@ from runtime.session import PROVIDERS
 from runtime.sources import Source, open_source, without_secrets
 from runtime.stats import LatencyLog
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _ROW = "{:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}"
-_KB_A_MB = 1024
 
 
 class SoakError(EdgesegError):
@@ -69,15 +67,6 @@ class SoakConfig:
                 f"{self.duration_s:g} s, warm-up {self.warmup_s:g} s, rows of {self.every_s:g} s and "
                 f"{self.growth_mb:g} MB"
             )
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What this process holds: resident megabytes (2^20 bytes), threads of all kinds, open files."""
-
-    memory_mb: float
-    threads: int
-    files: int
 
 
 @dataclass(frozen=True)
@@ -177,25 +166,20 @@ class _Stretch:
             fps=self.frames / (now_s - self.started_s),
             dropped=self.dropped,
             total_ms=self.latencies.summary()["total"],
-            footprint=footprint(),
+            footprint=_look(),
         )
 
 
-def footprint() -> Footprint:
-    """Look at this process, after what Python could free is freed.
+def _look() -> Footprint:
+    """Look at this process.
 
     Raises:
         SoakError: a system without /proc.
     """
-    gc.collect()
-    own = Path("/proc/self")
-    try:
-        status = (own / "status").read_text()
-        files = len(list((own / "fd").iterdir()))
-    except OSError:
-        raise SoakError("soak: expected a Linux with /proc to look at memory, found none") from None
-    numbers = {key: int(value) for key, value in re.findall(r"^(VmRSS|Threads):\s+(\d+)", status, re.M)}
-    return Footprint(numbers["VmRSS"] / _KB_A_MB, numbers["Threads"], files)
+    found = footprint()
+    if found is None:
+        raise SoakError("soak: expected a Linux with /proc to look at memory, found none")
+    return found
 
 
 def _after_warmup(rows: Sequence[Row], config: SoakConfig) -> list[Row]:
@@ -232,18 +216,6 @@ def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakCo
         problems=tuple(problems),
         machine=this_machine(),
     )
-
-
-def duration_s(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 10m or 1h.
-
-    >>> duration_s("1.5h")
-    5400.0
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not found or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"expected a duration such as 90s, 10m or 1h, got {text!r}")
-    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

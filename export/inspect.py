@@ -14,14 +14,12 @@ from shlex import quote
 import onnx
 from onnx import TensorProto, helper
 
+from export.multiply_adds import multiply_adds
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ModelLoadError
 from runtime.onnx_file import GraphValue, read_onnx_file
-
-_WITH_WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3, "Gemm": 1}  # their place
-_PRODUCTS = ("MatMul", "MatMulInteger", "QLinearMatMul")
 
 
 @dataclass(frozen=True)
@@ -110,34 +108,12 @@ def _gmacs(model: onnx.ModelProto, contract: ModelContract | None) -> float | No
         axes = value.type.tensor_type.shape.dim
         if axes and all(axis.HasField("dim_value") for axis in axes):
             shapes[value.name] = [axis.dim_value for axis in axes]
-    total = 0
-    for node in graph.node:
-        if node.op_type not in _WITH_WEIGHTS and node.op_type not in _PRODUCTS:
-            continue
-        count = _macs(node, shapes)
-        if count is None:
-            return None
-        total += count
-    return total / 1e9
-
-
-def _macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
-    """Return a node's multiply-accumulates."""
-    output = shapes.get(node.output[0])
-    source = shapes.get(node.input[0])
-    if output is None or source is None:
-        return None
-    if node.op_type in _PRODUCTS:
-        return math.prod(output) * source[-1]
-    weights = shapes.get(node.input[_WITH_WEIGHTS[node.op_type]])
-    if weights is None:
-        return None
-    if node.op_type == "Gemm":
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return math.prod(output) * source[0 if transposed else -1]
-    # Each kernel covers in_channels / group channels; a transposed one writes what this one reads.
-    moved = source if node.op_type == "ConvTranspose" else output
-    return math.prod(moved) * math.prod(weights[1:])
+    counts = [
+        multiply_adds(node.op_type, [shapes.get(name) for name in node.input], shapes.get(node.output[0]))
+        for node in graph.node
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) / 1e9 if len(known) == len(counts) else None
 
 
 def report_text(inspection: Inspection) -> str:

@@ -15,8 +15,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from runtime.codec import to_plain
 from runtime.errors import EdgesegError
 from runtime.frame import Frame
 from runtime.loop import RunLog, run
-from runtime.outputs import Recording, feed
+from runtime.outputs import Output, Recording, feed
 from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
@@ -52,6 +52,7 @@ class CameraOptions:
         as_json: print the summary as JSON.
         threads: of onnxruntime; None for its default in `Segmenter`.
         provider: execution provider by short name.
+        provider_options: the provider's own options.
         realtime: play a video or the drive at its own pace, leaving out what the network is too slow for.
         max_age_ms: milliseconds since the capture from which a frame is dropped; None for no limit.
         give_up_s: seconds without a frame after which a camera or stream fails; None for never.
@@ -65,6 +66,7 @@ class CameraOptions:
     as_json: bool = False
     threads: int | None = None
     provider: str = "cpu"
+    provider_options: Mapping[str, str] = field(default_factory=dict)
     realtime: bool = False
     max_age_ms: float | None = None
     give_up_s: float | None = None
@@ -94,6 +96,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--provider", choices=sorted(PROVIDERS), default=defaults.provider, help="execution provider"
     )
+    parser.add_argument(
+        "--provider-option",
+        type=_named_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the provider by onnxruntime's name, such as device_type=GPU for openvino; may be "
+        "given several times",
+    )
     add_output_flags(parser)
     parser.add_argument(
         "--realtime",
@@ -122,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         as_json=given.json,
         threads=given.threads,
         provider=given.provider,
+        provider_options=dict(given.provider_option),
         realtime=given.realtime,
         max_age_ms=given.max_age_ms,
         give_up_s=given.give_up_s,
@@ -137,7 +149,8 @@ def watch(options: CameraOptions) -> None:
 
     Raises:
         KeyboardInterrupt: after the summary, where Ctrl-C ended the loop.
-        EdgesegError: after the summary of the frames before it, where there were any.
+        EdgesegError: after the summary of the frames before it, where there were any; or after the whole
+            run, where an output failed and others went on.
     """
     outcome = _Outcome()
     with _StopSignals() as signals:
@@ -150,6 +163,8 @@ def watch(options: CameraOptions) -> None:
                 _print_summary(options, outcome)
             raise
         _print_summary(options, outcome)
+    if outcome.failure is not None:
+        raise outcome.failure
     if signals.received == signal.SIGINT:
         raise KeyboardInterrupt
     if not options.as_json:
@@ -163,6 +178,23 @@ class _Outcome:
 
     log: RunLog = field(default_factory=RunLog)
     recording: Recording | None = None
+    failure: EdgesegError | None = None
+    outputs: int = 0
+
+    def lose(self, output: object, error: EdgesegError) -> None:
+        """Go on without an output, such as a recording whose disk is full, while there is another one.
+
+        Raises:
+            EdgesegError: the error, where it was the last.
+        """
+        self.outputs -= 1
+        if not self.outputs:
+            raise error
+        self.failure = self.failure or error
+        print(f"warning: {error}; going on without it", file=sys.stderr, flush=True)
+        if isinstance(output, Output):
+            with suppress(EdgesegError):  # what it did not store is known
+                output.close()  # now, while there is room for its end
 
 
 def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> None:
@@ -172,7 +204,12 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         signals.release()
         sinks: list[Sink] = [] if options.headless else [opened.enter_context(WindowSink())]
         segment = opened.enter_context(
-            Segmenter(options.model, threads=options.threads, provider=options.provider)
+            Segmenter(
+                options.model,
+                threads=options.threads,
+                provider=options.provider,
+                provider_options=options.provider_options,
+            )
         )
         source = opened.enter_context(
             open_source(
@@ -184,7 +221,7 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         made = open_outputs(
             wanted, segment.contract, source, opened, source_name=without_secrets(options.source)
         )
-        outcome.recording = made.recording
+        outcome.recording, outcome.outputs = made.recording, len(sinks) + len(made.outputs)
         if made.page is not None:
             print(f"page: {made.page.url}", file=sys.stderr, flush=True)
         progress = _Progress()
@@ -195,8 +232,9 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
             overlay=overlay if sinks or wanted.needs_overlay else None,
             sinks=sinks,
             max_frames=options.max_frames,
+            max_age_ms=options.max_age_ms,
         )
-        for step in feed(steps, made.outputs):
+        for step in feed(steps, made.outputs, on_failure=outcome.lose):
             outcome.log.add(step)
             progress.show(outcome.log)
 
@@ -307,6 +345,14 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return name, value
 
 
 def _positive_number(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.closing import Closable
@@ -57,6 +58,7 @@ class Segmenter(Closable):
         size_hw: tuple[int, int] | None = None,
         threads: int | None = None,
         provider: str = "cpu",
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a model.
 
@@ -66,15 +68,20 @@ class Segmenter(Closable):
                 file's own. Another one works only with a file exported with `--dynamic`.
             threads: worker threads of one run; None takes the physical cores, at most 4.
             provider: execution provider by short name, see `runtime.session.PROVIDERS`.
+            provider_options: the provider's own options by onnxruntime's names.
 
         Raises:
             ConfigError: a number of threads outside 1 to 256, or a size that the file does not take.
-            ProviderError: a provider that is unknown or was not granted; there is no quiet fallback.
+            ProviderError: a provider that is unknown, or was not granted as asked for; there is no quiet
+                fallback.
             ModelLoadError: a file that is missing or cannot be opened.
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.
         """
         session = NetworkSession(
-            bundled_model() if model is None else model, threads=threads, provider=provider
+            bundled_model() if model is None else model,
+            threads=threads,
+            provider=provider,
+            provider_options=provider_options,
         )
         self._contract = session.contract
         self._size_hw = self._contract.input.size_hw if size_hw is None else size_hw

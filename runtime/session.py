@@ -43,17 +43,27 @@ class NetworkSession:
         threads: worker threads of one run.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None, provider: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        provider: str = "cpu",
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
         """Open a file.
 
         Args:
             path: ONNX file written by `python -m export.to_onnx`.
             threads: worker threads of one run; None takes `default_threads()`.
             provider: one of `PROVIDERS`.
+            provider_options: the provider's own options by onnxruntime's names, such as
+                `{"device_type": "GPU"}` for openvino.
 
         Raises:
             ConfigError: a number of threads outside 1 to 256.
-            ProviderError: a provider that is unknown, not in this onnxruntime, or not granted.
+            ProviderError: a provider that is unknown, not in this onnxruntime, not granted, or not as asked
+                for.
             ModelLoadError: a file that is missing or that onnxruntime cannot open.
             ContractError: a file without a contract, or whose graph does not fit its contract.
         """
@@ -62,6 +72,12 @@ class NetworkSession:
         self.provider = provider
         options = session_options(self.threads)
         ort_provider = _available(provider)
+        wanted = dict(provider_options or {})
+        if wanted and provider == "cpu":
+            raise ProviderError(
+                f"provider cpu: expected no options, since onnxruntime ignores them, got {_pairs(wanted)}; "
+                "leave them out; the number of threads has a setting of its own"
+            )
         file = read_onnx_file(path)
         self.contract = _read_contract(file.metadata, path)
         _check_graph({"inputs": file.inputs}, self.contract, path)  # before any memory is planned for them
@@ -69,10 +85,15 @@ class NetworkSession:
             self._session = ort.InferenceSession(
                 file.content,  # the bytes that were checked
                 options,
-                providers=list(dict.fromkeys([ort_provider, PROVIDERS["cpu"]])),
+                providers=[(ort_provider, wanted), *([] if provider == "cpu" else [PROVIDERS["cpu"]])],
                 enable_fallback=0,  # it would print, and try once more on the processor
             )
         except Exception as error:  # onnxruntime's errors have no common base class
+            if provider != "cpu":
+                raise ProviderError(
+                    f"provider {provider}: onnxruntime cannot open {path} with it and the options "
+                    f"{_pairs(wanted) or '(none)'} ({_one_line(error)}); correct them, or choose provider cpu"
+                ) from error
             raise ModelLoadError(
                 f"model {path}: expected a whole ONNX file with its weights inside, but onnxruntime cannot "
                 f"open it ({_one_line(error)}); export it again"
@@ -81,7 +102,19 @@ class NetworkSession:
         if granted[0] != ort_provider:
             raise ProviderError(
                 f"provider {provider}: asked onnxruntime for {ort_provider}, got {granted[0]}; install the "
-                "provider's own libraries, or choose provider cpu"
+                "provider's own libraries, check its options and its device, or choose provider cpu"
+            )
+        # Not every provider reports its options; those that do not refuse the ones they do not know.
+        reported = self._session.get_provider_options().get(ort_provider, {})
+        refused = {
+            name: reported[name]
+            for name, value in wanted.items()
+            if name in reported and not _same(reported[name], value)
+        }
+        if refused:
+            raise ProviderError(
+                f"provider {provider}: asked for {_pairs({name: wanted[name] for name in refused})}, got "
+                f"{_pairs(refused)}; choose what the device offers, or leave it out"
             )
         graph = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
         _check_graph(graph, self.contract, path)
@@ -215,6 +248,17 @@ def _available(provider: str) -> str:
             "onnxruntime package built with it, or choose one of these"
         )
     return PROVIDERS[provider]
+
+
+def _pairs(options: Mapping[str, str]) -> str:
+    """Return options as they are written after --provider-option."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _same(reported: str, wanted: str) -> bool:
+    """Compare an option's value with what was asked for; providers write true as 1, True or true."""
+    plain = {"true": "1", "false": "0"}
+    return plain.get(reported.lower(), reported.lower()) == plain.get(wanted.lower(), wanted.lower())
 
 
 def _read_contract(metadata: dict[str, str], path: Path) -> ModelContract:

@@ -208,7 +208,10 @@ class VideoSink(Sink):
         if now_ns < self._disk_check_due_ns:
             return
         self._disk_check_due_ns = now_ns + _DISK_CHECK_NS
-        free = shutil.disk_usage(self._part.parent).free
+        try:
+            free = shutil.disk_usage(self._part.parent).free
+        except OSError as error:  # such as a memory card that was pulled out
+            raise cannot_write(self._path, error) from None
         if free < _DISK_RESERVE_BYTES:
             raise SinkError(
                 f"{self._path}: expected at least {_DISK_RESERVE_BYTES >> 20} MiB of free disk space, found "

@@ -18,6 +18,7 @@ from runtime.serve import Address, PageServer
 from runtime.sources import Source
 
 _FPS_IF_NONE_STATED = 15.0
+_DEFAULT_ADDRESS = Address("127.0.0.1", 8080)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--serve",
         type=_address,
+        nargs="?",
+        const=_DEFAULT_ADDRESS,
         metavar="HOST:PORT",
-        help="show a page with the live view there, such as 127.0.0.1:8080, and open no window",
+        help=f"show a page with the live view, without HOST:PORT on {_DEFAULT_ADDRESS}, and open no window",
     )
     group.add_argument(
         "--token",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,12 @@ STALLED_S = 3.0
 
 @dataclass
 class _Bucket:
-    """The worst of a quarter of a second."""
+    """The worst of a quarter of a second, and the rate at its end."""
 
     start_s: float
     age_ms: float = 0.0
     network_ms: float = 0.0
+    fps: float = 0.0
 
 
 @dataclass
@@ -78,12 +80,15 @@ class Gauges:
             for stage, value in step.latency_ms.items():
                 self._totals.stage_ms[stage] += value  # type: ignore[assignment]
             self._finished_s.append(now_s)
+            while self._finished_s[0] <= now_s - _FPS_WINDOW_S:
+                self._finished_s.popleft()
             start_s = now_s // _BUCKET_S * _BUCKET_S
             if not self._buckets or self._buckets[-1].start_s != start_s:
                 self._buckets.append(_Bucket(start_s))
             bucket = self._buckets[-1]
             bucket.age_ms = max(bucket.age_ms, step.latency_ms["total"])
             bucket.network_ms = max(bucket.network_ms, step.latency_ms.get("network", 0.0))
+            bucket.fps = _rate(self._finished_s, now_s)
 
     @property
     def state(self) -> str:
@@ -108,9 +113,9 @@ class Gauges:
         """Return all numbers, ready for JSON; see the keys."""
         with self._lock:
             step, frames = self._step, self._totals.frames
-            finished_s = list(self._finished_s)
-            buckets = [(b.start_s, b.age_ms, b.network_ms) for b in self._buckets]
-        now_s = self._seconds()
+            now_s = self._seconds()
+            fps = _rate(self._finished_s, now_s)
+            buckets = [dataclasses.replace(bucket) for bucket in self._buckets]
         status = self._source.status
         stats: dict[str, Any] = {
             "state": self.state,
@@ -122,7 +127,7 @@ class Gauges:
             "uptime_s": round(now_s, 1),
             "frames": frames,
             "dropped": 0 if step is None else step.dropped,
-            "fps": round(_rate(finished_s, now_s), 2),
+            "fps": round(fps, 2),
             "frame_id": None,
             "size_hw": None,
             "since_frame_ms": None,
@@ -130,9 +135,10 @@ class Gauges:
             "latency_ms": {},
             "classes": [],
             "history": {
-                "ago_s": [round(start_s - now_s, 2) for start_s, _, _ in buckets],
-                "age_ms": [round(age_ms, 2) for _, age_ms, _ in buckets],
-                "network_ms": [round(network_ms, 2) for _, _, network_ms in buckets],
+                "ago_s": [round(bucket.start_s - now_s, 2) for bucket in buckets],
+                "age_ms": [round(bucket.age_ms, 2) for bucket in buckets],
+                "network_ms": [round(bucket.network_ms, 2) for bucket in buckets],
+                "fps": [round(bucket.fps, 2) for bucket in buckets],
             },
         }
         if step is not None:
@@ -162,9 +168,8 @@ class Gauges:
         return (self._now_ns() - self._started_ns) / 1e9
 
 
-def _rate(finished_s: list[float], now_s: float) -> float:
-    """Return steps a second over the last two seconds; 0 where there were fewer than two."""
-    recent = [finished for finished in finished_s if finished > now_s - _FPS_WINDOW_S]
-    if len(recent) < 2 or recent[-1] == recent[0]:
+def _rate(finished_s: Sequence[float], now_s: float) -> float:
+    """Return steps a second within the window before the last step; 0 where that is over itself."""
+    if len(finished_s) < 2 or finished_s[-1] <= now_s - _FPS_WINDOW_S or finished_s[-1] == finished_s[0]:
         return 0.0
-    return (len(recent) - 1) / (recent[-1] - recent[0])
+    return (len(finished_s) - 1) / (finished_s[-1] - finished_s[0])

@@ -167,11 +167,14 @@ class PageHandler(BaseHTTPRequestHandler):
         return tokens if cookie is None else [*tokens, cookie.value]
 
     def _remember(self, token: str) -> None:
-        """Move the token from the address bar into a cookie that scripts and other sites cannot use."""
+        """Move the token from the address bar into a cookie that scripts cannot read.
+
+        Lax, since a strict one would not come along where somebody follows a link to the page.
+        """
         self.send_response(HTTPStatus.SEE_OTHER)
         self.send_header("Location", "/")
         if self.server.guard.needs_token:
-            self.send_header("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/")
+            self.send_header("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/")
         self.end_headers()
 
     def _refuse(self) -> None:

@@ -1,6 +1,22 @@
+"""Machines that are not at hand, comparisons that nobody measured, and a data set to train on at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+
+from benchmarks.machine import this_machine
+from benchmarks.noise import noise_of
+from benchmarks.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
+from benchmarks.system_files import SystemFiles
+from runtime.contract import Accuracy
+
+CLASSES = ("sky", "road", "pole")
+SHARES = {"resize": 0.03, "network": 0.75, "mask": 0.15, "draw": 0.07}
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +31,126 @@ def camvid_root(tmp_path_factory):
                 (root / folder).mkdir(exist_ok=True)
                 assert cv2.imwrite(str(root / folder / f"{drive}_{index}.png"), pixels)
     return root
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Callable[..., SystemFiles]:
+    """Make trees of files as a Linux kernel makes them up: `system({"proc/stat": "cpu  1 2 …"})`."""
+    made = SystemFiles(proc=tmp_path / "proc", sys=tmp_path / "sys")
+
+    def make(texts: Mapping[str, str]) -> SystemFiles:
+        for name, text in texts.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return made
+
+    return make
+
+
+def synthetic_results(
+    seed: int = 0,
+    *,
+    slower: float = 1.0,
+    accuracy_drop: float = 0.0,
+    rounds: int = 30,
+    frames: int = 15,
+    labels: tuple[str, ...] = ("small", "large"),
+    foreign: tuple[str, ...] = (),
+    with_accuracy: bool = True,
+) -> Results:
+    """Return results of a shared, drifting machine.
+
+    Args:
+        seed: of the noise.
+        slower: factor on the times of the first model.
+        accuracy_drop: share of the first model's right pixels that become wrong.
+        rounds: of the measurement.
+        frames: that count in each.
+        labels: of our models.
+        foreign: labels of others' models.
+        with_accuracy: whether there were labels.
+    """
+    rng = np.random.default_rng(seed)
+    speed = np.empty(rounds)  # of the machine: another one today, drifting, and with a memory
+    speed[0] = rng.uniform(-0.15, 0.15)
+    for number in range(1, rounds):
+        speed[number] = 0.8 * speed[number - 1] + 0.2 * speed[0] + rng.normal(0, 0.03)
+    speed += np.linspace(0, rng.uniform(-0.05, 0.05), rounds)
+
+    def times(milliseconds: float, count: int) -> np.ndarray:
+        elasticity = rng.uniform(0.9, 1.1)  # not all work slows alike
+        turn = rng.normal(0, 0.02, (rounds, 1))
+        noise = rng.normal(0, 0.04, (rounds, count))
+        spikes = np.where(rng.random((rounds, count)) < 0.02, rng.uniform(0.3, 1.5, (rounds, count)), 0)
+        return milliseconds * np.exp(elasticity * speed[:, None] + turn + noise + spikes)
+
+    models = []
+    for index, label in enumerate((*labels, *foreign)):
+        total = times(6.0 * (index + 1), frames) * (slower if index == 0 else 1)
+        stages = {"network": total}
+        if label in labels:
+            stages = {name: share * total for name, share in SHARES.items()} | {"total": total}
+        accuracy = measured(index, accuracy_drop if index == 0 else 0) if label in labels else None
+        models.append(
+            ModelResult(
+                file=ModelFile(
+                    label=label,
+                    file=f"{label}.onnx",
+                    sha256=f"{index:064x}",
+                    bytes=1_000_000 * (index + 1),
+                    kind="edgeseg" if label in labels else "foreign",
+                    input="480x352",
+                    arithmetic="float32" if label in labels else "unknown",
+                ),
+                stages_ms={name: tuple(map(tuple, one.tolist())) for name, one in stages.items()},
+                accuracy=accuracy if with_accuracy else None,
+            )
+        )
+    yardstick = times(24.0, 4)
+    return Results(
+        machine=this_machine(),
+        noise=noise_of(yardstick.ravel().tolist(), None),
+        started="2026-01-02T03:04:05+00:00",
+        settings=Settings(
+            frames="clip.mp4",
+            frames_sha256="ab" * 32,
+            frame_size_hw=(360, 480),
+            rounds=rounds,
+            frames_a_round=frames,
+            settle=3,
+            seed=0,
+            threads=2,
+            provider="cpu",
+            data="camvid val (40 images)" if with_accuracy else "",
+        ),
+        yardstick_ms=tuple(map(tuple, yardstick.tolist())),
+        orders=tuple((*labels, *foreign) for _ in range(rounds)),
+        models=tuple(models),
+    )
+
+
+def measured(index: int, drop: float, images: int = 40) -> MeasuredAccuracy:
+    """Return an accuracy of 40 images in three classes, the last of which never occurs."""
+    rng = np.random.default_rng(7)  # the same images for every model
+    unions = rng.integers(800, 1200, (images, 3))
+    shares = np.clip(0.6 + 0.05 * index + rng.normal(0, 0.05, (images, 3)), 0, 1) * (1 - drop)
+    unions[:, 2] = 0
+    intersections = (unions * shares).astype(int)
+    ious = intersections[:, :2].sum(axis=0) / unions[:, :2].sum(axis=0)
+    summary = Accuracy(
+        dataset="camvid",
+        split="val",
+        frames=images,
+        miou=float(ious.mean()),
+        pixel_accuracy=float(ious.mean()),
+        per_class_iou={"sky": float(ious[0]), "road": float(ious[1]), "pole": None},
+    )
+    return MeasuredAccuracy(
+        summary, tuple(map(tuple, intersections.tolist())), tuple(map(tuple, unions.tolist()))
+    )
+
+
+@pytest.fixture(scope="session")
+def make_results() -> Callable[..., Results]:
+    return synthetic_results

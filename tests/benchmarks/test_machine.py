@@ -1,9 +1,13 @@
+import json
 import platform
+from dataclasses import replace
 
 import onnxruntime
-import pytest
 
-from benchmarks.machine import _cpu_name, this_machine
+from benchmarks import machine as machine_module
+from benchmarks.machine import NOT_TOLD, Machine, calibrated_machine, this_machine
+from benchmarks.noise import Noise
+from runtime.codec import from_plain, to_plain
 
 
 def test_names_what_a_latency_depends_on():
@@ -13,32 +17,39 @@ def test_names_what_a_latency_depends_on():
     assert machine.versions["onnxruntime"] == onnxruntime.__version__
     assert machine.versions["python"] == platform.python_version()
     assert machine.cpu in str(machine)
+    assert machine.noise is None
+    assert machine.facts()["noise"] == "not measured"
 
 
-@pytest.mark.parametrize(
-    ("files", "name"),
-    [
-        (
-            {"cpuinfo": "processor\t: 0\nmodel name\t: AMD EPYC 9\nprocessor\t: 1\nmodel name\t: other\n"},
-            "AMD EPYC 9",
-        ),
-        (
-            {"device-tree/model": "Raspberry Pi 5 Model B\0", "cpuinfo": "model name : x\n"},
-            "Raspberry Pi 5 Model B",
-        ),
-    ],
-)
-def test_a_board_goes_by_its_own_name_and_a_processor_by_its_model(tmp_path, files, name):
-    for file, text in files.items():
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(text)
-    assert _cpu_name(tmp_path) == name
+def test_comes_back_from_json():
+    machine = replace(this_machine(), noise=Noise(20, 5.0, 1.0, 2.0, None, 3.0))
+    assert from_plain(Machine, json.loads(json.dumps(to_plain(machine)))) == machine
 
 
-@pytest.mark.parametrize("cpuinfo", [None, "Features : fp asimd\n"])
-def test_a_processor_without_a_name_goes_by_its_architecture(tmp_path, monkeypatch, cpuinfo):
-    if cpuinfo is not None:
-        (tmp_path / "cpuinfo").write_text(cpuinfo)
-    monkeypatch.setattr(platform, "processor", lambda: "")
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert _cpu_name(tmp_path) == "aarch64"
+def test_what_the_system_does_not_tell_is_said_so(system):
+    machine = this_machine(system({}))
+    for name in ("cores", "all_cpus", "cpu_limit", "flags", "memory_mb", "virtual", "governor", "clock_mhz"):
+        assert getattr(machine, name) is None
+    assert (machine.highest_clock_mhz, machine.temperature, machine.load, machine.steal_percent) == (
+        None,
+    ) * 4
+    facts = machine.facts()
+    for name in ("instruction sets", "limit by control groups", "memory", "virtual machine", "governor"):
+        assert facts[name] == NOT_TOLD
+    assert facts["clock"] == "not told, highest not told"
+    assert (
+        facts["temperature"]
+        == facts["load at the start"]
+        == facts["taken by the host since boot"]
+        == NOT_TOLD
+    )
+
+
+def test_is_described_before_it_is_loaded(monkeypatch):
+    order = []
+    described = this_machine()
+    noise = Noise(20, 5.0, 1.0, 2.0, None, None)
+    monkeypatch.setattr(machine_module, "this_machine", lambda: order.append("describe") or described)
+    monkeypatch.setattr(machine_module, "measure_noise", lambda threads: order.append(threads) or noise)
+    assert calibrated_machine(3).noise == noise
+    assert order == ["describe", 3]

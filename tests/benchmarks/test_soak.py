@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
@@ -13,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks import soak as soak_module
-from benchmarks.soak import Footprint, SoakConfig, SoakError, duration_s, main, soak
+from benchmarks.process_usage import Footprint
+from benchmarks.soak import SoakConfig, SoakError, main, soak
 from runtime.errors import ConfigError
 from runtime.sources import FakeSource
 
@@ -76,22 +76,15 @@ def test_thread_that_outlives_the_loop_is_found(tiny_onnx: Path, grown: dict[str
     assert report.left_threads == ("left over",)
 
 
+def test_system_without_proc_is_a_known_error(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak_module, "footprint", lambda: None)
+    with pytest.raises(SoakError, match="expected a Linux with /proc"):
+        soak(endless(), "fake", tiny_onnx, SHORT)
+
+
 def test_source_that_ends_too_soon(tiny_onnx: Path) -> None:
     with pytest.raises(SoakError, match="fake: expected frames for"):
         soak(FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3), "fake", tiny_onnx, SHORT)
-
-
-def test_footprint_sees_threads_and_files(tmp_path: Path) -> None:
-    before = soak_module.footprint()
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    with (tmp_path / "open").open("w"):
-        during = soak_module.footprint()
-    done.set()
-    thread.join()
-    assert (during.threads, during.files) == (before.threads + 1, before.files + 1)
-    assert before.memory_mb > 10
 
 
 def test_command_exits_1_with_the_problem(
@@ -114,17 +107,6 @@ def test_command_prints_a_table_and_the_next_command(
     assert lines[0].split()[:3] == ["s", "frames", "fps"]
     assert len(lines) >= 6
     assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600)])
-def test_duration(text: str, seconds: float) -> None:
-    assert duration_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "10", "0s", "-1m", "1 h", "1d"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        duration_s(text)
 
 
 @pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"growth_mb": -1}])

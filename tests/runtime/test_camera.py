@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,8 @@ import pytest
 from runtime import camera, sinks
 from runtime.camera import main
 from runtime.errors import SinkError
+from runtime.outputs.opening import add_output_flags, output_options
+from runtime.serve import Address
 from runtime.sources import LiveSource
 
 ROOT = Path(camera.__file__).parents[1]
@@ -135,6 +139,11 @@ def test_nothing_of_opencv_reaches_stderr(tiny_onnx, tmp_path, source):
     assert done.stderr.count("\n") == 1
 
 
+def test_provider_options_reach_the_session(tiny_onnx, images, capsys):
+    assert run_headless(tiny_onnx, images, "--provider-option", "a=1", "--provider-option", "b=x=y") == 1
+    assert "got a=1, b=x=y" in capsys.readouterr().err
+
+
 def test_missing_model(images, tmp_path, capsys):
     assert run_headless(tmp_path / "nope.onnx", images) == 1
     assert "nope.onnx" in capsys.readouterr().err
@@ -162,6 +171,8 @@ def test_window_is_the_default_and_its_lack_is_told(tiny_onnx, images, monkeypat
         ["--max-frames", "-3"],
         ["--threads", "two"],
         ["--provider", "magic"],
+        ["--provider-option", "device_id"],
+        ["--provider-option", "=1"],
         ["--what"],
     ],
 )
@@ -356,6 +367,47 @@ def test_all_outputs_at_once(tiny_onnx, images, tmp_path, capsys):
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 5
 
 
+@pytest.fixture
+def disk_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is too full for a video from the second frame on."""
+    free = itertools.chain([1 << 40], itertools.repeat(1 << 20))
+    monkeypatch.setattr(sinks, "_DISK_CHECK_NS", 0)
+    monkeypatch.setattr(sinks.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, next(free)))
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(
+    tiny_onnx, images, tmp_path, capsys, disk_that_fills
+):
+    more = ["--save", str(tmp_path / "o.mp4"), "--jsonl", str(tmp_path / "log.jsonl"), "--json"]
+    assert run_headless(tiny_onnx, images, *more) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["frames"] == 5
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 5
+    assert count_frames(tmp_path / "o.mp4") == 2
+    warning, error = err.splitlines()
+    assert warning.startswith("warning: ")
+    assert warning.endswith("going on without it")
+    assert error.startswith("error: ")
+    assert "expected at least 32 MiB of free disk space, found 1" in warning
+    assert "expected at least 32 MiB of free disk space, found 1" in error
+
+
+def test_a_full_disk_ends_a_run_that_only_records(tiny_onnx, images, tmp_path, capsys, disk_that_fills):
+    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "o.mp4"), "--json") == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["frames"] == 1
+    assert err.count("\n") == 1
+    assert count_frames(tmp_path / "o.mp4") == 2
+
+
+def test_frames_that_are_too_old_are_dropped(tiny_onnx, images, tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    for limit_ms, lines in (("60000", 5), ("0.000001", 0)):
+        assert run_headless(tiny_onnx, images, "--max-age-ms", limit_ms, "--jsonl", str(path), "--json") == 0
+        assert json.loads(capsys.readouterr().out)["frames"] == lines
+        assert len(path.read_text().splitlines()) == lines
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -377,3 +429,10 @@ def test_a_page_for_others_without_a_token(tiny_onnx, images, monkeypatch, capsy
     monkeypatch.delenv("EDGESEG_TOKEN", raising=False)
     assert run_headless(tiny_onnx, images, "--serve", "0.0.0.0:0") == 1
     assert "expected a token" in capsys.readouterr().err
+
+
+def test_the_page_is_on_loopback_where_no_address_is_given():
+    parser = argparse.ArgumentParser()
+    add_output_flags(parser)
+    options = output_options(parser, parser.parse_args(["--serve"]), None)
+    assert options.serve == Address("127.0.0.1", 8080)

@@ -385,3 +385,17 @@ def test_an_output_that_fails_does_not_cost_the_others_their_step():
     with pytest.raises(SinkError, match="disk gone"):
         list(feed([step(3)], [broken, lambda taken: seen.append(taken.frame.frame_id)]))
     assert seen == [3]
+
+
+def test_an_output_that_fails_can_be_left_out():
+    seen: list[int] = []
+    lost: list[tuple[object, str]] = []
+
+    def full(taken: Step) -> None:
+        if taken.frame.frame_id >= 1:
+            raise SinkError("disk full")
+
+    outputs = [full, lambda taken: seen.append(taken.frame.frame_id)]
+    fed = list(feed([step(0), step(1), step(2)], outputs, on_failure=lambda *what: lost.append(what)))
+    assert (len(fed), seen) == (3, [0, 1, 2])
+    assert [(output, str(error)) for output, error in lost] == [(full, "disk full")]

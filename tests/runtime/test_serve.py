@@ -189,6 +189,7 @@ def test_gauges_over_time(tiny):
     assert stats["fps"] == pytest.approx(20)
     assert len(stats["history"]["ago_s"]) == 240
     assert stats["history"]["ago_s"][0] == pytest.approx(-60, abs=0.3)
+    assert stats["history"]["fps"][-1] == pytest.approx(20)
     assert (gauges.state, gauges.is_healthy) == ("running", True)
     clock.now_s += 3.1
     assert (gauges.state, gauges.is_healthy, gauges.stats()["fps"]) == ("stalled", False, 0.0)
@@ -282,12 +283,18 @@ def test_a_vanished_viewer_is_forgotten(page):
     wait_until(gone)
 
 
-def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch):
-    monkeypatch.setattr(handler.PageHandler, "timeout", 0.5)
+@pytest.fixture
+def noisy() -> list[Step]:
+    """Steps whose pictures no encoder makes small."""
     rng = np.random.default_rng(0)
-    noisy = [step(index, (480, 640)) for index in range(3)]
-    for taken in noisy:
+    steps = [step(index, (480, 640)) for index in range(3)]
+    for taken in steps:
         taken.frame.image_bgr[:] = rng.integers(0, 255, taken.frame.image_bgr.shape)
+    return steps
+
+
+def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
+    monkeypatch.setattr(handler.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
     page(noisy[0])
     asleep = Watcher(page, "view=raw")
     fed = threading.Event()
@@ -298,20 +305,26 @@ def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch):
             time.sleep(0.0003)
         fed.set()
 
-    thread = threading.Thread(target=loop)
+    thread = threading.Thread(target=loop, daemon=True)
     thread.start()
     awake = Watcher(page, "view=mask&fps=30")
     for _ in range(5):
         awake.picture()
     awake.close()
     assert fed.wait(WAIT_S)
-    thread.join()
+    asleep.close()
 
-    def dropped() -> bool:
+
+def test_a_viewer_that_does_not_read_is_dropped(page, monkeypatch, noisy):
+    monkeypatch.setattr(handler.PageHandler, "timeout", 0.5)
+    page(noisy[0])
+    asleep = Watcher(page, "view=raw")
+
+    def is_dropped() -> bool:
         page(noisy[0])
         return viewers(page) == 0
 
-    wait_until(dropped)
+    wait_until(is_dropped)
     asleep.close()
 
 
@@ -405,7 +418,7 @@ def test_the_page_moves_the_token_into_a_cookie(open_page):
     page = open_page(token=TOKEN)
     status, _, headers = get(page, f"/?token={TOKEN}")
     assert (status, headers["Location"]) == (303, "/")
-    assert headers["Set-Cookie"] == f"edgeseg_token={TOKEN}; HttpOnly; SameSite=Strict; Path=/"
+    assert headers["Set-Cookie"] == f"edgeseg_token={TOKEN}; HttpOnly; SameSite=Lax; Path=/"
     assert get(page, "/", {"Cookie": headers["Set-Cookie"].split(";")[0]})[0] == 200
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+from typing import ClassVar
 
 import numpy as np
 import onnxruntime as ort
@@ -127,20 +128,68 @@ def test_refuses_a_provider_that_this_onnxruntime_lacks(tiny_onnx, monkeypatch):
         NetworkSession(tiny_onnx, provider="cuda")
 
 
-def test_refuses_a_provider_that_was_not_granted(tiny_onnx, monkeypatch):
+@pytest.fixture
+def accelerator(monkeypatch):
+    """An onnxruntime that offers CUDA; what it makes of it is set by its attributes."""
     real = ort.InferenceSession
+
+    class Accelerator:
+        granted = True
+        reported: ClassVar[dict[str, str]] = {}
+        asked: ClassVar[list[object]] = []
+        error: Exception | None = None
+
+        def __init__(self, content, options, providers, enable_fallback):
+            if Accelerator.error is not None:
+                raise Accelerator.error
+            Accelerator.asked = providers
+            self.session = real(content, options, providers=["CPUExecutionProvider"])
+
+        def __getattr__(self, name):
+            return getattr(self.session, name)
+
+        def get_providers(self):
+            return [*(["CUDAExecutionProvider"] if self.granted else []), "CPUExecutionProvider"]
+
+        def get_provider_options(self):
+            return {"CUDAExecutionProvider": self.reported, "CPUExecutionProvider": {}}
+
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: both)
+    monkeypatch.setattr(ort, "InferenceSession", Accelerator)
+    return Accelerator
+
+
+def test_refuses_a_provider_that_was_not_granted(tiny_onnx, accelerator):
     # As onnxruntime does when the provider's own libraries are missing: a session, but on the processor.
-    monkeypatch.setattr(
-        ort,
-        "InferenceSession",
-        lambda path, options, providers, enable_fallback: real(
-            path, options, providers=["CPUExecutionProvider"]
-        ),
-    )
+    accelerator.granted = False
     with pytest.raises(ProviderError, match=r"asked onnxruntime for CUDA.*got CPU"):
         NetworkSession(tiny_onnx, provider="cuda")
+
+
+@pytest.mark.parametrize("reported", [{}, {"device_id": "1", "use_tf32": "1", "other": "9"}])
+def test_passes_a_providers_options_on(tiny_onnx, accelerator, reported):
+    accelerator.reported = reported
+    wanted = {"device_id": "1", "use_tf32": "True"}
+    assert NetworkSession(tiny_onnx, provider="cuda", provider_options=wanted).provider == "cuda"
+    assert accelerator.asked == [("CUDAExecutionProvider", wanted), "CPUExecutionProvider"]
+
+
+def test_refuses_a_provider_that_took_other_options(tiny_onnx, accelerator):
+    accelerator.reported = {"device_id": "0", "use_tf32": "1"}
+    with pytest.raises(ProviderError, match="asked for device_id=1, got device_id=0; choose what the device"):
+        NetworkSession(tiny_onnx, provider="cuda", provider_options={"device_id": "1", "use_tf32": "1"})
+
+
+def test_an_option_that_the_provider_does_not_know_is_its_error(tiny_onnx, accelerator):
+    accelerator.error = RuntimeError("Unknown provider option: magic")
+    with pytest.raises(ProviderError, match=r"the options magic=1 \(Unknown provider option: magic\)"):
+        NetworkSession(tiny_onnx, provider="cuda", provider_options={"magic": "1"})
+
+
+def test_the_processor_takes_no_options(tiny_onnx):
+    with pytest.raises(ProviderError, match=r"provider cpu: expected no options.*got device_id=1"):
+        NetworkSession(tiny_onnx, provider_options={"device_id": "1"})
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 100_000])

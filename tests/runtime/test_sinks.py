@@ -269,6 +269,18 @@ def test_recording_ends_while_the_disk_has_room_for_its_end(tmp_path, monkeypatc
     assert len(list(frames_of(path))) == 6
 
 
+def test_memory_card_that_is_pulled_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(sinks, "_DISK_CHECK_NS", 0)
+    sink = VideoSink(tmp_path / "card" / "out.mkv", fps=10.0)
+    sink.write(picture(1))
+    shutil.rmtree(tmp_path / "card")
+    with pytest.raises(SinkError, match=r"out\.mkv: cannot write it \(No such file"):
+        sink.write(picture(2))
+    with pytest.raises(SinkError, match="cannot be played"):
+        sink.close()
+    assert not sink.is_stored
+
+
 KILLED = """
 import os, sys
 sys.path[:0] = [sys.argv[2]]

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from runtime.stats import LatencyLog, percentiles
+from runtime.stats import FINE_PERCENTS, LatencyLog, percentiles
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 99, 100, 101, 1000])
@@ -12,6 +12,16 @@ def test_agrees_with_the_nearest_rank_by_definition(count):
     ordered = sorted(samples)
     expected = {f"p{q}": ordered[math.ceil(q * count / 100) - 1] for q in (50, 90, 99)}
     assert percentiles(samples) == {**expected, "max": ordered[-1]}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(999, 999), (1000, 999), (1001, 1000), (10_000, 9990)])
+def test_the_thousandth_has_an_exact_rank(count, expected):
+    samples = range(1, count + 1)
+    assert percentiles(samples, FINE_PERCENTS)["p99.9"] == expected
+    log = LatencyLog()
+    for sample in samples:
+        log.add({"network": sample})
+    assert log.summary(FINE_PERCENTS)["network"] == percentiles(samples, FINE_PERCENTS)
 
 
 def test_needs_a_sample():

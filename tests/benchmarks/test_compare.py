@@ -1,0 +1,217 @@
+"""Planted changes are found, and what did not change is left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare import Limits, as_text, compare, main
+from benchmarks.noise import Noise
+from benchmarks.results import Results, write_results
+from runtime.errors import ConfigError
+
+Make = Callable[..., Results]
+SEEDS = range(40)
+
+
+@pytest.fixture(scope="module")
+def make_times(make_results: Make) -> Make:
+    """Without accuracies, which take most of a comparison's time."""
+    return partial(make_results, with_accuracy=False)
+
+
+def verdicts(old: Results, new: Results, what: str) -> list[str]:
+    return [change.verdict for change in compare(old, new).changes if change.what == what]
+
+
+def test_a_slow_down_of_a_tenth_is_found_on_a_drifting_machine(make_times: Make) -> None:
+    found = [
+        verdicts(make_times(seed), make_times(seed + 1000, slower=1.1), "p50")[0] == "slower"
+        for seed in SEEDS
+    ]
+    assert sum(found) >= 0.9 * len(found)
+
+
+def test_what_did_not_change_is_not_called_slower_or_faster(make_times: Make) -> None:
+    said = [
+        change.verdict
+        for seed in SEEDS
+        for change in compare(make_times(seed), make_times(seed + 1000)).changes
+    ]
+    assert len(said) == 4 * len(SEEDS)
+    assert sum(verdict != "same" for verdict in said) <= 0.02 * len(said)
+
+
+def test_without_the_yardstick_the_machine_would_be_blamed_on_the_models(make_times: Make) -> None:
+    """What it is for: the machine of these results differs by up to 30 % between two runs."""
+
+    def blind(results: Results) -> Results:
+        return replace(results, yardstick_ms=((24.0,),) * results.settings.rounds)
+
+    wrong = [
+        verdicts(blind(make_times(seed)), blind(make_times(seed + 1000)), "p50") != ["same", "same"]
+        for seed in SEEDS[:20]
+    ]
+    assert sum(wrong) > 0.3 * len(wrong)
+
+
+def test_a_gain_is_called_one(make_times: Make) -> None:
+    assert verdicts(make_times(1), make_times(2, slower=0.7), "p50")[0] == "faster"
+
+
+def test_slow_frames_alone_are_found(make_times: Make) -> None:
+    new = make_times(2)
+    rounds_ms = new.models[0].stage("total")
+    rounds_ms[:, ::5] *= 1.8  # a fifth of the frames: the median stays where it was
+    slow_tail = replace(
+        new.models[0],
+        stages_ms={**new.models[0].stages_ms, "total": tuple(map(tuple, rounds_ms.tolist()))},
+    )
+    old = make_times(1)
+    assert verdicts(old, replace(new, models=(slow_tail, new.models[1])), "p90") == ["slower", "same"]
+
+
+@pytest.mark.parametrize(
+    ("drop", "expected"), [(0.0, "same"), (0.0005, "same"), (0.01, "worse"), (-0.01, "better")]
+)
+def test_a_lost_point_of_accuracy_is_found(make_results: Make, drop: float, expected: str) -> None:
+    old, new = make_results(1), make_results(2, accuracy_drop=drop)
+    assert verdicts(old, new, "mIoU") == [expected, "same"]
+
+
+def test_a_foreign_file_is_compared_by_its_network(make_results: Make) -> None:
+    old = make_results(1, labels=(), foreign=("theirs",))
+    new = make_results(2, labels=(), foreign=("theirs",), slower=1.3)
+    assert [(change.what, change.verdict) for change in compare(old, new).changes] == [
+        ("p50", "slower"),
+        ("p90", "slower"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("threads", 4, "threads 2 and 4"),
+        ("frame_size_hw", (720, 1280), "frame size"),
+        ("frames", "other.mp4", "other.mp4"),
+        ("frames_sha256", "cd" * 32, "pixels"),
+        ("frames_a_round", 16, "frames a round"),
+        ("provider", "cuda", "provider"),
+        ("data", "camvid test (233 images)", "camvid test"),
+    ],
+)
+def test_other_settings_are_refused_unless_told(
+    make_results: Make, setting: str, value: object, says: str
+) -> None:
+    old, new = make_results(1), make_results(2)
+    new = replace(new, settings=replace(new.settings, **{setting: value}))
+    with pytest.raises(ConfigError, match=says):
+        compare(old, new)
+    assert any(says in note for note in compare(old, new, allow_different=True).notes)
+
+
+def test_another_machine_is_refused_unless_told(make_results: Make) -> None:
+    old, new = make_results(1), make_results(2)
+    new = replace(new, machine=replace(new.machine, cpu="Abacus 9"))
+    with pytest.raises(ConfigError, match=r"processor .* Abacus 9.*--allow-different"):
+        compare(old, new)
+    assert compare(old, new, allow_different=True).changes
+
+
+def test_accuracies_on_other_data_are_never_compared(make_results: Make) -> None:
+    old, new = make_results(1), make_results(2)
+    new = replace(new, settings=replace(new.settings, data="camvid test (233 images)"))
+    changes = compare(old, new, allow_different=True).changes
+    assert {change.what for change in changes} == {"p50", "p90"}
+
+
+def test_what_is_in_one_report_only_and_what_else_changed_is_said(make_results: Make) -> None:
+    old, new = make_results(1, labels=("a", "b")), make_results(2, labels=("b", "c"))
+    versions = {**new.machine.versions, "onnxruntime": "99.0"}
+    notes = compare(old, replace(new, machine=replace(new.machine, versions=versions))).notes
+    assert "only in the old report: a" in notes
+    assert "only in the new report: c" in notes
+    assert "b is another file now" in notes
+    assert any(note.startswith("onnxruntime: ") and note.endswith(" → 99.0") for note in notes)
+
+
+def test_a_noisy_machine_is_mentioned(make_results: Make) -> None:
+    old, new = make_results(1), make_results(2)
+    quiet, noisy = (Noise(100, 24.0, spread, spread, 0.0, 0.0) for spread in (2.0, 40.0))
+    notes = compare(replace(old, noise=quiet), replace(new, noise=noisy)).notes
+    assert [note.partition(":")[0] for note in notes] == ["the new report's machine was noisy"]
+
+
+def test_reports_without_a_common_model_are_refused(make_results: Make) -> None:
+    with pytest.raises(ConfigError, match="a model in both"):
+        compare(make_results(1, labels=("a",)), make_results(2, labels=("b",)))
+
+
+@pytest.mark.parametrize("wrong", [{"percent": -1}, {"points": 101}])
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Limits(**wrong)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, make_results: Make) -> tuple[str, str]:
+    write_results(tmp_path / "old.json", make_results(1))
+    write_results(tmp_path / "new.json", make_results(2, slower=1.3, accuracy_drop=0.05))
+    return str(tmp_path / "old.json"), str(tmp_path / "new.json")
+
+
+def test_a_regression_fails_only_when_asked(
+    paths: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*paths]) == 0
+    table = capsys.readouterr().out
+    assert "SLOWER" in table
+    assert "WORSE" in table
+    assert main([*paths, "--fail-on-regression"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == table
+    assert captured.err.startswith("error: compare: expected nothing slower or worse, got small p50 slower")
+    assert main([paths[0], paths[0], "--fail-on-regression"]) == 0
+
+
+def test_json_is_all_of_stdout(paths: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*paths, "--json"]) == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert [change["verdict"] for change in changes] == ["slower", "slower", "worse", "same", "same", "same"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "cannot read"), ("{", "results.json"), ('{"schema": 99}', "schema")]
+)
+def test_a_bad_file_gives_1_and_one_line(
+    paths: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, says: str
+) -> None:
+    bad = tmp_path / "bad.json"
+    if content is not None:
+        bad.write_text(content)
+    assert main([paths[0], str(bad)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+
+
+def test_a_field_that_is_missing_is_named(
+    paths: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = json.loads(Path(paths[0]).read_text())
+    del plain["settings"]["threads"]
+    (tmp_path / "bad.json").write_text(json.dumps(plain))
+    assert main([paths[0], str(tmp_path / "bad.json")]) == 1
+    assert "settings.threads: missing" in capsys.readouterr().err
+
+
+def test_the_text_lists_old_and_new(make_results: Make) -> None:
+    lines = as_text(compare(make_results(1), make_results(1))).splitlines()
+    assert lines[0].split()[:3] == ["model", "old", "new"]
+    assert lines[1].startswith("small  p50")
+    assert "× 1.000" in lines[1]
