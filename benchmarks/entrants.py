@@ -8,30 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import onnxruntime as ort
-
+from benchmarks.any_model import AnyModel, open_any_model
 from benchmarks.frame_timer import STAGES, FrameTimer
 from benchmarks.results import ModelFile
 from runtime.contract import METADATA_KEY
-from runtime.errors import ConfigError, ModelLoadError, ProviderError
+from runtime.errors import ConfigError
 from runtime.files import file_sha256
 from runtime.frame import Image
-from runtime.onnx_file import OnnxFile, read_onnx_file
+from runtime.onnx_file import read_onnx_file
 from runtime.segmenter import Segmenter
-from runtime.session import PROVIDERS, session_options
-
-FOREIGN_STAGES = ("network",)
-_NUMPY_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
+from runtime.session import session_options
 
 
 class Entrant(Protocol):
@@ -83,84 +69,27 @@ class ForeignEntrant:
     What such a network needs before and after it is unknown, so no frame is prepared and no mask is made.
     """
 
-    stages: tuple[str, ...] = FOREIGN_STAGES
+    stages: tuple[str, ...] = ("network",)
 
-    def __init__(
-        self,
-        label: str,
-        path: Path,
-        content: OnnxFile,
-        threads: int,
-        provider: str,
-        free_size_hw: tuple[int, int],
-    ) -> None:
-        """Open a file that was read.
-
-        Args:
-            label: its name in the report.
-            path: of the file.
-            content: the file as read.
-            threads: worker threads of one run.
-            provider: execution provider by short name.
-            free_size_hw: height and width in pixels for an image input that leaves them free.
-
-        Raises:
-            ModelLoadError: onnxruntime cannot open or run it on such inputs.
-            ProviderError: a provider that was not granted.
-            ConfigError: an input whose shape cannot be told.
-        """
-        rng = np.random.default_rng(0)
-        try:
-            self._session = ort.InferenceSession(
-                content.content,
-                session_options(threads),
-                providers=list(dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])),
-                enable_fallback=0,
-            )
-        except Exception as error:  # onnxruntime's errors have no common base class
-            raise ModelLoadError(
-                f"model {path}: onnxruntime cannot open it ({_one_line(error)}); check the file"
-            ) from None
-        granted = self._session.get_providers()[0]
-        if granted != PROVIDERS[provider]:
-            raise ProviderError(
-                f"provider {provider}: asked onnxruntime for {PROVIDERS[provider]}, got {granted}; install "
-                "the provider's own libraries, or choose provider cpu"
-            )
-        self._inputs = {}
-        described = []
-        for value in self._session.get_inputs():
-            shape = _filled_shape(value.shape, value.name, path, free_size_hw)
-            if value.type not in _NUMPY_TYPES:
-                raise ConfigError(
-                    f"model {path}: expected inputs of {', '.join(_NUMPY_TYPES)}, got {value.name} of "
-                    f"{value.type}; such a file cannot be fed with random numbers"
-                )
-            dtype = np.dtype(_NUMPY_TYPES[value.type])
-            random = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
-            self._inputs[value.name] = random.astype(dtype)
-            described.append("x".join(map(str, shape)))
-        try:
-            self._session.run(None, self._inputs)
-        except Exception as error:
-            raise ModelLoadError(
-                f"model {path}: onnxruntime cannot run it on random input of shape {', '.join(described)} "
-                f"({_one_line(error)}); free sizes are taken from --foreign-size"
-            ) from None
+    def __init__(self, label: str, model: AnyModel, threads: int) -> None:
+        """Open a file and run it once; errors are `AnyModel`'s."""
+        self._model = model
+        self._session = model.session(session_options(threads))
+        model.run(self._session)
         self.file = ModelFile(
             label=label,
-            file=path.name,
-            sha256=file_sha256(path),
-            bytes=path.stat().st_size,
+            file=model.path.name,
+            sha256=file_sha256(model.path),
+            bytes=len(model.content),
             kind="foreign",
-            input=", ".join(described),
+            input=", ".join("x".join(map(str, array.shape)) for array in model.inputs.values()),
             arithmetic="unknown",
         )
 
     def time(self, image_bgr: Image) -> dict[str, float]:
         """Return the milliseconds of the network; the frame is not looked at."""
         started_ns = time.perf_counter_ns()
-        self._session.run(None, self._inputs)
+        self._model.run(self._session)
         return {"network": (time.perf_counter_ns() - started_ns) / 1e6}
 
 
@@ -173,21 +102,25 @@ def open_entrants(
         paths: at least one, each once.
         threads: worker threads of one run.
         provider: execution provider by short name.
-        free_size_hw: for foreign image inputs that leave height and width free.
+        free_size_hw: for foreign images that leave height and width free.
 
     Raises:
-        ConfigError: no file, or one twice.
-        EdgesegError: as `Segmenter` and `ForeignEntrant`.
+        ConfigError: no file, one twice, or a foreign one on another provider than the processor.
+        EdgesegError: as `Segmenter` and `benchmarks.any_model.open_any_model`.
     """
     if not paths:
         raise ConfigError("models: expected at least one ONNX file, got none")
     entrants: list[OurEntrant | ForeignEntrant] = []
     for label, path in zip(labels(paths), paths, strict=True):
-        content = read_onnx_file(path)
-        if METADATA_KEY in content.metadata:
+        if METADATA_KEY in read_onnx_file(path).metadata:
             entrants.append(OurEntrant(label, path, threads, provider))
+        elif provider == "cpu":
+            entrants.append(ForeignEntrant(label, open_any_model(path, free_size_hw), threads))
         else:
-            entrants.append(ForeignEntrant(label, path, content, threads, provider, free_size_hw))
+            raise ConfigError(
+                f"model {path}: expected provider cpu for a file without edgeseg's contract, got {provider}; "
+                "leave the file or the provider out"
+            )
     return entrants
 
 
@@ -217,31 +150,3 @@ def labels(paths: Sequence[Path]) -> list[str]:
                 path.name if name in shared else name for name, path in zip(names, paths, strict=True)
             ]  # only a suffix tells a.onnx from a.ort
         depths = deeper
-
-
-def _filled_shape(
-    shape: Sequence[int | str | None], name: str, path: Path, free_size_hw: tuple[int, int]
-) -> list[int]:
-    """Return an input's shape with its free axes filled: one image, and the given height and width."""
-    free = [index for index, axis in enumerate(shape) if not isinstance(axis, int)]
-    filled = [axis if isinstance(axis, int) else 1 for axis in shape]
-    spatial = [index for index in free if index != 0]
-    if not spatial:
-        return filled
-    if len(shape) == 4 and set(spatial) <= {2, 3} and shape[1] in (1, 3, 4):
-        places = (2, 3)
-    elif len(shape) == 4 and set(spatial) <= {1, 2} and shape[3] in (1, 3, 4):
-        places = (1, 2)
-    else:
-        raise ConfigError(
-            f"model {path}: expected input {name} to be one image (N, 3, H, W) or (N, H, W, 3) where its "
-            f"sizes are free, got {list(shape)}; export it with fixed sizes"
-        )
-    for place, side in zip(places, free_size_hw, strict=True):
-        if place in spatial:
-            filled[place] = side
-    return filled
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

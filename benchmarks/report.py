@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from shlex import quote
@@ -20,7 +20,10 @@ import numpy as np
 from benchmarks.accuracy import image_confusions
 from benchmarks.conv_rate import ConvRate
 from benchmarks.entrants import OurEntrant, open_entrants
+from benchmarks.limits import ModelLimits, measure_models
 from benchmarks.machine import calibrated_machine
+from benchmarks.machine_limits import MachineLimits
+from benchmarks.op_profile import DEFAULT_RUNS
 from benchmarks.page import terminal
 from benchmarks.page.content import TITLE, main_table, readme_blocks, report_blocks
 from benchmarks.page.document import Figure, to_html, to_markdown
@@ -50,6 +53,7 @@ class ReportConfig:
     provider: str = "cpu"
     foreign_size_hw: tuple[int, int] = (352, 480)
     limit: int | None = None
+    layer_runs: int = DEFAULT_RUNS
 
 
 def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) -> Results:
@@ -74,6 +78,7 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
             accuracies[entrant.file.label] = measure_counts(entrant.segment, dataset, config.limit)
     print(f"times of {len(entrants)} models in {config.rounds.rounds} rounds", file=sys.stderr, flush=True)
     timed = run_rounds(entrants, ConvRate(threads, config.provider), config.frames, config.rounds)
+    entrants_limits, machine_limits = _limits(config, threads)
     return Results(
         machine=machine,
         noise=timed.noise,
@@ -93,10 +98,22 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
         yardstick_ms=timed.yardstick_ms,
         orders=timed.orders,
         models=tuple(
-            ModelResult(entrant.file, stages_ms, accuracies.get(entrant.file.label))
-            for entrant, stages_ms in zip(entrants, timed.stages_ms, strict=True)
+            ModelResult(entrant.file, stages_ms, accuracies.get(entrant.file.label), limits)
+            for entrant, stages_ms, limits in zip(entrants, timed.stages_ms, entrants_limits, strict=True)
         ),
+        machine_limits=machine_limits,
     )
+
+
+def _limits(config: ReportConfig, threads: int) -> tuple[Sequence[ModelLimits | None], MachineLimits | None]:
+    """Hold networks and layers against the machine, where they run on its processor."""
+    if config.layer_runs == 0 or config.provider != "cpu":
+        return [None] * len(config.models), None
+    print(f"layers of {len(config.models)} models", file=sys.stderr, flush=True)
+    report = measure_models(
+        config.models, threads=threads, runs=config.layer_runs, free_size_hw=config.foreign_size_hw
+    )
+    return [replace(model, file=Path(model.file).name) for model in report.models], report.limits
 
 
 def measure_counts(segment: Segmenter, dataset: SegmentationDataset, limit: int | None) -> MeasuredAccuracy:
@@ -170,6 +187,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--frames", type=int, default=rounds.frames_a_round, help="frames that count in each turn"
     )
+    parser.add_argument(
+        "--layer-runs",
+        type=int,
+        default=DEFAULT_RUNS,
+        help="profiled runs of each network; 0 leaves them out",
+    )
     parser.add_argument("--seed", type=int, default=rounds.seed, help="of the shuffled orders")
     parser.add_argument("--threads", type=int, help="worker threads; without it physical cores, at most 4")
     parser.add_argument("--provider", default="cpu", choices=list(PROVIDERS), help="execution provider")
@@ -200,6 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 provider=args.provider,
                 foreign_size_hw=(height, width),
                 limit=args.limit,
+                layer_runs=args.layer_runs,
             )
             _check_writable(args.out)
             results = measure(config, dataset)

@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from benchmarks.limits import ModelLimits
 from benchmarks.machine import Machine
+from benchmarks.machine_limits import MachineLimits
 from benchmarks.noise import Noise
 from benchmarks.statistics import Floats
 from runtime.codec import DecodeError, from_plain, to_plain
@@ -101,11 +103,13 @@ class ModelResult:
         file: which.
         stages_ms: every sample of each stage.
         accuracy: None where it was not measured.
+        limits: its network and layers against the machine; None where left out.
     """
 
     file: ModelFile
     stages_ms: dict[str, Rounds]
     accuracy: MeasuredAccuracy | None = None
+    limits: ModelLimits | None = None
 
     @property
     def label(self) -> str:
@@ -134,6 +138,7 @@ class Results:
         yardstick_ms: plain convolutions, see `benchmarks.conv_rate`, in every round.
         orders: labels in the order they ran, a round.
         models: in the order they were named; the first is the one that ratios refer to.
+        machine_limits: rates of this machine; None where left out.
         schema: version of this form.
     """
 
@@ -144,6 +149,7 @@ class Results:
     yardstick_ms: Rounds
     orders: tuple[tuple[str, ...], ...]
     models: tuple[ModelResult, ...]
+    machine_limits: MachineLimits | None = None
     schema: int = SCHEMA
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from shlex import quote
 
+from benchmarks.machine_limits import MachineLimits
 from benchmarks.page.classes import draw_classes
 from benchmarks.page.distribution import draw_distribution
 from benchmarks.page.document import Block, Bullets, Command, Figure, Heading, Paragraph, Table
 from benchmarks.page.drift import draw_drift
+from benchmarks.page.operators import draw_operators
 from benchmarks.page.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.page.stages import PARTS, draw_stages
 from benchmarks.results import ModelResult, Results
@@ -15,6 +17,7 @@ from benchmarks.statistics import miou_points, paired_ratio, percentile
 
 TITLE = "edgeseg benchmark report"
 NOTHING = "–"
+LAYERS = 3  # named of each network
 
 
 def report_blocks(results: Results) -> list[Block]:
@@ -48,6 +51,11 @@ def report_blocks(results: Results) -> list[Block]:
             "order shuffled anew: lines that move together show the machine, and ratios are free of it.",
         ),
     ]
+    if results.machine_limits is not None:
+        blocks += [
+            Heading("Layers, and the machine's limit", wide=False),
+            *_layers(results, results.machine_limits),
+        ]
     if any(model.accuracy for model in results.models):
         blocks += [Heading("Accuracy of each class", wide=False), *_classes(results)]
     return [*blocks, *_conditions(results)]
@@ -174,6 +182,44 @@ def _classes(results: Results) -> list[Block]:
     return [
         Figure("classes", draw_classes(results), f"IoU on {results.settings.data}."),
         Table(("IoU", *(label for label, _ in measured)), rows),
+    ]
+
+
+def _layers(results: Results, machine: MachineLimits) -> list[Block]:
+    profiled = [(model.label, model.limits) for model in results.models if model.limits]
+    rows = []
+    for label, limits in profiled:
+        known = limits.limit_ms is not None and limits.ratio is not None
+        rows.append(
+            (
+                label,
+                f"{sum(limits.gmacs.values()):.3f}" if known else NOTHING,
+                f"{limits.network_ms:.2f}",
+                f"{limits.limit_ms:.2f}" if known else NOTHING,
+                f"{limits.ratio:.2f}" if known else NOTHING,
+            )
+        )
+    slowest = [
+        f"{label} loses most in "
+        + "; ".join(
+            f"{op.operator} to {'x'.join(map(str, op.output_shape))}, {op.median_ms:.2f} ms and "
+            f"{op.limit_ms:.2f} at the limit ({op.reason})"
+            for op in limits.slowest(LAYERS)
+        )
+        for label, limits in profiled
+    ]
+    return [
+        Figure(
+            "operators", draw_operators(results), "Medians of onnxruntime's profiler, summed by operator."
+        ),
+        Table(("network", "GMAC", "ms", "ms at the limit", "×"), rows),
+        Paragraph(
+            "The limit is the network's multiply-adds at the rates that plain work reached in the same run: "
+            f"3x3 convolutions {machine.conv_gmac_s:.0f} GMAC/s, in int8 {machine.int8_conv_gmac_s:.0f}, "
+            f"matrix products {machine.gemm_gmac_s:.0f}; copies {machine.memory_gb_s:.0f} GB/s in memory, "
+            f"{machine.cache_gb_s:.0f} in the caches."
+        ),
+        Bullets(slowest),
     ]
 
 

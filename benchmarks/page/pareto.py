@@ -68,14 +68,15 @@ def draw_pareto(points: Sequence[Candidate], width: float = 460, height: float =
     front = pareto_front(points)
     way = _steps(front, x, y, right)
     drawing.path(way, "front")
-    taken = [_around(*ends) for ends in pairwise(way)]
+    lines = [_around(*ends) for ends in pairwise(way)]
+    taken: list[_Box] = []
     on_front = {point.index for point in front}
     for point in points:
         color = point.index % COLORS
         center = x(point.frame_ms.value), y(point.miou)
         sure = x(point.frame_ms.low), x(point.frame_ms.high)
         drawing.line((sure[0], center[1]), (sure[1], center[1]), f"whisker s{color}")
-        taken.append(_around((sure[0], center[1]), (sure[1], center[1])))
+        lines.append(_around((sure[0], center[1]), (sure[1], center[1])))
         style = f"halo f{color}" if point.index in on_front else f"hollow s{color}"
         tip = f"{point.label}: mIoU {point.miou:.4f}, {point.frame_ms} ms"
         drawing.circle(center, _RADIUS, style, tip)
@@ -84,7 +85,7 @@ def draw_pareto(points: Sequence[Candidate], width: float = 460, height: float =
         center = x(point.frame_ms.value), y(point.miou)
         numbers = f"{point.frame_ms.value:.1f} ms, {point.miou:.3f}"
         wide = max(1.08 * text_width(point.label), text_width(numbers, 11.5))
-        place = _free_place(center, wide, taken, (left, top, right, bottom))
+        place = _free_place(center, wide, taken, lines, (left, top, right, bottom))
         taken.append(place)
         drawing.text(place[0], place[1] + 12, point.label, "strong")
         drawing.text(place[0], place[1] + 27, numbers, "soft small")
@@ -111,33 +112,37 @@ def _around(start: Point, end: Point, room: float = 1.0) -> _Box:
     return left - room, top - room, right + room, bottom + room
 
 
-def _free_place(center: Point, wide: float, taken: Sequence[_Box], bounds: _Box) -> _Box:
-    """Return the first place around a point where a label of two lines hides nothing else, or the first."""
+def _free_place(
+    center: Point, wide: float, taken: Sequence[_Box], lines: Sequence[_Box], bounds: _Box
+) -> _Box:
+    """Return the place around a point where a label of two lines hides least: of the best ones the first."""
     x, y = center
     high, gap = 32.0, 11.0
-    places = [
-        (x + gap, y - high - 2),
-        (x + gap, y + 4),
-        (x - gap - wide, y - high - 2),
-        (x - gap - wide, y + 4),
-        (x - wide / 2, y - high - gap),
-        (x - wide / 2, y + gap),
-        (x + gap, y - 2 * high - 2),
-        (x + gap, y + high + 4),
-        (x - gap - wide, y + high + 4),
-        (x - gap - wide, y - 2 * high - 2),
+    sides = (x + gap, x - gap - wide, x - wide / 2)
+    levels = (-high - 2, 4, -high - gap, gap, -high / 2, -2 * high, high, -3 * high, 2 * high)
+    boxes = [
+        (left, y + level, left + wide, y + level + high)
+        for level in levels
+        for left in sides
+        if left != sides[2] or not -high < level < gap  # not over its own point
     ]
-    boxes = [(left, top, left + wide, top + high) for left, top in places]
     inside = [
         box
         for box in boxes
         if box[0] >= bounds[0] and box[2] <= bounds[2] and box[1] >= bounds[1] - 8 and box[3] <= bounds[3]
     ]
-    for box in inside:
-        if not any(_overlap(box, other) for other in taken):
-            return box
-    return (inside or boxes)[0]
+    return min(
+        inside or boxes,
+        key=lambda box: 10 * sum(_overlap(box, other) for other in taken) + sum(_crossed(box, lines)),
+    )
 
 
-def _overlap(one: _Box, other: _Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _crossed(box: _Box, lines: Sequence[_Box]) -> list[bool]:
+    return [_overlap(box, line) > 0 for line in lines]
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    """Return the area that two boxes share."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(wide, 0.0) * max(high, 0.0)

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.limits import ModelLimits
 from benchmarks.machine import this_machine
+from benchmarks.machine_limits import MachineLimits
 from benchmarks.noise import noise_of
+from benchmarks.op_profile import OpProfile
 from benchmarks.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
 from benchmarks.system_files import SystemFiles
 from runtime.contract import Accuracy
@@ -105,6 +108,7 @@ def synthetic_results(
                 ),
                 stages_ms={name: tuple(map(tuple, one.tolist())) for name, one in stages.items()},
                 accuracy=accuracy if with_accuracy else None,
+                limits=layers(label, 6.0 * (index + 1)),
             )
         )
     yardstick = times(24.0, 4)
@@ -127,6 +131,41 @@ def synthetic_results(
         yardstick_ms=tuple(map(tuple, yardstick.tolist())),
         orders=tuple((*labels, *foreign) for _ in range(rounds)),
         models=tuple(models),
+        machine_limits=MachineLimits(100.0, 90.0, 200.0, 10.0, 2, 40.0),
+    )
+
+
+def layers(label: str, network_ms: float) -> ModelLimits:
+    """Return a network of ten layers, nine of them of different kinds."""
+    shares = {"Conv": 0.5, **{f"Operator{number}": 0.06 for number in range(8)}, "Resize": 0.02}
+    ops = tuple(
+        OpProfile(
+            name=f"node{number}",
+            operator=operator,
+            output_shape=(1, 16, 44, 60),
+            element_type="float",
+            median_ms=share * network_ms,
+            macs=1_000_000,
+            bytes_moved=1000,
+            gmac_s=1.0,
+            limit_ms=0.4 * share * network_ms,
+            ratio=2.5,
+            reason="few input channels",
+        )
+        for number, (operator, share) in enumerate(shares.items())
+    )
+    return ModelLimits(
+        file=f"{label}.onnx",
+        gmacs={"conv": 0.35},
+        network_ms=network_ms,
+        limit_ms=0.4 * network_ms,
+        ratio=2.5,
+        ratio_samples=(2.5,),
+        layers_ms=network_ms,
+        layers_limit_ms=0.4 * network_ms,
+        profiled_ms=network_ms,
+        samples_ms=(network_ms,),
+        ops=ops,
     )
 
 

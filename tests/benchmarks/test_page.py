@@ -13,6 +13,7 @@ from benchmarks.noise import Noise
 from benchmarks.page.axes import Axis
 from benchmarks.page.content import main_table, readme_blocks, report_blocks
 from benchmarks.page.document import Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
+from benchmarks.page.operators import operator_times
 from benchmarks.page.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.page.svg import Drawing, figure_css, text_width
 from benchmarks.results import Results
@@ -118,6 +119,15 @@ def test_every_figure_is_well_formed_and_inside_its_frame(
                     assert -17 <= float(element.attrib[name]) <= figure.drawing.height + 1, figure.name
 
 
+def test_no_time_of_an_operator_is_lost(make_results: Make) -> None:
+    times = operator_times(make_results())
+    assert list(times) == ["small", "large"]
+    assert sum(times["small"].values()) == pytest.approx(6.0)
+    assert next(iter(times["large"])) == "Conv"
+    assert len(times["large"]) == 8
+    assert times["large"]["others"] == pytest.approx(12 * (2 * 0.06 + 0.02))
+
+
 def test_every_style_of_a_figure_is_in_the_style_sheet(make_results: Make) -> None:
     known = set(re.findall(r"\.figure \.([\w-]+)", figure_css()))
     for block in report_blocks(make_results()):
@@ -131,7 +141,7 @@ def test_the_page_needs_nothing_but_itself(make_results: Make) -> None:
     assert "<script" not in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert "url(" not in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
 
 
 def test_names_from_files_cannot_become_markup(make_results: Make) -> None:

@@ -37,7 +37,7 @@ def models(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, models: list[str], quick: list[str]) -> Path:
     out = tmp_path_factory.mktemp("report") / "bench"
-    assert main(["--models", *models, *LABELLED, *quick, "--out", str(out)]) == 0
+    assert main(["--models", *models, *LABELLED, *quick, "--layer-runs", "1", "--out", str(out)]) == 0
     return out
 
 
@@ -47,7 +47,18 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("frames")
     for index in range(7):
         cv2.imwrite(str(folder / f"{index}.png"), np.full((48, 64, 3), 30 * index, np.uint8))
-    return ["--rounds", "4", "--frames", "2", "--threads", "1", "--video", str(folder / "*.png")]
+    return [
+        "--rounds",
+        "4",
+        "--frames",
+        "2",
+        "--threads",
+        "1",
+        "--layer-runs",
+        "0",
+        "--video",
+        str(folder / "*.png"),
+    ]
 
 
 def test_the_folder_holds_texts_figures_and_samples(folder: Path) -> None:
@@ -60,6 +71,7 @@ def test_the_folder_holds_texts_figures_and_samples(folder: Path) -> None:
         "stages.svg",
         "distribution.svg",
         "drift.svg",
+        "operators.svg",
         "classes.svg",
     }
 
@@ -73,6 +85,16 @@ def test_every_sample_is_kept(folder: Path) -> None:
     assert list(results.models[2].stages_ms) == ["network"]
     assert results.yardstick.shape == (4, 6)
     assert (results.settings.threads, results.settings.frame_size_hw) == (1, (48, 64))
+
+
+def test_networks_are_held_against_the_machine_and_without_its_folders(folder: Path) -> None:
+    results = read_results(folder / "results.json")
+    assert results.machine_limits is not None
+    for model in results.models:
+        assert model.limits is not None
+        assert model.limits.file == model.file.file
+        assert sum(model.limits.gmacs.values()) > 0
+        assert any(op.operator == "Conv" for op in model.limits.ops)
 
 
 def test_the_accuracy_is_that_of_the_accuracy_benchmark(folder: Path, models: list[str]) -> None:
@@ -103,6 +125,7 @@ def test_the_table_is_printed_and_the_next_command(
     assert [line.split()[0] for line in lines[1:3]] == ["one", "two"]
     assert lines[-1] == f"next: python -m benchmarks.compare OLD/results.json {out / 'results.json'}"
     assert not (out / "pareto.svg").exists()  # no labels, no accuracy
+    assert not (out / "operators.svg").exists()
 
 
 def test_a_report_can_be_written_again_from_its_samples(folder: Path, tmp_path: Path) -> None:
