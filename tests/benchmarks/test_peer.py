@@ -1,6 +1,9 @@
 """The peer's predictor is called as its users call it; a fake stands in for the package."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -10,6 +13,7 @@ from benchmarks import peer
 from benchmarks.peer import STAGES, Peer, peer_available, run_peer
 from runtime import ConfigError, ModelLoadError, SourceError
 
+ROOT = Path(__file__).parent.parent.parent
 SPEED = {"preprocess": 1.0, "inference": 20.0, "postprocess": 2.0}
 
 
@@ -105,6 +109,20 @@ def test_the_peers_own_failure_is_one_line(fake, model):
     fake.make = fail
     with pytest.raises(ModelLoadError, match=r"0\.0-fake cannot run it \(KeyError: 'two\\nlines'\)"):
         Peer(model).time(np.zeros((24, 32, 3), np.uint8))
+
+
+def test_the_package_is_imported_to_install_nothing_and_to_leave_stdout_alone(tmp_path, model):
+    lines = ["import os", "names = ('YOLO_AUTOINSTALL', 'YOLO_OFFLINE', 'YOLO_VERBOSE')"]
+    lines += ["seen = [os.environ.get(name) for name in names]", "YOLO = lambda path, task: None"]
+    (tmp_path / "ultralytics.py").write_text("\n".join(lines))
+    code = "import sys; from benchmarks.peer import Peer; Peer(sys.argv[1]); "
+    code += "import ultralytics; print(*ultralytics.seen)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["false", "true", "false"]
 
 
 def test_a_missing_file_is_not_left_to_the_peer_to_download(fake, tmp_path):
