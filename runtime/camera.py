@@ -24,15 +24,14 @@ from types import FrameType
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
 from runtime.errors import EdgesegError
-from runtime.frame import Frame
-from runtime.loop import RunLog, run
+from runtime.loop import RunLog, Step, run
 from runtime.outputs import Recording, feed
 from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
 from runtime.session import PROVIDERS
 from runtime.sinks import Sink, WindowSink
-from runtime.sources import LivePolicy, Source, SourceStatus, open_source
+from runtime.sources import LivePolicy, open_source
 from runtime.sources.address import without_secrets
 
 _PROGRESS_EVERY_NS = 200_000_000
@@ -190,13 +189,15 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         progress = _Progress()
         opened.callback(progress.finish)
         steps = run(
-            _StoppableSource(source, signals),
+            source,
             segment,
             overlay=overlay if sinks or wanted.needs_overlay else None,
             sinks=sinks,
             max_frames=options.max_frames,
+            max_age_ms=options.max_age_ms,
         )
-        for step in feed(steps, made.outputs):
+        opened.callback(steps.close)  # ends its threads before what they use is closed
+        for step in feed(signals.between(steps), made.outputs):
             outcome.log.add(step)
             progress.show(outcome.log)
 
@@ -234,6 +235,18 @@ class _StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def between(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Yield the steps; a signal ends the wait for the next one, and nothing else."""
+        while True:
+            try:
+                self.release()
+                step = next(steps, None)
+            finally:
+                self.hold()
+            if step is None:
+                return
+            yield step
+
     def hold(self) -> None:
         """From now on only note signals."""
         self._raises = False
@@ -252,35 +265,6 @@ class _StopSignals:
     def _stop(self) -> None:
         self._raises = False  # a second signal must not cut the closing short
         raise _Stopped
-
-
-class _StoppableSource(Source):
-    """A source of which the wait for the next frame, and nothing else, is ended by a signal."""
-
-    def __init__(self, source: Source, signals: _StopSignals) -> None:
-        self.fps, self.live, self.dropped = source.fps, source.live, source.dropped
-        self._source = source
-        self._signals = signals
-
-    @property
-    def status(self) -> SourceStatus:
-        return self._source.status
-
-    def __iter__(self) -> Iterator[Frame]:
-        frames = iter(self._source)
-        while True:
-            try:
-                self._signals.release()
-                frame = next(frames, None)
-            finally:
-                self._signals.hold()
-            if frame is None:
-                return
-            self.dropped = self._source.dropped
-            yield frame
-
-    def close(self) -> None:
-        self._source.close()
 
 
 class _Progress:

@@ -19,7 +19,7 @@ import pytest
 from runtime import camera, sinks
 from runtime.camera import main
 from runtime.errors import SinkError
-from runtime.sources import LiveSource
+from runtime.sources import FakeSource, Late, LiveSource
 
 ROOT = Path(camera.__file__).parents[1]
 WAIT_S = 60.0
@@ -70,6 +70,15 @@ def test_json_is_one_object_and_all_of_stdout(tiny_onnx, images, capsys):
     assert list(summary["latency_ms"]) == ["resize", "network", "mask", "total"]
     assert all(list(stage) == ["p50", "p90", "p99", "max"] for stage in summary["latency_ms"].values())
     assert err == ""
+
+
+def test_frames_that_are_too_old_are_dropped_and_counted(tiny_onnx, monkeypatch, capsys):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    late = FakeSource([picture, Late(3_600_000), picture, picture])
+    monkeypatch.setattr(camera, "open_source", lambda spec, **_: late)
+    assert run_headless(tiny_onnx, "0", "--json", "--max-age-ms", "600000") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["frames"], summary["dropped"]) == (2, 1)
 
 
 def test_saved_video_has_every_frame_and_a_draw_stage(tiny_onnx, images, tmp_path, capsys):
