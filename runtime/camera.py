@@ -49,7 +49,9 @@ class CameraOptions:
         headless: no window.
         max_frames: stop after so many; None for no limit.
         as_json: print the summary as JSON.
+        size_hw: height and width in pixels that frames get for the network; None for the file's own.
         threads: of onnxruntime; None for its default in `Segmenter`.
+        spin: whether these threads stay busy while they wait for work.
         provider: execution provider by short name.
         realtime: play a video or the drive at its own pace, leaving out what the network is too slow for.
         max_age_ms: milliseconds since the capture from which a frame is dropped; None for no limit.
@@ -62,7 +64,9 @@ class CameraOptions:
     headless: bool = False
     max_frames: int | None = None
     as_json: bool = False
+    size_hw: tuple[int, int] | None = None
     threads: int | None = None
+    spin: bool = False
     provider: str = "cpu"
     realtime: bool = False
     max_age_ms: float | None = None
@@ -88,7 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument(
+        "--imgsz",
+        nargs=2,
+        type=_positive,
+        metavar=("H", "W"),
+        help="height and width of the network's input, pixels, for a file exported with --dynamic",
+    )
+    parser.add_argument(
         "--threads", type=_positive, help="threads of the network; without it the physical cores, at most 4"
+    )
+    parser.add_argument(
+        "--spin", action="store_true", help="keep these threads busy while they wait; see benchmarks.tune"
     )
     parser.add_argument(
         "--provider", choices=sorted(PROVIDERS), default=defaults.provider, help="execution provider"
@@ -119,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         headless=given.headless or given.serve is not None,
         max_frames=given.max_frames,
         as_json=given.json,
+        size_hw=None if given.imgsz is None else (given.imgsz[0], given.imgsz[1]),
         threads=given.threads,
+        spin=given.spin,
         provider=given.provider,
         realtime=given.realtime,
         max_age_ms=given.max_age_ms,
@@ -171,7 +187,13 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         signals.release()
         sinks: list[Sink] = [] if options.headless else [opened.enter_context(WindowSink())]
         segment = opened.enter_context(
-            Segmenter(options.model, threads=options.threads, provider=options.provider)
+            Segmenter(
+                options.model,
+                size_hw=options.size_hw,
+                threads=options.threads,
+                spin=options.spin,
+                provider=options.provider,
+            )
         )
         source = opened.enter_context(
             open_source(

@@ -80,6 +80,7 @@ class Segmenter(Closable):
         *,
         size_hw: tuple[int, int] | None = None,
         threads: int | None = None,
+        spin: bool = False,
         provider: str = "cpu",
     ) -> None:
         """Open a model.
@@ -89,6 +90,8 @@ class Segmenter(Closable):
             size_hw: height and width in pixels that frames are resized to for the network; None takes the
                 file's own. Another one works only with a file exported with `--dynamic`.
             threads: worker threads of one run; None takes the physical cores, at most 4.
+            spin: whether these threads stay busy while they wait for work; `benchmarks.tune` tells whether
+                that helps.
             provider: execution provider by short name, see `runtime.session.PROVIDERS`.
 
         Raises:
@@ -98,7 +101,7 @@ class Segmenter(Closable):
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.
         """
         session = NetworkSession(
-            bundled_model() if model is None else model, threads=threads, provider=provider
+            bundled_model() if model is None else model, threads=threads, spin=spin, provider=provider
         )
         self._contract = session.contract
         self._size_hw = self._contract.input.size_hw if size_hw is None else size_hw

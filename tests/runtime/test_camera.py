@@ -19,6 +19,7 @@ import pytest
 from runtime import camera, sinks
 from runtime.camera import main
 from runtime.errors import SinkError
+from runtime.segmenter import Segmenter
 from runtime.sources import FakeSource, Late, LiveSource
 
 ROOT = Path(camera.__file__).parents[1]
@@ -79,6 +80,21 @@ def test_frames_that_are_too_old_are_dropped_and_counted(tiny_onnx, monkeypatch,
     assert run_headless(tiny_onnx, "0", "--json", "--max-age-ms", "600000") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["frames"], summary["dropped"]) == (2, 1)
+
+
+def test_settings_of_the_network_reach_the_segmenter(tiny_onnx, images, monkeypatch, capsys):
+    given = {}
+
+    class Noted(Segmenter):
+        def __init__(self, model, **settings):
+            given.update(settings)
+            super().__init__(model, **settings)
+
+    monkeypatch.setattr(camera, "Segmenter", Noted)
+    assert run_headless(tiny_onnx, images, "--threads", "1", "--spin", "--imgsz", "32", "48") == 0
+    assert (given["threads"], given["spin"], given["size_hw"]) == (1, True, (32, 48))
+    assert run_headless(tiny_onnx, images, "--imgsz", "64", "96") == 1
+    assert "export the model with --dynamic" in capsys.readouterr().err
 
 
 def test_saved_video_has_every_frame_and_a_draw_stage(tiny_onnx, images, tmp_path, capsys):
