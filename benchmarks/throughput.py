@@ -98,9 +98,11 @@ def measure_throughput(source: Source, name: str, model: Path, config: Throughpu
     Raises:
         EdgesegError: as `Segmenter`, `NetworkSession` and `run`; SourceError where the source ends.
     """
-    choice = {"threads": config.threads, "spin": config.spin, "provider": config.provider}
-    with source, Segmenter(model, **choice) as segment:
-        session = NetworkSession(model, **choice)
+    with (
+        source,
+        Segmenter(model, threads=config.threads, spin=config.spin, provider=config.provider) as segment,
+    ):
+        session = NetworkSession(model, threads=config.threads, spin=config.spin, provider=config.provider)
         image_bgr = next(run(source, segment, max_frames=1)).frame.image_bgr
         fitted = fit_image(image_bgr, segment.size_hw)
         infer = session.run if session.contract.output.has_logits else session.run_mask
