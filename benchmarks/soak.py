@@ -18,6 +18,7 @@ from pathlib import Path
 from shlex import quote
 
 from benchmarks.duration import duration_s
+from benchmarks.endless import open_endless
 from benchmarks.machine import Machine, this_machine
 from benchmarks.process_usage import Footprint, footprint
 from runtime import ConfigError, EdgesegError, Segmenter, bundled_model
@@ -26,7 +27,7 @@ from runtime.codec import to_plain
 from runtime.loop import Step, run
 from runtime.overlay import Overlay
 from runtime.session import PROVIDERS
-from runtime.sources import Source, open_source, without_secrets
+from runtime.sources import Source, without_secrets
 from runtime.stats import LatencyLog
 
 _ROW = "{:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}"
@@ -225,7 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model", type=Path, help="ONNX file made by export.to_onnx; without it the bundled s"
     )
-    parser.add_argument("--source", default="synthetic", help="as of runtime.camera; it should not end")
+    parser.add_argument(
+        "--source", default="synthetic", help="as of runtime.camera; a recording starts anew at its end"
+    )
     parser.add_argument(
         "--duration", type=duration_s, default=f"{defaults.duration_s:g}s", help="how long: 90s, 10m, 1h"
     )
@@ -272,7 +275,7 @@ def _command(given: argparse.Namespace) -> None:
         cells = (f"{row.until_s:.0f}", row.frames, f"{row.fps:.1f}", *ms, f"{held.memory_mb:.1f}")
         print(_ROW.format(*cells, held.threads, held.files), file=out, flush=True)
 
-    source = open_source(given.source, realtime=config.realtime)
+    source = open_endless(given.source, realtime=config.realtime)
     report = soak(source, name, model, config, show)
     if given.json:
         print(json.dumps(to_plain(report)))

@@ -24,15 +24,14 @@ from types import FrameType
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
 from runtime.errors import EdgesegError
-from runtime.frame import Frame
-from runtime.loop import RunLog, run
+from runtime.loop import RunLog, Step, run
 from runtime.outputs import Output, Recording, feed
 from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
 from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
 from runtime.session import PROVIDERS
 from runtime.sinks import Sink, WindowSink
-from runtime.sources import LivePolicy, Source, SourceStatus, open_source
+from runtime.sources import LivePolicy, open_source
 from runtime.sources.address import without_secrets
 
 _PROGRESS_EVERY_NS = 200_000_000
@@ -50,7 +49,9 @@ class CameraOptions:
         headless: no window.
         max_frames: stop after so many; None for no limit.
         as_json: print the summary as JSON.
+        size_hw: height and width in pixels that frames get for the network; None for the file's own.
         threads: of onnxruntime; None for its default in `Segmenter`.
+        spin: whether these threads stay busy while they wait for work.
         provider: execution provider by short name.
         provider_options: the provider's own options.
         realtime: play a video or the drive at its own pace, leaving out what the network is too slow for.
@@ -64,7 +65,9 @@ class CameraOptions:
     headless: bool = False
     max_frames: int | None = None
     as_json: bool = False
+    size_hw: tuple[int, int] | None = None
     threads: int | None = None
+    spin: bool = False
     provider: str = "cpu"
     provider_options: Mapping[str, str] = field(default_factory=dict)
     realtime: bool = False
@@ -91,7 +94,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument(
+        "--imgsz",
+        nargs=2,
+        type=_positive,
+        metavar=("H", "W"),
+        help="height and width of the network's input, pixels, for a file exported with --dynamic",
+    )
+    parser.add_argument(
         "--threads", type=_positive, help="threads of the network; without it the physical cores, at most 4"
+    )
+    parser.add_argument(
+        "--spin", action="store_true", help="keep these threads busy while they wait; see benchmarks.tune"
     )
     parser.add_argument(
         "--provider", choices=sorted(PROVIDERS), default=defaults.provider, help="execution provider"
@@ -131,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         headless=given.headless or given.serve is not None,
         max_frames=given.max_frames,
         as_json=given.json,
+        size_hw=None if given.imgsz is None else (given.imgsz[0], given.imgsz[1]),
         threads=given.threads,
+        spin=given.spin,
         provider=given.provider,
         provider_options=dict(given.provider_option),
         realtime=given.realtime,
@@ -206,7 +221,9 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         segment = opened.enter_context(
             Segmenter(
                 options.model,
+                size_hw=options.size_hw,
                 threads=options.threads,
+                spin=options.spin,
                 provider=options.provider,
                 provider_options=options.provider_options,
             )
@@ -227,14 +244,15 @@ def _loop(options: CameraOptions, outcome: _Outcome, signals: _StopSignals) -> N
         progress = _Progress()
         opened.callback(progress.finish)
         steps = run(
-            _StoppableSource(source, signals),
+            source,
             segment,
             overlay=overlay if sinks or wanted.needs_overlay else None,
             sinks=sinks,
             max_frames=options.max_frames,
             max_age_ms=options.max_age_ms,
         )
-        for step in feed(steps, made.outputs, on_failure=outcome.lose):
+        opened.callback(steps.close)  # ends its threads before what they use is closed
+        for step in feed(signals.between(steps), made.outputs, on_failure=outcome.lose):
             outcome.log.add(step)
             progress.show(outcome.log)
 
@@ -272,6 +290,18 @@ class _StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def between(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Yield the steps; a signal ends the wait for the next one, and nothing else."""
+        while True:
+            try:
+                self.release()
+                step = next(steps, None)
+            finally:
+                self.hold()
+            if step is None:
+                return
+            yield step
+
     def hold(self) -> None:
         """From now on only note signals."""
         self._raises = False
@@ -290,35 +320,6 @@ class _StopSignals:
     def _stop(self) -> None:
         self._raises = False  # a second signal must not cut the closing short
         raise _Stopped
-
-
-class _StoppableSource(Source):
-    """A source of which the wait for the next frame, and nothing else, is ended by a signal."""
-
-    def __init__(self, source: Source, signals: _StopSignals) -> None:
-        self.fps, self.live, self.dropped = source.fps, source.live, source.dropped
-        self._source = source
-        self._signals = signals
-
-    @property
-    def status(self) -> SourceStatus:
-        return self._source.status
-
-    def __iter__(self) -> Iterator[Frame]:
-        frames = iter(self._source)
-        while True:
-            try:
-                self._signals.release()
-                frame = next(frames, None)
-            finally:
-                self._signals.hold()
-            if frame is None:
-                return
-            self.dropped = self._source.dropped
-            yield frame
-
-    def close(self) -> None:
-        self._source.close()
 
 
 class _Progress:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import cv2
 
+from runtime.ahead import Ahead
 from runtime.errors import ConfigError, EdgesegError, SinkError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.overlay import Overlay
+from runtime.segmenter import Segmenter
 from runtime.sinks import Sink
 from runtime.sources import Source
 from runtime.stats import LatencyLog
@@ -21,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _TOO_OLD_IN_A_ROW = 100  # worth a warning: the limit is below what this network needs
 _CAPTION_MEMORY = 0.9  # weight of the past in the caption's frames a second
+
+_InWork = tuple[Frame, int, Any]  # a frame, what the source dropped before it, what was made of it so far
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,18 @@ def run(
     sinks: Sequence[Sink] = (),
     max_frames: int | None = None,
     max_age_ms: float | None = None,
+    overlap: bool = True,
     clock_ns: Callable[[], int] = time.monotonic_ns,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Segment frame after frame; yield a `Step` after each.
 
     Ends with the source, after `max_frames`, or when a sink asks to stop. Source, segmenter and sinks
-    stay open: they are the caller's.
+    stay open: they are the caller's. A caller who stops before may lose two frames of a recording that were
+    read ahead.
+
+    While the caller's thread makes mask and overlay, feeds the sinks and does what the caller does with the
+    step, the next frame is in the network; and a recording's frame after that is read and resized. A live
+    frame is taken only when the network is free, so that none ages in between.
 
     Args:
         source: where frames come from.
@@ -74,6 +88,7 @@ def run(
         max_frames: at least 1; None for no limit.
         max_age_ms: milliseconds since the capture from which a frame is dropped: before the network, and
             its result before it is drawn; None for no limit.
+        overlap: False does everything in the caller's thread, one after the other.
         clock_ns: the clock of `Frame.captured_ns`.
 
     Raises:
@@ -91,36 +106,58 @@ def run(
     if max_age_ms is not None and not (math.isfinite(max_age_ms) and max_age_ms > 0):
         raise ConfigError(f"max_age_ms: expected positive milliseconds, got {max_age_ms}")
     age_limit = _AgeLimit(max_age_ms, clock_ns)
+    fit, infer, finish = _parts(segment)
+    # Frames beyond the last one would be read for nothing, unless the limit on age may drop some.
+    frames = islice(source, max_frames) if max_age_ms is None else iter(source)
     period_s, last_ns, count = 0.0, 0, 0
-    for frame in source:
-        if age_limit.is_exceeded_by(frame):
-            continue
-        segmentation = segment(frame)
-        if age_limit.is_exceeded_by(frame):
-            continue
-        age_limit.start_over()
-        count += 1
-        latency_ms = dict(segmentation.latency_ms)
-        drawn_bgr: Image | None = None
-        if overlay is not None:
-            caption = f"{sum(latency_ms.values()):.1f} ms"
-            if period_s:
-                caption += f"  {1 / period_s:.1f} fps"
-            started_ns = time.perf_counter_ns()
-            drawn_bgr = overlay.draw(frame.image_bgr, segmentation.mask, caption)
-            latency_ms["draw"] = (time.perf_counter_ns() - started_ns) / 1e6
-        shown_bgr = frame.image_bgr if drawn_bgr is None else drawn_bgr
-        wants_more = _deliver(shown_bgr, frame.captured_ns if source.live else None, sinks)
-        finished_ns = clock_ns()
-        latency_ms["total"] = (finished_ns - frame.captured_ns) / 1e6
-        dropped = source.dropped + age_limit.dropped
-        yield Step(frame, segmentation, drawn_bgr, latency_ms, finished_ns, dropped)
-        if not wants_more or count == max_frames:
-            return
-        if last_ns:
-            latest_s = (finished_ns - last_ns) / 1e9
-            period_s = _CAPTION_MEMORY * period_s + (1 - _CAPTION_MEMORY) * latest_s if period_s else latest_s
-        last_ns = finished_ns
+    with ExitStack() as threads:
+        fitted: Iterator[_InWork] = ((frame, source.dropped, fit(frame)) for frame in frames)
+        if overlap and not source.live:
+            fitted = threads.enter_context(Ahead(fitted, "edgeseg read"))
+        inferred: Iterator[_InWork] = (
+            (frame, dropped, infer(item))
+            for frame, dropped, item in fitted
+            if not age_limit.is_exceeded_by(frame)
+        )
+        if overlap:
+            inferred = threads.enter_context(Ahead(inferred, "edgeseg network"))
+        for frame, dropped, item in inferred:
+            if age_limit.is_exceeded_by(frame):
+                continue
+            age_limit.start_over()
+            count += 1
+            segmentation = finish(item)
+            latency_ms = dict(segmentation.latency_ms)
+            drawn_bgr: Image | None = None
+            if overlay is not None:
+                caption = f"{sum(latency_ms.values()):.1f} ms"
+                if period_s:
+                    caption += f"  {1 / period_s:.1f} fps"
+                started_ns = time.perf_counter_ns()
+                drawn_bgr = overlay.draw(frame.image_bgr, segmentation.mask, caption)
+                latency_ms["draw"] = (time.perf_counter_ns() - started_ns) / 1e6
+            shown_bgr = frame.image_bgr if drawn_bgr is None else drawn_bgr
+            wants_more = _deliver(shown_bgr, frame.captured_ns if source.live else None, sinks)
+            finished_ns = clock_ns()
+            latency_ms["total"] = (finished_ns - frame.captured_ns) / 1e6
+            dropped += age_limit.dropped
+            yield Step(frame, segmentation, drawn_bgr, latency_ms, finished_ns, dropped)
+            if not wants_more or count == max_frames:
+                return
+            if last_ns:
+                latest_s = (finished_ns - last_ns) / 1e9
+                share = _CAPTION_MEMORY if period_s else 0.0
+                period_s = share * period_s + (1 - share) * latest_s
+            last_ns = finished_ns
+
+
+def _parts(
+    segment: Callable[[Frame], Segmentation],
+) -> tuple[Callable[[Frame], Any], Callable[[Any], Any], Callable[[Any], Segmentation]]:
+    """Return what comes before the network, the network, and what comes after it."""
+    if isinstance(segment, Segmenter):
+        return segment.fit, segment.infer, segment.finish
+    return (lambda frame: frame), segment, (lambda segmentation: segmentation)
 
 
 class _AgeLimit:
@@ -131,6 +168,7 @@ class _AgeLimit:
         self._max_age_ms = max_age_ms
         self._clock_ns = clock_ns
         self._in_a_row = 0
+        self._lock = threading.Lock()  # asked before the network and after it, at the same time
 
     def is_exceeded_by(self, frame: Frame) -> bool:
         if self._max_age_ms is None:
@@ -138,13 +176,15 @@ class _AgeLimit:
         age_ms = (self._clock_ns() - frame.captured_ns) / 1e6
         if age_ms < self._max_age_ms:
             return False
-        self.dropped += 1
-        self._in_a_row += 1
-        if self._in_a_row == _TOO_OLD_IN_A_ROW:
+        with self._lock:
+            self.dropped += 1
+            self._in_a_row += 1
+            is_time_to_warn = self._in_a_row == _TOO_OLD_IN_A_ROW
+        if is_time_to_warn:
             logger.warning(
                 "%d frames in a row were too old: expected less than %g ms, the latest was %.0f ms old; "
                 "allow more or use a faster network",
-                self._in_a_row,
+                _TOO_OLD_IN_A_ROW,
                 self._max_age_ms,
                 age_ms,
             )
@@ -152,7 +192,8 @@ class _AgeLimit:
 
     def start_over(self) -> None:
         """Count those in a row anew: one came through."""
-        self._in_a_row = 0
+        with self._lock:
+            self._in_a_row = 0
 
 
 def _deliver(shown_bgr: Image, captured_ns: int | None, sinks: Sequence[Sink]) -> bool:

@@ -6,7 +6,11 @@ import platform
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from runtime.closing import Closable
 from runtime.contract import ModelContract
@@ -39,11 +43,31 @@ def bundled_model(name: str = DEFAULT_MODEL) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A frame at the network's size, uint8 (h, w, 3), and what `Segmentation` tells of it."""
+
+    image_bgr: Image
+    frame_hw: tuple[int, int]
+    frame_id: int
+    captured_ns: int
+    resize_ms: float
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What the network made of it: float32 (1, C, h, w) logits, or a uint8 (1, h, w) mask."""
+
+    output: NDArray[Any]
+    fitted: Fitted
+    network_ms: float
+
+
 class Segmenter(Closable):
     """Gives every pixel of a frame its class.
 
-    One segmenter may be shared by threads: calls wait for each other, since two at once would only share
-    the same cores. Processes must each open their own.
+    One segmenter may be shared by threads: the network runs for one call at a time, since two at once would
+    only share the same cores. Processes must each open their own.
 
     Example:
         with Segmenter("seg.onnx") as segment:
@@ -57,6 +81,7 @@ class Segmenter(Closable):
         *,
         size_hw: tuple[int, int] | None = None,
         threads: int | None = None,
+        spin: bool = False,
         provider: str = "cpu",
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
@@ -67,6 +92,8 @@ class Segmenter(Closable):
             size_hw: height and width in pixels that frames are resized to for the network; None takes the
                 file's own. Another one works only with a file exported with `--dynamic`.
             threads: worker threads of one run; None takes the physical cores, at most 4.
+            spin: whether these threads stay busy while they wait for work; `benchmarks.tune` tells whether
+                that helps.
             provider: execution provider by short name, see `runtime.session.PROVIDERS`.
             provider_options: the provider's own options by onnxruntime's names.
 
@@ -80,6 +107,7 @@ class Segmenter(Closable):
         session = NetworkSession(
             bundled_model() if model is None else model,
             threads=threads,
+            spin=spin,
             provider=provider,
             provider_options=provider_options,
         )
@@ -129,33 +157,65 @@ class Segmenter(Closable):
             ConfigError: the segmenter was closed.
             ContractError: the network gave logits that are not finite.
         """
+        return self.finish(self.infer(self.fit(frame)))
+
+    def fit(self, frame: Image | Frame) -> Fitted:
+        """Resize a frame for the network; the first of the three parts of a call.
+
+        A loop may run each part in a thread of its own, as `runtime.loop.run` does.
+
+        Raises:
+            FrameError: not a uint8 image of shape (H, W, 3).
+        """
+        started_ns = time.perf_counter_ns()
         image_bgr = check_image(frame.image_bgr if isinstance(frame, Frame) else frame)
+        fitted = fit_image(image_bgr, self._size_hw)
+        return Fitted(
+            fitted,
+            (image_bgr.shape[0], image_bgr.shape[1]),
+            frame.frame_id if isinstance(frame, Frame) else 0,
+            frame.captured_ns if isinstance(frame, Frame) else 0,
+            (time.perf_counter_ns() - started_ns) / 1e6,
+        )
+
+    def infer(self, fitted: Fitted) -> Inferred:
+        """Run the network; calls wait for each other.
+
+        Raises:
+            ConfigError: the segmenter was closed.
+        """
         with self._lock:
             if self._session is None:
                 raise ConfigError("this Segmenter is closed; open a new one for more frames")
             started_ns = time.perf_counter_ns()
-            size_hw = (image_bgr.shape[0], image_bgr.shape[1])
-            fitted = fit_image(image_bgr, self._size_hw)
-            resized_ns = time.perf_counter_ns()
             # Logits where there are any: upsampled to the frame's own size they give finer edges.
             if self._contract.output.has_logits:
-                logits = self._session.run(fitted)
-                network_ns = time.perf_counter_ns()
-                mask = class_mask(logits, size_hw)
+                output: NDArray[Any] = self._session.run(fitted.image_bgr)
             else:
-                graph_mask = self._session.run_mask(fitted)[0]  # (h, w)
-                network_ns = time.perf_counter_ns()
-                mask = fit_mask(graph_mask, size_hw)
-            masked_ns = time.perf_counter_ns()
+                output = self._session.run_mask(fitted.image_bgr)
+            return Inferred(output, fitted, (time.perf_counter_ns() - started_ns) / 1e6)
+
+    def finish(self, inferred: Inferred) -> Segmentation:
+        """Make the mask at the frame's size.
+
+        Raises:
+            ContractError: the network gave logits that are not finite.
+        """
+        started_ns = time.perf_counter_ns()
+        fitted = inferred.fitted
+        if self._contract.output.has_logits:
+            mask = class_mask(inferred.output, fitted.frame_hw)
+        else:
+            mask = fit_mask(inferred.output[0], fitted.frame_hw)
         return Segmentation(
             mask=mask,
             latency_ms={
-                "resize": (resized_ns - started_ns) / 1e6,
-                "network": (network_ns - resized_ns) / 1e6,
-                "mask": (masked_ns - network_ns) / 1e6,
+                "resize": fitted.resize_ms,
+                "network": inferred.network_ms,
+                "mask": (time.perf_counter_ns() - started_ns) / 1e6,
             },
-            frame_id=frame.frame_id if isinstance(frame, Frame) else 0,
-            captured_ns=frame.captured_ns if isinstance(frame, Frame) else 0,
+            frame_id=fitted.frame_id,
+            captured_ns=fitted.captured_ns,
         )
 
     def close(self) -> None:

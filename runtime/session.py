@@ -48,6 +48,7 @@ class NetworkSession:
         path: str | Path,
         *,
         threads: int | None = None,
+        spin: bool = False,
         provider: str = "cpu",
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
@@ -56,6 +57,7 @@ class NetworkSession:
         Args:
             path: ONNX file written by `python -m export.to_onnx`.
             threads: worker threads of one run; None takes `default_threads()`.
+            spin: whether the threads stay busy while they wait for work.
             provider: one of `PROVIDERS`.
             provider_options: the provider's own options by onnxruntime's names, such as
                 `{"device_type": "GPU"}` for openvino.
@@ -70,7 +72,7 @@ class NetworkSession:
         path = Path(path)
         self.threads = default_threads() if threads is None else threads
         self.provider = provider
-        options = session_options(self.threads)
+        options = session_options(self.threads, spin=spin)
         ort_provider = _available(provider)
         wanted = dict(provider_options or {})
         if wanted and provider == "cpu":
@@ -190,7 +192,7 @@ class NetworkSession:
         return result
 
 
-def session_options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int, *, spin: bool = False) -> ort.SessionOptions:
     """Return the options that all of edgeseg's sessions are opened with.
 
     Raises:
@@ -202,10 +204,12 @@ def session_options(threads: int) -> ort.SessionOptions:
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # The lower levels take up to four times as long. Keeping the optimized graph in a file, or binding inputs
+    # and outputs beforehand, was measured too: it saves 10 ms once, and nothing a frame.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Worker threads that spin between runs make the network no faster, but in a paced loop they burn twice
     # the processor time (52 against 23 ms a frame on two cores) and slow capture and drawing by half.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     # What a few constants make of themselves stays a computation: a file of 1 KB that expands them to 10 GB
     # opens in no time. Folding helps small tensors only.
     options.add_session_config_entry(

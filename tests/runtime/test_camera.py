@@ -22,8 +22,9 @@ from runtime import camera, sinks
 from runtime.camera import main
 from runtime.errors import SinkError
 from runtime.outputs.opening import add_output_flags, output_options
+from runtime.segmenter import Segmenter
 from runtime.serve import Address
-from runtime.sources import LiveSource
+from runtime.sources import FakeSource, Late, LiveSource
 
 ROOT = Path(camera.__file__).parents[1]
 WAIT_S = 60.0
@@ -74,6 +75,30 @@ def test_json_is_one_object_and_all_of_stdout(tiny_onnx, images, capsys):
     assert list(summary["latency_ms"]) == ["resize", "network", "mask", "total"]
     assert all(list(stage) == ["p50", "p90", "p99", "max"] for stage in summary["latency_ms"].values())
     assert err == ""
+
+
+def test_frames_that_are_too_old_are_dropped_and_counted(tiny_onnx, monkeypatch, capsys):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    late = FakeSource([picture, Late(3_600_000), picture, picture])
+    monkeypatch.setattr(camera, "open_source", lambda spec, **_: late)
+    assert run_headless(tiny_onnx, "0", "--json", "--max-age-ms", "600000") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["frames"], summary["dropped"]) == (2, 1)
+
+
+def test_settings_of_the_network_reach_the_segmenter(tiny_onnx, images, monkeypatch, capsys):
+    given = {}
+
+    class Noted(Segmenter):
+        def __init__(self, model, **settings):
+            given.update(settings)
+            super().__init__(model, **settings)
+
+    monkeypatch.setattr(camera, "Segmenter", Noted)
+    assert run_headless(tiny_onnx, images, "--threads", "1", "--spin", "--imgsz", "32", "48") == 0
+    assert (given["threads"], given["spin"], given["size_hw"]) == (1, True, (32, 48))
+    assert run_headless(tiny_onnx, images, "--imgsz", "64", "96") == 1
+    assert "export the model with --dynamic" in capsys.readouterr().err
 
 
 def test_saved_video_has_every_frame_and_a_draw_stage(tiny_onnx, images, tmp_path, capsys):

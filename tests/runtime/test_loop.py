@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,14 +13,16 @@ import numpy as np
 import pytest
 
 from runtime.contract import ClassMap
-from runtime.errors import ConfigError, SinkError, SourceError
+from runtime.errors import ConfigError, FrameError, SinkError, SourceError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import RunLog, Step, run
 from runtime.overlay import Overlay
+from runtime.segmenter import Segmenter
 from runtime.sinks import Sink, VideoSink
 from runtime.sources import Drop, FakeSource, Late, Source
 
 CLASSES = ClassMap(names=("ground",), palette_rgb=((255, 0, 0),))
+WAIT_S = 30.0
 STAGES_MS: Mapping[str, float] = {"resize": 0.25, "network": 3.0, "mask": 0.5}
 
 
@@ -153,7 +157,7 @@ def picture(level: int = 0) -> Image:
 def test_steps_tell_age_and_dropped_frames():
     watch = Watch()
     source = FakeSource([picture(), Drop(2), Late(30), picture()], clock_ns=watch)
-    steps = list(run(source, watch.segment_in(20), clock_ns=watch))
+    steps = list(run(source, watch.segment_in(20), overlap=False, clock_ns=watch))
     assert [(step.frame.frame_id, step.age_ms, step.dropped) for step in steps] == [
         (0, 20.0, 0),
         (3, 50.0, 2),
@@ -173,18 +177,19 @@ def test_too_old_frames_are_dropped_and_counted(late_ms, network_ms, segmented):
         return slow(frame)
 
     source = FakeSource([picture(), Late(late_ms), picture(), picture()], clock_ns=watch)
-    steps = list(run(source, counting, sinks=[sink], max_age_ms=100, clock_ns=watch))
+    steps = list(run(source, counting, sinks=[sink], max_age_ms=100, overlap=False, clock_ns=watch))
     assert [step.frame.frame_id for step in steps] == [0, 2]
     assert len(sink.taken) == 2
     assert len(calls) == segmented
     assert steps[-1].dropped == 1
 
 
-def test_limit_below_the_networks_own_time_is_told_once(caplog):
+@pytest.mark.parametrize("overlap", [True, False])
+def test_limit_below_the_networks_own_time_is_told_once(caplog, overlap):
     watch = Watch()
     source = FakeSource([picture()] * 250, clock_ns=watch)
     with caplog.at_level(logging.WARNING):
-        assert list(run(source, watch.segment_in(60), max_age_ms=50, clock_ns=watch)) == []
+        assert list(run(source, watch.segment_in(60), max_age_ms=50, overlap=overlap, clock_ns=watch)) == []
     assert len(caplog.records) == 1
     assert "100 frames in a row were too old: expected less than 50 ms" in caplog.text
 
@@ -241,3 +246,132 @@ def test_frames_that_change_their_size_go_through():
     source = FakeSource([picture(), np.zeros((96, 128, 3), np.uint8), picture()])
     steps = list(run(source, any_size, overlay=Overlay(CLASSES), sinks=[Notebook()]))
     assert [step.drawn_bgr.shape for step in steps] == [(64, 64, 3), (96, 128, 3), (64, 64, 3)]
+
+
+class Watched(FewFrames):
+    """Tells how many frames were asked for, and notes in which thread."""
+
+    def __init__(self, frames: int, live: bool = False) -> None:
+        super().__init__(frames, live)
+        self.asked = [threading.Event() for _ in range(frames)]
+        self.threads: set[int] = set()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for asked, frame in zip(self.asked, super().__iter__(), strict=True):
+            self.threads.add(threading.get_ident())
+            asked.set()
+            yield frame
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_network_has_the_next_frame_while_the_sinks_have_this_one(live):
+    started = [threading.Event() for _ in range(3)]
+
+    def noted(frame: Frame) -> Segmentation:
+        started[frame.frame_id].set()
+        return segment(frame)
+
+    class Slow(Notebook):
+        def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
+            following = started[len(self.taken) + 1 :]
+            assert all(event.wait(WAIT_S) for event in following[:1])
+            return super().write(image_bgr, captured_ns)
+
+    sink = Slow()
+    assert len(list(run(FewFrames(3, live), noted, sinks=[sink]))) == 3
+    assert len(sink.taken) == 3
+
+
+def test_a_recordings_next_frame_is_read_while_the_network_has_this_one():
+    source = Watched(3)
+
+    def waiting(frame: Frame) -> Segmentation:
+        assert all(event.wait(WAIT_S) for event in source.asked[: frame.frame_id + 2])
+        return segment(frame)
+
+    assert len(list(run(source, waiting))) == 3
+
+
+def test_a_live_frame_is_not_taken_before_the_network_is_free():
+    source = Watched(3, live=True)
+
+    def checking(frame: Frame) -> Segmentation:
+        following = source.asked[frame.frame_id + 1 :]
+        assert not any(event.wait(0.05) for event in following[:1])
+        return segment(frame)
+
+    assert len(list(run(source, checking))) == 3
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_without_overlap_everything_is_in_the_callers_thread(live):
+    source, threads = Watched(3, live), set()
+
+    def noted(frame: Frame) -> Segmentation:
+        threads.add(threading.get_ident())
+        return segment(frame)
+
+    list(run(source, noted, overlap=False))
+    assert source.threads == threads == {threading.get_ident()}
+
+
+def break_off(steps: Iterator[Step]) -> None:
+    for _ in steps:
+        break
+
+
+def fail_in_the_loop(steps: Iterator[Step]) -> None:
+    def use() -> None:
+        for _ in steps:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use()
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("use", [list, break_off, fail_in_the_loop])
+def test_no_thread_outlives_the_loop(live, use):
+    before = set(threading.enumerate())
+    steps = run(FewFrames(9, live), segment)
+    use(steps)
+    steps.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_error_of_the_network_comes_after_the_steps_before_it():
+    def breaking(frame: Frame) -> Segmentation:
+        if frame.frame_id == 2:
+            raise FrameError("odd")
+        return segment(frame)
+
+    seen: list[Step] = []
+    with pytest.raises(FrameError, match="odd"):
+        seen.extend(run(FewFrames(9), breaking))
+    assert len(seen) == 2
+
+
+def test_a_segmenter_in_three_threads_gives_what_it_gives_in_one(tiny_onnx):
+    pictures = [np.random.default_rng(seed).integers(0, 256, (90, 120, 3), np.uint8) for seed in range(9)]
+    with Segmenter(tiny_onnx, threads=1) as segmenter:
+        expected = [segmenter(image).mask for image in pictures]
+        for live in (True, False):
+            steps = list(run(FakeSource(pictures, live=live), segmenter, overlay=Overlay(CLASSES)))
+            assert [step.segmentation.frame_id for step in steps] == list(range(9))
+            for step, mask in zip(steps, expected, strict=True):
+                assert np.array_equal(step.segmentation.mask, mask)
+
+
+def test_a_sustained_loop_allocates_nothing_that_grows(tiny_onnx):
+    picture_bgr = np.random.default_rng(0).integers(0, 256, (180, 240, 3), np.uint8)
+    held: list[int] = []
+    with Segmenter(tiny_onnx, threads=1) as segmenter:
+        source = FakeSource([picture_bgr] * 240, live=False)
+        for count, _ in enumerate(run(source, segmenter, overlay=Overlay(CLASSES))):
+            if count == 40:
+                tracemalloc.start()
+            if count >= 60 and count % 20 == 0:
+                held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    one_frame = picture_bgr.nbytes
+    assert max(held) - held[0] < 3 * one_frame  # those in the works, not 180 of them

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from runtime.contract import METADATA_KEY
 from runtime.errors import ConfigError, ContractError, ModelLoadError, ProviderError
-from runtime.session import NetworkSession, default_threads
+from runtime.session import NetworkSession, default_threads, session_options
 
 
 def test_reads_the_contract_and_runs_the_network(tiny_onnx, tiny):
@@ -28,6 +28,13 @@ def test_runs_a_view_that_is_not_contiguous(tiny_onnx):
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
     mirrored = image[:, ::-1]
     assert np.array_equal(session.run(mirrored), session.run(mirrored.copy()))
+
+
+@pytest.mark.parametrize(("spin", "entry"), [(False, "0"), (True, "1")])
+def test_threads_wait_without_spinning_unless_told_to(tiny_onnx, spin, entry):
+    options = session_options(2, spin=spin)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == entry
+    assert NetworkSession(tiny_onnx, threads=2, spin=spin).threads == 2
 
 
 def test_says_which_file_is_missing(tmp_path):

@@ -34,6 +34,7 @@ def write_tiny_onnx(
     input_name: str = "image",
     input_type: int = TensorProto.UINT8,
     input_hw: tuple[int | str, int | str] | None = None,
+    batch: int | str = 1,
     output_name: str = "logits",
     extra_output: bool = False,
     scale: float = 1 / 255,
@@ -66,7 +67,7 @@ def write_tiny_onnx(
         "tiny",
         [
             helper.make_tensor_value_info(
-                input_name, input_type, [1, *(input_hw or contract.input.size_hw), 3]
+                input_name, input_type, [batch, *(input_hw or contract.input.size_hw), 3]
             )
         ],
         outputs,
