@@ -10,9 +10,14 @@ import pytest
         "benchmarks.conv_rate",
         "benchmarks.first_mask",
         "benchmarks.latency",
+        "benchmarks.limits",
         "benchmarks.machine",
+<<<<<<< HEAD
         "benchmarks.report",
         "benchmarks.stream",
+=======
+        "benchmarks.peer",
+>>>>>>> limits
         "training.accuracy",
         "training.data",
         "training.metrics",
