@@ -48,13 +48,13 @@ def resampled(
 
     Args:
         units: (units, …), what is drawn with replacement along the first axis.
-        statistic: (resamples, units, …) → (resamples,).
+        statistic: (resamples, units, …) → (resamples, …).
         block: neighbouring units that are drawn together.
         seed: of the draws.
         resamples: how many.
 
     Returns:
-        float64 (resamples,).
+        What the statistic gives.
     """
     count = len(units)
     block = min(block, max(1, count // 4))  # else there would be too few blocks to differ

@@ -111,7 +111,8 @@ def how_to_read(results: Results) -> list[str]:
         "on the same images. Its brackets say how far other pieces of the same recordings would move it; "
         "another road or camera moves it more.",
         "Compare numbers of one report only. Between two reports of a machine use `benchmarks.compare`, "
-        "which first divides by the yardstick, plain convolutions that ran in every round.",
+        "which takes out the machine's own change by the yardstick, plain convolutions that ran in every "
+        "round.",
         "A file without edgeseg's contract gets random input and only its network's time, since nobody knows "
         "what must come before and after it.",
     ]

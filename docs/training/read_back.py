@@ -1,9 +1,9 @@
 """How the bundled networks' former weights came back into training; a record, run once.
 
 Their first training left an ONNX file and no checkpoint. There the batch norms are folded into the
-convolutions and the pixels' mean is subtracted. This makes a checkpoint of today's network from it: each batch
-norm gets the statistics that its convolution has on the training images, and a scale and shift that undo them.
-Today's laterals are linear where the former ones had a ReLU, so the result wants a fine-tuning.
+convolutions and the pixels' mean is subtracted. This makes a checkpoint of today's network from it: each
+batch norm gets the statistics that its convolution has on the training images, and a scale and shift that
+undo them. Today's laterals are linear where the former ones had a ReLU, so the result wants a fine-tuning.
 
     python docs/training/read_back.py FORMER.onnx residual-s OUT.pt CAMVID_ROOT
 """

@@ -61,6 +61,7 @@ def synthetic_results(
     labels: tuple[str, ...] = ("small", "large"),
     foreign: tuple[str, ...] = (),
     with_accuracy: bool = True,
+    today: float = 0.15,
 ) -> Results:
     """Return results of a shared, drifting machine.
 
@@ -73,10 +74,11 @@ def synthetic_results(
         labels: of our models.
         foreign: labels of others' models.
         with_accuracy: whether there were labels.
+        today: by how much the whole machine may be faster or slower in this run, as a logarithm.
     """
     rng = np.random.default_rng(seed)
     speed = np.empty(rounds)  # of the machine: another one today, drifting, and with a memory
-    speed[0] = rng.uniform(-0.15, 0.15)
+    speed[0] = rng.uniform(-today, today)
     for number in range(1, rounds):
         speed[number] = 0.8 * speed[number - 1] + 0.2 * speed[0] + rng.normal(0, 0.03)
     speed += np.linspace(0, rng.uniform(-0.05, 0.05), rounds)
