@@ -36,8 +36,6 @@ CHANGES: Mapping[str, Mapping[str, object]] = {
     "class-balanced": {"loss": "class-balanced"},
     "ohem": {"loss": "ohem"},
     "boundary": {"loss": "boundary"},
-    "dice": {"loss": "dice"},
-    "lovasz": {"loss": "lovasz"},
     "label-smoothing-0.1": {"label_smoothing": 0.1},
     "aux-head-0.4": {"aux_weight": 0.4},
     "weight-decay-0": {"weight_decay": 0.0},

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 from runtime.errors import ConfigError
 
 IGNORE = 255
-LOSSES = ("cross-entropy", "weighted", "class-balanced", "ohem", "boundary", "dice", "lovasz")
+LOSSES = ("cross-entropy", "weighted", "class-balanced", "ohem", "boundary")
 UNWEIGHTED = ("cross-entropy", "class-balanced")
 OHEM_CONFIDENCE = 0.7  # of the labelled class; surer pixels are easy
 BOUNDARY_FACTOR = 3.0  # how much more a pixel weighs that has another class beside it
@@ -25,8 +25,6 @@ class SegmentationLoss:
     - `ohem`: `weighted` over the hard pixels only, those whose own class gets less than `OHEM_CONFIDENCE`
       (Shrivastava et al., CVPR 2016, as RegSeg and DDRNet use it).
     - `boundary`: `weighted`, with `BOUNDARY_FACTOR` for pixels within two of another class.
-    - `dice`, `lovasz`: `weighted` and, as much again, the soft Dice loss (Milletari et al., 3DV 2016) or the
-      Lovász-softmax loss (Berman et al., CVPR 2018), each a mean over the images' own classes.
 
     The weights sum to 1 over the batch. In a distributed training the batch is that of all processes:
     their losses and gradients add up to those of one process with the whole batch.
@@ -63,33 +61,19 @@ class SegmentationLoss:
         target = self.targets(labels)
         if logits.shape[-2:] != target.shape[-2:]:
             logits = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=False)
-        counted = target
-        if self.name == "ohem":
-            counted = torch.where(_confidence(logits, target) < OHEM_CONFIDENCE, target, IGNORE)
-        elif self.name == "boundary":
+        if self.name == "boundary":
             return self._boundary_loss(logits, target)
-        weights = self._pixel_weights(pixel_counts(counted, logits.shape[1]))
-        loss = F.cross_entropy(
-            logits, counted, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=self.smoothing
+        if self.name == "ohem":
+            target = torch.where(_confidence(logits, target) < OHEM_CONFIDENCE, target, IGNORE)
+        weights = self._pixel_weights(pixel_counts(target, logits.shape[1]))
+        return F.cross_entropy(
+            logits,
+            target,
+            weights,
+            ignore_index=IGNORE,
+            reduction="sum",
+            label_smoothing=self.smoothing,
         )
-        if self.name in ("dice", "lovasz"):
-            one_image = dice_loss if self.name == "dice" else lovasz_loss
-            images = zip(logits.float().softmax(1), target, strict=True)
-            terms = torch.stack([one_image(scores, labels) for scores, labels in images])
-            loss = loss + terms.mean() / _world_size()
-        return loss
-
-    def _boundary_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        weights = torch.ones_like(target, dtype=torch.float32)
-        weights[_near_boundary(target)] = BOUNDARY_FACTOR
-        if self.class_weights is not None:
-            weights = weights * self.class_weights[target.clamp(max=len(self.class_weights) - 1)]
-        weights = weights * (target != IGNORE)
-        total = weights.sum()
-        if _world_size() > 1:
-            distributed.all_reduce(total)
-        losses = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        return (losses * weights).sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return the labels (N, H, W) that count, as int64 (N, H / stride, W / stride).
@@ -101,6 +85,19 @@ class SegmentationLoss:
             row, column = torch.randint(self.stride, (2,)).tolist()
             labels = labels[:, row :: self.stride, column :: self.stride]
         return labels.long()
+
+    def _boundary_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        assert self.class_weights is not None  # seen to in __init__
+        labelled = target != IGNORE
+        weights = torch.where(_near_boundary(target), BOUNDARY_FACTOR, 1.0)  # (N, h, w)
+        weights = weights * self.class_weights[torch.where(labelled, target, 0)] * labelled
+        total = weights.sum()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
+        losses = F.cross_entropy(
+            logits, target, ignore_index=IGNORE, reduction="none", label_smoothing=self.smoothing
+        )
+        return (losses * weights).sum() / total.clamp(min=torch.finfo(torch.float32).tiny)
 
     def _pixel_weights(self, counts: Tensor) -> Tensor:
         """Return what a pixel of each class weighs, float32 (classes,), from the batch's counts."""
@@ -119,44 +116,6 @@ def pixel_counts(target: Tensor, classes: int) -> Tensor:
     return counts
 
 
-def dice_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean over the present classes of 1 - soft Dice.
-
-    Args:
-        scores: float (classes, h, w), adding up to 1 over the classes.
-        labels: int64 (h, w).
-    """
-    classes = scores.shape[0]
-    known = labels != IGNORE
-    truth = F.one_hot(labels[known], classes).float()  # (P, classes)
-    scores = scores.permute(1, 2, 0)[known]  # (P, classes)
-    overlap = (scores * truth).sum(0)
-    dice = 2 * overlap / (scores.sum(0) + truth.sum(0)).clamp(min=1)
-    present = truth.sum(0) > 0
-    return torch.where(present, 1 - dice, 0.0).sum() / present.sum().clamp(min=1)
-
-
-def lovasz_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the Lovász-softmax loss of one image: a convex stand-in for the mean of 1 - IoU.
-
-    Args:
-        scores: float (classes, h, w), adding up to 1 over the classes.
-        labels: int64 (h, w).
-    """
-    classes = scores.shape[0]
-    known = labels != IGNORE
-    truth = F.one_hot(labels[known], classes).float()  # (P, classes)
-    present = truth.sum(0) > 0
-    truth = truth[:, present]
-    errors = (truth - scores.permute(1, 2, 0)[known][:, present]).abs()
-    errors, order = errors.sort(0, descending=True)
-    truth = truth.gather(0, order)
-    missed = truth.sum(0) - truth.cumsum(0)  # of the class, not yet counted as wrong
-    jaccard = 1 - missed / (truth.sum(0) + (1 - truth).cumsum(0))
-    steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
-    return (errors * steps).sum() / present.sum().clamp(min=1)
-
-
 def _confidence(logits: Tensor, target: Tensor) -> Tensor:
     """Return the probability of each pixel's own class (N, h, w); void pixels get class 0's."""
     with torch.no_grad():
@@ -169,8 +128,3 @@ def _near_boundary(target: Tensor) -> Tensor:
     values = target[:, None].float()
     high, low = (sign * F.max_pool2d(sign * values, 5, 1, 2) for sign in (1, -1))
     return (high != low)[:, 0]
-
-
-def _world_size() -> int:
-    together = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if together else 1

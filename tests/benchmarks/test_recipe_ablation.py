@@ -71,9 +71,9 @@ def test_a_place_is_trained_without(ablated):
 
 def test_the_table_gives_the_gain_over_the_base():
     rows = outcome_table(
-        [Outcome(BASE, {"val": 0.5, "0006R0": 0.25}), Outcome("lovasz", {"val": 0.5125, "0006R0": 0.24})],
+        [Outcome(BASE, {"val": 0.5, "0006R0": 0.25}), Outcome("boundary", {"val": 0.5125, "0006R0": 0.24})],
         ["val", "0006R0"],
     ).splitlines()
     assert rows[0].split() == ["change", "val", "0006R0"]
     assert rows[1].split() == ["base", "0.5000", "0.2500"]
-    assert rows[2].split() == ["lovasz", "0.5125", "(+1.2)", "0.2400", "(-1.0)"]
+    assert rows[2].split() == ["boundary", "0.5125", "(+1.2)", "0.2400", "(-1.0)"]

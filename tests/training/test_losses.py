@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from runtime.errors import ConfigError
-from training.losses import IGNORE, SegmentationLoss
+from training.losses import IGNORE, LOSSES, UNWEIGHTED, SegmentationLoss
 
 
 def make_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,11 +47,48 @@ def test_class_balanced_loss_is_the_mean_of_the_present_classes_means() -> None:
     assert SegmentationLoss("class-balanced")(logits, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cross-entropy", "weighted", "class-balanced"])
+def test_ohem_counts_only_pixels_whose_class_is_not_yet_sure() -> None:
+    logits, labels = make_case()
+    weights = np.array([1.0, 2.0, 5.0, 9.0])
+    losses, target = per_pixel_loss(logits, labels)
+    hard = np.exp(-losses) < 0.7
+    assert 0 < hard.sum() < len(hard)
+    expected = (losses * weights[target])[hard].sum() / weights[target][hard].sum()
+    loss = SegmentationLoss("ohem", torch.tensor(weights, dtype=torch.float32))
+    assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_boundary_loss_weighs_pixels_beside_another_class_three_times() -> None:
+    logits, _ = make_case()
+    labels = torch.zeros(2, 6, 8, dtype=torch.uint8)
+    labels[:, :, 6:] = 2  # so that columns 4 to 7 lie within two pixels of the other class
+    labels[1] = 1
+    weights = np.array([1.0, 2.0, 5.0, 9.0])
+    losses, target = per_pixel_loss(logits, labels)
+    factor = np.ones((2, 6, 8))
+    factor[0, :, 4:] = 3
+    pixel_weights = weights[target] * factor.reshape(-1)
+    expected = (losses * pixel_weights).sum() / pixel_weights.sum()
+    loss = SegmentationLoss("boundary", torch.tensor(weights, dtype=torch.float32))
+    assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "boundary"])
+def test_smoothed_labels_give_a_share_to_every_class(name: str) -> None:
+    logits, _ = make_case()
+    labels = torch.full((2, 6, 8), 1, dtype=torch.uint8)
+    each = torch.stack([-logits.log_softmax(1)[:, label].mean() for label in range(4)])
+    expected = 0.8 * each[1] + 0.2 * each.mean()
+    weights = None if name == "cross-entropy" else torch.ones(4)
+    loss = SegmentationLoss(name, weights, smoothing=0.2)
+    assert loss(logits, labels).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_void_alone_is_zero_with_a_zero_gradient(name: str) -> None:
     logits, labels = make_case()
     logits.requires_grad_()
-    loss = SegmentationLoss(name, torch.ones(4) if name == "weighted" else None)
+    loss = SegmentationLoss(name, None if name in UNWEIGHTED else torch.ones(4))
     value = loss(logits, torch.full_like(labels, IGNORE))
     value.backward()
     assert value.item() == 0
