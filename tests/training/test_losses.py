@@ -141,3 +141,15 @@ def test_a_loss_that_cannot_work_is_refused(name: str, weights: torch.Tensor | N
 def test_a_stride_below_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="loss stride: expected at least 1, got 0"):
         SegmentationLoss("cross-entropy", stride=0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_beside_a_process_with_an_equal_batch_a_loss_is_half(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, labels = make_case()
+    loss = SegmentationLoss(name, None if name in UNWEIGHTED else torch.tensor([1.0, 2.0, 5.0, 9.0]))
+    alone = loss(logits, labels).item()
+    monkeypatch.setattr("training.losses.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("training.losses.distributed.all_reduce", lambda counts: counts.mul_(2))
+    assert loss(logits, labels).item() == pytest.approx(alone / 2, rel=1e-5)
