@@ -35,7 +35,7 @@ class Limits:
 
     Attributes:
         percent: change of p50; of p90 twice as much. The yardstick takes out most of what a machine does
-            between two runs, not all: on a shared virtual machine the same files came out up to 3 % apart
+            between two runs, not all: on a shared virtual machine the same files came out up to 4 % apart
             in p50 and 7 % in p90.
         points: change of an mIoU, of 100.
     """

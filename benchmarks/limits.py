@@ -165,6 +165,8 @@ def as_text(report: LimitsReport, layers: int) -> str:
         f"{limits.gemm_gmac_s:.0f}; copies, read + written, {limits.memory_gb_s:.0f} GB/s in memory, "
         f"{limits.cache_gb_s:.0f} in the caches",
         f"machine: {report.machine}",
+        "limit: the multiply-adds at these rates; layers: the sum of their medians, and of their limits with "
+        "memory counted; profiled: a whole run while layers are timed",
         "",
         f"{'':28} {'GMAC':>6} {'ms':>7} {'limit':>7} {'ratio':>6} | {'layers':>7} {'limit':>7} "
         f"{'profiled':>8}",

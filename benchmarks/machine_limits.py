@@ -13,6 +13,7 @@ import onnxruntime as ort
 from benchmarks import conv_rate
 from benchmarks import onnx_bytes as onnx
 from benchmarks.conv_rate import ConvRate
+from runtime.errors import ConfigError
 from runtime.session import PROVIDERS, default_threads, session_options
 from runtime.stats import percentiles
 
@@ -92,32 +93,40 @@ def measure_limits(threads: int | None = None, runs: int = DEFAULT_RUNS) -> Mach
         runs: samples of each rate.
 
     Raises:
-        ConfigError: a number of threads outside 1 to 256.
+        ConfigError: no runs, or a number of threads outside 1 to 256.
     """
+    if runs < 1:
+        raise ConfigError(f"runs: expected at least 1, got {runs}")
     yardsticks = Yardsticks(threads)
     for _ in range(runs):
         yardsticks.run()
     return yardsticks.limits()
 
 
+def gemm_onnx() -> bytes:
+    """Return a float32 product of two matrices as an ONNX file; of a row of ones it makes ones."""
+    shape = (MATRIX, MATRIX)
+    weights = onnx.tensor_attribute("value", onnx.tensor(np.array([1 / MATRIX], "<f4")))
+    return onnx.model(
+        "gemm_rate",
+        [
+            onnx.node("ConstantOfShape", ["shape"], "weights", weights),
+            onnx.node("MatMul", ["x", "weights"], "y"),
+        ],
+        [onnx.tensor(np.array(shape, "<i8"), "shape")],
+        onnx.value("x", onnx.FLOAT, shape),
+        onnx.value("y", onnx.FLOAT, shape),
+    )
+
+
 class _Gemm:
     """One float32 matrix product in onnxruntime."""
 
     def __init__(self, threads: int) -> None:
-        shape = (MATRIX, MATRIX)
-        weights = onnx.tensor_attribute("value", onnx.tensor(np.array([1 / MATRIX], "<f4")))
-        content = onnx.model(
-            "gemm_rate",
-            [
-                onnx.node("ConstantOfShape", ["shape"], "weights", weights),
-                onnx.node("MatMul", ["x", "weights"], "y"),
-            ],
-            [onnx.tensor(np.array(shape, "<i8"), "shape")],
-            onnx.value("x", onnx.FLOAT, shape),
-            onnx.value("y", onnx.FLOAT, shape),
+        self._session = ort.InferenceSession(
+            gemm_onnx(), session_options(threads), providers=[PROVIDERS["cpu"]]
         )
-        self._session = ort.InferenceSession(content, session_options(threads), providers=[PROVIDERS["cpu"]])
-        self._input = {"x": np.ones(shape, np.float32)}
+        self._input = {"x": np.ones((MATRIX, MATRIX), np.float32)}
 
     def run_ms(self) -> float:
         started_ns = time.perf_counter_ns()

@@ -89,12 +89,13 @@ class ModelProfiler(Closable):
         """
         self.threads = default_threads() if threads is None else threads
         self.model = open_any_model(path, free_size_hw)
+        # First of all, since a profiled session complains on stderr about a file that cannot be opened.
+        self._session = self.model.session(session_options(self.threads))
         self.samples_ms: list[float] = []
         self.profiled_samples_ms: list[float] = []
         # As written the file tells its work, as optimized which arithmetic does it.
         self.macs = _total(_macs(node) for node in _shapes_of(self.model, is_optimized=False))
         self._shapes = {(node.index, node.name): node for node in _shapes_of(self.model, is_optimized=True)}
-        self._session = self.model.session(session_options(self.threads))
         self._profiled = ProfiledSession(self.model, session_options(self.threads))
         for _ in range(WARMUP):
             self.model.run(self._session)

@@ -24,6 +24,9 @@ PACKAGE = "ultralytics"
 STAGES = ("pre", "network", "post", "draw", "total")
 _SPEEDS = {"pre": "preprocess", "network": "inference", "post": "postprocess"}  # as its results name them
 
+# Read by the package when it is imported: a measurement installs nothing, asks no server, keeps stdout clean.
+_ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+
 
 def peer_available() -> bool:
     """Return whether the package is installed; it is not imported."""
@@ -52,7 +55,8 @@ class Peer:
             raise ModelLoadError(
                 f"model {path}: expected an ONNX file of the peer's, found none; check the path"
             )
-        os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # a measurement installs nothing
+        for name, wanted in _ENVIRONMENT.items():
+            os.environ.setdefault(name, wanted)
         package = importlib.import_module(PACKAGE)
         self.version = str(getattr(package, "__version__", "unknown"))
         try:

@@ -1,0 +1,98 @@
+"""The command that holds networks against the machine."""
+
+import json
+
+import pytest
+
+from benchmarks import limits, machine_limits
+from benchmarks.limits import ModelLimits, main, measure_models
+from benchmarks.machine_limits import MachineLimits
+from benchmarks.op_profile import OpProfile
+from runtime import ConfigError
+
+QUICK = ["--threads", "1", "--runs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def small_copies(monkeypatch):
+    monkeypatch.setattr(machine_limits, "MEMORY_BYTES", 1 << 20)
+
+
+def op(name, median_ms, limit_ms, ratio=1.0):
+    return OpProfile(name, "Conv", (1, 8, 4, 4), "float", median_ms, 10, 10, 1.0, limit_ms, ratio, "reason")
+
+
+def model_of(*ops):
+    return ModelLimits("x.onnx", {"conv": 1.0}, 2.0, 1.0, 2.0, (2.0,), 1.0, 1.0, 2.0, (2.0,), ops)
+
+
+def test_the_layer_that_loses_most_time_is_first():
+    ops = [op("far but short", 0.02, 0.0001, 200.0), op("long at the limit", 5.0, 4.9), op("slow", 2.0, 1.0)]
+    assert [each.name for each in model_of(*ops).slowest(2)] == ["slow", "long at the limit"]
+
+
+def test_json_is_all_of_stdout_and_holds_every_sample(tiny_onnx, capsys):
+    assert main(["--model", str(tiny_onnx), *QUICK, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["limits"]["threads"] == 1
+    assert report["limits"]["conv_gmac_s"] > 0
+    (model,) = report["models"]
+    assert len(model["samples_ms"]) == 2
+    assert len(model["ratio_samples"]) == 1
+    assert model["gmacs"]["conv"] == 3 * 3 * 4 * 6 / 1e9  # 3 to 3 channels, 1x1, on 32x48 at stride 8
+    assert model["ratio"] > 0
+    assert model["layers_ms"] == pytest.approx(sum(each["median_ms"] for each in model["ops"]))
+    assert {each["operator"] for each in model["ops"]} >= {"Conv"}
+    assert report["machine"]["versions"]["onnxruntime"]
+
+
+def test_text_tells_limits_networks_layers_and_the_next_command(tiny_onnx, capsys):
+    assert main(["--model", str(tiny_onnx), str(tiny_onnx), *QUICK, "--layers", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "3x3 convolutions" in printed
+    assert printed.count("the 2 of") == 2
+    assert printed.splitlines()[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
+
+
+def test_a_network_without_known_work_is_called_unknown():
+    model = ModelLimits("x.onnx", {}, 2.0, None, None, (), 1.0, 1.0, 2.0, (2.0,), (op("a", 1.0, 0.0, None),))
+    report = limits.LimitsReport(
+        MachineLimits(1.0, 1.0, 1.0, 1.0, 1, 1.0), {}, (model,), 2, limits.this_machine()
+    )
+    assert "unknown" in limits.as_text(report, 1)
+
+
+def test_the_ratio_pairs_each_round_with_the_rate_beside_it(tiny_onnx, monkeypatch):
+    """A machine that halves its speed half-way changes no ratio."""
+    speeds = iter([1.0, 0.5, 0.5])
+
+    class Drifting(limits.Yardsticks):
+        def run(self):
+            self.speed = next(speeds)
+            rates = dict.fromkeys(("conv_gmac_s", "gemm_gmac_s", "int8_conv_gmac_s"), self.speed)
+            now = MachineLimits(memory_gb_s=1.0, threads=1, cache_gb_s=1.0, **rates)
+            for name in self.samples:
+                self.samples[name].append(getattr(now, name))
+            Profiler.speed = self.speed
+            return now
+
+    class Profiler(limits.ModelProfiler):
+        speed = 1.0
+
+        def run(self, count):
+            super().run(count)
+            return [2 * self.macs / 1e6 / Profiler.speed] * count
+
+    monkeypatch.setattr(limits, "Yardsticks", Drifting)
+    monkeypatch.setattr(limits, "ModelProfiler", Profiler)
+    (model,) = measure_models([tiny_onnx], threads=1, runs=15).models
+    assert model.ratio_samples == pytest.approx((2.0, 2.0, 2.0))
+    assert model.ratio == pytest.approx(2.0)
+
+
+def test_wrong_files_and_numbers_are_known_errors(tiny_onnx, tmp_path, capsys):
+    (tmp_path / "noise.onnx").write_bytes(b"no network")
+    assert main(["--model", str(tmp_path / "noise.onnx"), *QUICK]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(ConfigError, match="runs: expected at least 1"):
+        measure_models([tiny_onnx], runs=0)
