@@ -296,6 +296,24 @@ def test_ctrl_c_while_opening_ends_there(tiny_onnx, images, tmp_path, monkeypatc
 
 
 @POSIX_SIGNALS
+def test_second_ctrl_c_does_not_cut_short_what_the_first_began_to_close(
+    tiny_onnx, images, monkeypatch, capsys
+):
+    closed = []
+    close = camera.Segmenter.close
+
+    def interrupted_close(segment: camera.Segmenter) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        close(segment)
+        closed.append(segment)
+
+    monkeypatch.setattr(camera, "open_source", interrupted(camera.open_source, 1))
+    monkeypatch.setattr(camera.Segmenter, "close", interrupted_close)
+    assert run_headless(tiny_onnx, images, "--json") == 130
+    assert len(closed) == 1
+
+
+@POSIX_SIGNALS
 def test_ctrl_c_while_an_error_is_told(tiny_onnx, images, monkeypatch, capsys):
     monkeypatch.setattr(ExitStack, "__exit__", interrupted(ExitStack.__exit__, 1))
     assert run_headless(tiny_onnx, images.replace("*", "nothing*")) == 1

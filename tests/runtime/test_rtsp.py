@@ -12,13 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from runtime.codec import to_plain
 from runtime.sources import Backoff, LivePolicy, LiveSource, SourceState, open_source
 
+ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
 SECRET = "s3cr3t"
 SERVER = """
@@ -154,3 +157,49 @@ def test_wrong_password_is_refused_and_not_shown(serve):
     with pytest.raises(Exception, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/live: expected a stream") as caught:
         watch(address)
     assert "wr0ng" not in str(caught.value)
+
+
+def test_password_is_in_nothing_that_the_command_shows_or_writes(serve, tiny_onnx, tmp_path):
+    server = serve(160, 120)
+    command = [sys.executable, "-m", "runtime.camera", "--model", str(tiny_onnx), "--source", serve.address]
+    command += [
+        "--serve",
+        "127.0.0.1:0",
+        "--save",
+        str(tmp_path / "o.mkv"),
+        "--jsonl",
+        str(tmp_path / "l.jsonl"),
+    ]
+    robot = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert robot.stderr is not None
+        url = robot.stderr.readline().removeprefix("page: ").strip()
+        shown: list[str] = []
+
+        def show(path: str) -> str:
+            with urllib.request.urlopen(url + path, timeout=WAIT_S) as reply:
+                shown.append(f"{reply.headers}{reply.read().decode()}")
+            return shown[-1]
+
+        def wait_for(what: str) -> None:
+            deadline = time.monotonic() + WAIT_S
+            while what not in show("stats.json"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+        wait_for('"state": "running"')
+        server.kill()
+        wait_for("does not open")  # the latest problem
+        for path in ("", "metrics", "stats.json"):
+            show(path)
+        robot.send_signal(signal.SIGTERM)
+        out, err = robot.communicate(timeout=WAIT_S)
+    finally:
+        robot.kill()
+    assert robot.returncode == 0
+    assert "rtsp://***@127.0.0.1" in shown[-1]
+    assert "rtsp://***@127.0.0.1" in err
+    assert SECRET not in out + err + "".join(shown)
+    written = sorted(path for path in tmp_path.iterdir() if path != tiny_onnx)
+    assert [path.name for path in written] == ["l.jsonl", "o.mkv"]
+    assert all(SECRET.encode() not in path.read_bytes() for path in written)

@@ -348,6 +348,20 @@ def test_password_stays_hidden_through_an_outage(monkeypatch, caplog, capfd):
     assert SECRET not in str(caught.value) + told + caplog.text + names + out + err
 
 
+def test_jitter_shortens_each_wait_by_its_own_share_and_none_passes_the_cap():
+    waits_s = [wait_s for wait_s, _ in zip(Backoff(seed=7).waits_s(), range(200), strict=False)]
+    full_s = [min(0.5 * 2**attempt, 30.0) for attempt in range(200)]
+    shares = np.array(waits_s) / full_s
+    assert 0.75 <= shares.min() < 0.77
+    assert 0.98 < shares.max() <= 1
+    assert len(set(shares)) == 200
+
+
+def test_two_robots_do_not_knock_at_the_same_moments():
+    one, other = Backoff().waits_s(), Backoff().waits_s()
+    assert [next(one) for _ in range(5)] != [next(other) for _ in range(5)]
+
+
 @pytest.mark.parametrize("name", ["clips/drive.mp4", "a:b.mp4", "frames/user=1/*.png", "12:30.mp4"])
 def test_names_of_files_are_left_alone(name):
     assert without_secrets(name) == name
