@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.limits import ModelLimits
 from benchmarks.machine import Machine
 from benchmarks.machine_limits import MachineLimits
-from benchmarks.noise import Noise
-from benchmarks.statistics import Floats
+from benchmarks.noise import NOISY_SPREAD_PERCENT, Noise
+from benchmarks.statistics import Floats, round_medians
 from runtime.codec import DecodeError, from_plain, to_plain
 from runtime.contract import Accuracy
 from runtime.errors import ConfigError
@@ -156,6 +156,23 @@ class Results:
     def yardstick(self) -> Floats:
         """The yardstick's milliseconds, (rounds, samples)."""
         return np.array(self.yardstick_ms, float)
+
+    @property
+    def unrest_percent(self) -> float:
+        """By how much the models together were slower in the slowest tenth of the rounds than in the calmest.
+
+        What slows all of them at once is the machine, also where the yardstick does not feel it: a few long
+        convolutions do not wait for threads to wake, as the many small layers of a network do.
+        """
+        medians = [round_medians(model.stage(model.whole)) for model in self.models]
+        together = np.median([one / np.median(one) for one in medians], axis=0)
+        calm, slow = np.percentile(together, [10, 90])
+        return float(100 * (slow / calm - 1))
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether milliseconds of this measurement mean little."""
+        return self.noise.is_noisy or self.unrest_percent > NOISY_SPREAD_PERCENT
 
 
 def write_results(path: Path, results: Results) -> None:

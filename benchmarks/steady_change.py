@@ -1,10 +1,9 @@
 """How much longer something takes than in an earlier run, with the machine's own change taken out.
 
-A yardstick ran in every round of both runs. Were all work slowed alike, dividing by it would do. It is not:
-when another program takes half of the cores, plain convolutions on all threads lose half of their speed and
-a small network less. So each time is held against a power of the yardstick's, the elasticity, which the
-rounds themselves tell where the yardstick moved far; where it hardly moved, its noise would be taken for a
-lack of effect, and the elasticity stays at 1.
+What disturbs a measurement makes it slower and never faster, and seldom lasts for all of it: the calm rounds
+of two runs are alike where their medians are not (Chen and Revels, "Robust benchmarking in noisy
+environments", 2016, take the minimum for the same reason). So the calmest tenth of the rounds says what a
+network takes, and the calmest tenth of the yardstick's, what the machine could do that day.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 
 from benchmarks.statistics import Estimate, Floats, interval, resampled, round_medians
 
-TRUSTED_SWING = 0.07  # standard deviation of the yardstick's logarithm that counts as much as the prior of 1
+CALM_PERCENT = 10  # of the rounds
 
 
 def steady_ratio(
@@ -25,7 +24,7 @@ def steady_ratio(
     percent: float,
     confidence: float,
 ) -> Estimate:
-    """Return new / old of a percentile of the rounds.
+    """Return new / old of a percentile of the calm rounds, each over the yardstick of its run.
 
     Args:
         old_ms: (rounds, samples).
@@ -36,34 +35,20 @@ def steady_ratio(
         confidence: of the interval.
 
     >>> steady = np.full((8, 3), 10.0)
-    >>> halved = steady_ratio(steady, steady, 2.2 * steady, 2 * steady, percent=50, confidence=0.99)
-    >>> round(halved.value, 6)
-    1.1
+    >>> steady_ratio(steady, steady, 3 * steady, 2 * steady, percent=50, confidence=0.99)
+    Estimate(value=1.5, low=1.5, high=1.5)
     """
-    old, new = _logarithms(old_ms, old_yardstick_ms, percent), _logarithms(new_ms, new_yardstick_ms, percent)
-    value = float(_ratios(old[None], new[None])[0])
-    draws = _ratios(resampled(old, _all, seed=0), resampled(new, _all, seed=1))
-    return Estimate(value, *interval(draws, confidence))
+    old, new = _rounds(old_ms, old_yardstick_ms, percent), _rounds(new_ms, new_yardstick_ms, percent)
+    draws = resampled(new, _calm, seed=1) / resampled(old, _calm, seed=0)
+    return Estimate(float((_calm(new[None]) / _calm(old[None]))[0]), *interval(draws, confidence))
 
 
-def _logarithms(rounds_ms: Floats, yardstick_ms: Floats, percent: float) -> Floats:
-    """Return a row a round: its percentile and its yardstick, both as logarithms."""
-    return np.log(np.stack([np.percentile(rounds_ms, percent, axis=1), round_medians(yardstick_ms)], axis=1))
+def _rounds(rounds_ms: Floats, yardstick_ms: Floats, percent: float) -> Floats:
+    """Return a row a round: its percentile and its yardstick, (rounds, 2)."""
+    return np.stack([np.percentile(rounds_ms, percent, axis=1), round_medians(yardstick_ms)], axis=1)
 
 
-def _ratios(old: Floats, new: Floats) -> Floats:
-    """Return the ratio of each pair of draws: (draws, rounds, 2) twice → (draws,)."""
-    products = np.zeros(len(old))
-    squares = np.zeros(len(old))
-    for draws in (old, new):  # each around its own mean, so that what changed between them has no say
-        time, yardstick = np.moveaxis(draws - draws.mean(axis=1, keepdims=True), 2, 0)
-        products += (time * yardstick).sum(axis=1)
-        squares += (yardstick * yardstick).sum(axis=1)
-    prior = (old.shape[1] + new.shape[1]) * TRUSTED_SWING**2
-    elasticity = ((products + prior) / (squares + prior))[:, None]
-    before, after = (np.median(draws[:, :, 0] - elasticity * draws[:, :, 1], axis=1) for draws in (old, new))
-    return np.asarray(np.exp(after - before))
-
-
-def _all(draws: Floats) -> Floats:
-    return draws
+def _calm(draws: Floats) -> Floats:
+    """Return time over yardstick: (draws, rounds, 2) → (draws,)."""
+    times, yardsticks = np.percentile(draws, CALM_PERCENT, axis=1).T
+    return np.asarray(times / yardsticks)

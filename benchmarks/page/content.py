@@ -136,16 +136,19 @@ def _summary(results: Results, points: list[Candidate]) -> list[Block]:
 
 def _verdict_on_noise(results: Results) -> Paragraph:
     """Say how noisy the machine was: in the two seconds before, or during the measurement."""
-    before, meanwhile = results.machine.noise, results.noise
-    if before is not None and before.is_noisy and not meanwhile.is_noisy:
-        return Paragraph(f"The machine was noisy before the measurement. {before}.", warning=True)
-    if meanwhile.is_noisy:
+    before, unrest = (
+        results.machine.noise,
+        f"slow rounds {results.unrest_percent:.0f} % slower than calm ones",
+    )
+    if results.is_noisy:
         return Paragraph(
             "The machine was noisy during the measurement, so trust ratios and their intervals before "
-            f"milliseconds. {meanwhile}.",
+            f"milliseconds. All models together: {unrest}. Yardstick: {results.noise}.",
             warning=True,
         )
-    return Paragraph(f"The machine was quiet enough. {meanwhile}.")
+    if before is not None and before.is_noisy:
+        return Paragraph(f"The machine was noisy before the measurement. {before}.", warning=True)
+    return Paragraph(f"The machine was quiet enough. All models together: {unrest}. {results.noise}.")
 
 
 def _measured_on(results: Results) -> str:

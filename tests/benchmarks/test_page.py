@@ -16,7 +16,7 @@ from benchmarks.page.document import Bullets, Figure, Heading, Paragraph, Table,
 from benchmarks.page.operators import operator_times
 from benchmarks.page.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.page.svg import Drawing, figure_css, text_width
-from benchmarks.results import Results
+from benchmarks.results import Results, Rounds
 from benchmarks.statistics import Estimate
 
 Make = Callable[..., Results]
@@ -221,6 +221,35 @@ def test_logarithmic_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert max(ticks) <= high
 
 
+def evenly(results: Results) -> Results:
+    """Return results of a machine that never changed."""
+    models = tuple(
+        replace(model, stages_ms={name: rows[:1] * len(rows) for name, rows in model.stages_ms.items()})
+        for model in results.models
+    )
+    return replace(results, models=models)
+
+
+def test_what_slows_all_models_at_once_is_the_machine(make_results: Make) -> None:
+    calm = replace(evenly(make_results()), noise=noise(3))
+    assert calm.unrest_percent == pytest.approx(0)
+    assert not calm.is_noisy
+
+    def slowed(index: int, rows: Rounds) -> Rounds:
+        return tuple(
+            tuple(1.3 * one for one in row) if number > 20 or number == index else row
+            for number, row in enumerate(rows)
+        )
+
+    models = tuple(
+        replace(model, stages_ms={name: slowed(index, rows) for name, rows in model.stages_ms.items()})
+        for index, model in enumerate(calm.models)
+    )
+    restless = replace(calm, models=models)
+    assert restless.unrest_percent == pytest.approx(30)
+    assert restless.is_noisy  # though the yardstick felt nothing
+
+
 def noise(spread: float) -> Noise:
     return Noise(100, 24.0, spread, spread, 0.0, 0.0)
 
@@ -237,7 +266,7 @@ def noise(spread: float) -> Noise:
 def test_a_noisy_machine_is_called_noisy_at_the_top(
     make_results: Make, before: float, meanwhile: float, warning: bool, says: str
 ) -> None:
-    results = make_results()
+    results = evenly(make_results())
     results = replace(results, noise=noise(meanwhile), machine=replace(results.machine, noise=noise(before)))
     summary = report_blocks(results)[:4]
     (verdict,) = (
