@@ -1,4 +1,4 @@
-"""What takes part in a comparison: our files from frame to overlay, anybody's by their network alone."""
+"""What takes part in a comparison: our files and a peer's from frame to overlay, others by network alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from benchmarks.any_model import AnyModel, open_any_model
 from benchmarks.frame_timer import STAGES, FrameTimer
+from benchmarks.peer import PACKAGE, Peer
 from benchmarks.results import ModelFile
 from runtime.contract import METADATA_KEY
 from runtime.errors import ConfigError
@@ -93,9 +94,32 @@ class ForeignEntrant:
         return {"network": (time.perf_counter_ns() - started_ns) / 1e6}
 
 
+class PeerEntrant:
+    """A file of another toolkit's, from the picture to mask and overlay, by that toolkit's own predictor."""
+
+    stages: tuple[str, ...] = STAGES
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; errors are `Peer`'s."""
+        self._peer = Peer(path)
+        self.file = ModelFile(
+            label=f"{path.stem} ({PACKAGE} {self._peer.version})",
+            file=path.name,
+            sha256=file_sha256(path),
+            bytes=path.stat().st_size,
+            kind="peer",
+            input="its own choice",
+            arithmetic="unknown",
+        )
+
+    def time(self, image_bgr: Image) -> dict[str, float]:
+        """Return the milliseconds of each stage for one frame."""
+        return self._peer.time(image_bgr)
+
+
 def open_entrants(
     paths: Sequence[Path], threads: int, provider: str, free_size_hw: tuple[int, int]
-) -> list[OurEntrant | ForeignEntrant]:
+) -> list[Entrant]:
     """Open files, ours by their contract and others by the shapes they declare.
 
     Args:
@@ -110,7 +134,7 @@ def open_entrants(
     """
     if not paths:
         raise ConfigError("models: expected at least one ONNX file, got none")
-    entrants: list[OurEntrant | ForeignEntrant] = []
+    entrants: list[Entrant] = []
     for label, path in zip(labels(paths), paths, strict=True):
         if METADATA_KEY in read_onnx_file(path).metadata:
             entrants.append(OurEntrant(label, path, threads, provider))

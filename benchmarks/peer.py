@@ -2,6 +2,7 @@
 
 It is run as its users run it, `YOLO(file)(frame)` and `plot()`. It says itself how long preparing, the
 network and the rest took; drawing and the whole are timed here. Its threads are its own choice.
+`python -m benchmarks.report --peers FILE` runs it in turn with ours over the same frames.
 """
 
 from __future__ import annotations
@@ -11,18 +12,15 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import ConfigError, ModelLoadError, SourceError
+from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Image
-from runtime.sources import open_source
 
 PACKAGE = "ultralytics"
-STAGES = ("pre", "network", "post", "draw", "total")
-_SPEEDS = {"pre": "preprocess", "network": "inference", "post": "postprocess"}  # as its results name them
+# Our stages, and what its results call them: all before the network is "resize", all after it "mask".
+_SPEEDS = {"resize": "preprocess", "network": "inference", "mask": "postprocess"}
 
 # Read by the package when it is imported: a measurement installs nothing, asks no server, keeps stdout clean.
 _ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
@@ -71,7 +69,7 @@ class Peer:
             image_bgr: uint8 (H, W, 3).
 
         Returns:
-            Milliseconds of each of `STAGES`.
+            Milliseconds of each of `benchmarks.frame_timer.STAGES`.
 
         Raises:
             ModelLoadError: the peer cannot run the file, or gives no mask.
@@ -101,46 +99,3 @@ class Peer:
             f"model {self.path}: {PACKAGE} {self.version} {what} ({type(error).__name__}: "
             f"{text}); try it there"
         )
-
-
-def run_peer(
-    model: str | Path, video: str, *, frames: int = 200, warmup: int = 20
-) -> dict[str, tuple[float, ...]]:
-    """Run the peer over a video alone; to run it in turn with others, see `Peer`.
-
-    Args:
-        model: ONNX file of the peer's.
-        video: as `runtime.sources.open_source` takes it; a short one is begun again.
-        frames: that count.
-        warmup: frames before them that do not.
-
-    Returns:
-        Milliseconds of each frame for each of `STAGES`.
-
-    Raises:
-        ConfigError: the package is not installed, or no frames.
-        ModelLoadError: a file that the peer cannot run.
-        SourceError: a video that cannot be read.
-    """
-    if frames < 1 or warmup < 0:
-        raise ConfigError(f"peer: expected at least 1 frame and no negative warm-up, got {frames}, {warmup}")
-    peer = Peer(model)
-    samples: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for index, image_bgr in enumerate(islice(_images(video), warmup + frames)):
-        times_ms = peer.time(image_bgr)
-        if index >= warmup:
-            for stage, milliseconds in times_ms.items():
-                samples[stage].append(milliseconds)
-    return {stage: tuple(times_ms) for stage, times_ms in samples.items()}
-
-
-def _images(video: str) -> Iterator[Image]:
-    """Yield the frames of a video over and over."""
-    while True:
-        is_empty = True
-        with open_source(video) as source:
-            for frame in source:
-                is_empty = False
-                yield frame.image_bgr
-        if is_empty:
-            raise SourceError(f"{video}: expected at least one frame, got none; choose another")

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.accuracy import image_confusions
 from benchmarks.conv_rate import ConvRate
-from benchmarks.entrants import OurEntrant, open_entrants
+from benchmarks.entrants import OurEntrant, PeerEntrant, open_entrants
 from benchmarks.limits import ModelLimits, measure_models
 from benchmarks.machine import calibrated_machine
 from benchmarks.machine_limits import MachineLimits
@@ -54,6 +54,7 @@ class ReportConfig:
     foreign_size_hw: tuple[int, int] = (352, 480)
     limit: int | None = None
     layer_runs: int = DEFAULT_RUNS
+    peers: tuple[Path, ...] = ()
 
 
 def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) -> Results:
@@ -68,6 +69,7 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
     threads = default_threads() if config.threads is None else config.threads
     machine = calibrated_machine(threads)
     entrants = open_entrants(config.models, threads, config.provider, config.foreign_size_hw)
+    entrants += [PeerEntrant(path) for path in config.peers]
     accuracies: dict[str, MeasuredAccuracy] = {}
     ours = [entrant for entrant in entrants if isinstance(entrant, OurEntrant)]
     if dataset is not None:
@@ -108,12 +110,13 @@ def measure(config: ReportConfig, dataset: SegmentationDataset | None = None) ->
 def _limits(config: ReportConfig, threads: int) -> tuple[Sequence[ModelLimits | None], MachineLimits | None]:
     """Hold networks and layers against the machine, where they run on its processor."""
     if config.layer_runs == 0 or config.provider != "cpu":
-        return [None] * len(config.models), None
+        return [None] * (len(config.models) + len(config.peers)), None
     print(f"layers of {len(config.models)} models", file=sys.stderr, flush=True)
     report = measure_models(
         config.models, threads=threads, runs=config.layer_runs, free_size_hw=config.foreign_size_hw
     )
-    return [replace(model, file=Path(model.file).name) for model in report.models], report.limits
+    ours = [replace(model, file=Path(model.file).name) for model in report.models]
+    return [*ours, *[None] * len(config.peers)], report.limits
 
 
 def measure_counts(segment: Segmenter, dataset: SegmentationDataset, limit: int | None) -> MeasuredAccuracy:
@@ -175,6 +178,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="ONNX files, edgeseg's or others; ratios refer to the first; without it the bundled ones",
     )
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="files for ultralytics' own predictor, where that package is installed, timed end to end",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     parser.add_argument("--data", choices=DATASETS, help="kind of data set; without it no accuracy")
     parser.add_argument("--root", help="the data set's folder; not needed for synthetic")
@@ -224,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 foreign_size_hw=(height, width),
                 limit=args.limit,
                 layer_runs=args.layer_runs,
+                peers=tuple(args.peers),
             )
             _check_writable(args.out)
             results = measure(config, dataset)

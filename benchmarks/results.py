@@ -61,7 +61,7 @@ class ModelFile:
         file: its file name.
         sha256: of its bytes.
         bytes: of the file.
-        kind: with edgeseg's contract, or without.
+        kind: with edgeseg's contract, or without, or run by another toolkit's own predictor.
         input: size of what the network takes.
         arithmetic: "float32", or the quantization in words.
     """
@@ -70,7 +70,7 @@ class ModelFile:
     file: str
     sha256: str
     bytes: int
-    kind: Literal["edgeseg", "foreign"]
+    kind: Literal["edgeseg", "foreign", "peer"]
     input: str
     arithmetic: str
 

@@ -256,7 +256,10 @@ def _conditions(results: Results) -> list[Block]:
 def _command(results: Results) -> str:
     """Return the command that made the report, without the folders of the machine."""
     settings = results.settings
-    words = ["python -m benchmarks.report --models", *(quote(model.file.file) for model in results.models)]
+    words = ["python -m benchmarks.report --models"]
+    words += [quote(model.file.file) for model in results.models if model.file.kind != "peer"]
+    peers = [quote(model.file.file) for model in results.models if model.file.kind == "peer"]
+    words += ["--peers", *peers] if peers else []
     if settings.data:
         name, split = settings.data.split()[:2]
         words.append(f"--data {name} --root DIR --split {split}")

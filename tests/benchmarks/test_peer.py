@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks import peer
-from benchmarks.peer import STAGES, Peer, peer_available, run_peer
-from runtime import ConfigError, ModelLoadError, SourceError
+from benchmarks.frame_timer import STAGES
+from benchmarks.peer import Peer, peer_available
+from benchmarks.report import main
+from benchmarks.results import read_results
+from runtime import ConfigError, ModelLoadError
 
 ROOT = Path(__file__).parent.parent.parent
 SPEED = {"preprocess": 1.0, "inference": 20.0, "postprocess": 2.0}
@@ -85,15 +88,26 @@ def test_a_frame_goes_through_the_predictor_and_is_drawn(fake, model):
     assert fake.frames == [((24, 32, 3), {"verbose": False, "device": "cpu"})]
     assert fake.results[0].plotted == 1
     assert tuple(times_ms) == STAGES
-    assert (times_ms["pre"], times_ms["network"], times_ms["post"]) == (1.0, 20.0, 2.0)
+    assert (times_ms["resize"], times_ms["network"], times_ms["mask"]) == (1.0, 20.0, 2.0)
     assert times_ms["total"] >= times_ms["draw"] >= 0
     assert entrant.version == "0.0-fake"
 
 
-def test_a_short_video_is_begun_again_and_the_warm_up_is_left_out(fake, model, frames):
-    samples = run_peer(model, frames, frames=5, warmup=2)
-    assert len(fake.frames) == 7
-    assert {stage: len(times) for stage, times in samples.items()} == dict.fromkeys(STAGES, 5)
+def test_in_a_report_it_runs_in_turn_with_ours_from_frame_to_overlay(
+    fake, model, frames, tmp_path, tiny_onnx
+):
+    out = tmp_path / "report"
+    files = ["--models", str(tiny_onnx), "--peers", str(model), "--video", frames, "--out", str(out)]
+    assert main([*files, "--rounds", "4", "--frames", "2", "--threads", "1", "--layer-runs", "1"]) == 0
+    ours, theirs = read_results(out / "results.json").models
+    assert (theirs.file.label, theirs.file.kind) == ("peer (ultralytics 0.0-fake)", "peer")
+    assert set(theirs.stages_ms) == set(ours.stages_ms) == set(STAGES)
+    assert theirs.stage("network").shape == (4, 2)
+    assert len(fake.frames) > 4 * 2  # some to settle
+    assert theirs.limits is None
+    text = (out / "report.md").read_text()
+    assert "peer (ultralytics 0.0-fake)" in text
+    assert "--peers peer.onnx" in text
 
 
 def test_no_mask_is_an_error(fake, model):
@@ -129,19 +143,3 @@ def test_a_missing_file_is_not_left_to_the_peer_to_download(fake, tmp_path):
     with pytest.raises(ModelLoadError, match="found none"):
         Peer(tmp_path / "yolo26n-sem.onnx")
     assert fake.opened == []
-
-
-def test_numbers_and_videos_that_give_nothing_are_refused(fake, model, monkeypatch):
-    with pytest.raises(ConfigError, match="at least 1 frame"):
-        run_peer(model, "synthetic", frames=0)
-
-    class Empty:
-        def __enter__(self):
-            return iter(())
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(peer, "open_source", lambda spec: Empty())
-    with pytest.raises(SourceError, match="at least one frame"):
-        run_peer(model, "x.mp4", frames=1)
