@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -87,11 +88,17 @@ def draw_pareto(points: Sequence[Candidate], width: float = 460, height: float =
         wide = max(1.08 * text_width(point.label), text_width(numbers, 11.5))
         place = _free_place(center, wide, taken, lines, (left, top, right, bottom))
         taken.append(place)
+        end = _nearest(place, center)
+        away = math.dist(end, center)
+        if away > _LEADER_FROM:  # so that the eye finds the way from a label to its point
+            start = tuple(at + (to - at) * (_RADIUS + 2) / away for at, to in zip(center, end, strict=True))
+            drawing.line((start[0], start[1]), end, "frame")
         drawing.text(place[0], place[1] + 12, point.label, "strong")
         drawing.text(place[0], place[1] + 27, numbers, "soft small")
     return drawing
 
 
+_LEADER_FROM = 20.0  # pixels between a label and its point
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -135,6 +142,10 @@ def _free_place(
         inside or boxes,
         key=lambda box: 10 * sum(_overlap(box, other) for other in taken) + sum(_crossed(box, lines)),
     )
+
+
+def _nearest(box: _Box, point: Point) -> Point:
+    return min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])
 
 
 def _crossed(box: _Box, lines: Sequence[_Box]) -> list[bool]:
