@@ -29,10 +29,11 @@ from benchmarks.process_usage import CpuMeter
 from benchmarks.scaling import scale, thread_counts
 from benchmarks.sustained import Minute, sustain
 from benchmarks.system_files import SystemFiles
-from runtime import ConfigError, Segmenter, SinkError, bundled_model
+from benchmarks.text_file import write_text
+from runtime import ConfigError, Segmenter, bundled_model
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
-from runtime.files import file_sha256, replacing
+from runtime.files import file_sha256
 from runtime.session import PROVIDERS, default_threads
 from runtime.stats import FINE_PERCENTS, LatencyLog, percentiles
 from runtime.streets import Drive
@@ -231,22 +232,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(json.dumps(to_plain(report)) if args.json else as_text(report))
         if args.markdown:  # after the print, so that a bad path does not lose the measurement
-            _write(Path(args.markdown), as_markdown(report))
+            write_text(Path(args.markdown), as_markdown(report))
         if not args.json:
             print(f"\nnext: python -m benchmarks.stream --model {quote(str(model))}")
 
     return exit_code(command)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(
-            f"{path}: expected a file that can be written, got {error}; choose another"
-        ) from error
 
 
 if __name__ == "__main__":

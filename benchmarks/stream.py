@@ -24,10 +24,11 @@ from benchmarks.page.ages import draw_ages
 from benchmarks.page.document import Table
 from benchmarks.process_usage import CpuMeter
 from benchmarks.steady_capture import SteadyCapture
-from runtime import ConfigError, Segmenter, SinkError, SourceError, bundled_model
+from benchmarks.text_file import write_text
+from runtime import ConfigError, Segmenter, SourceError, bundled_model
 from runtime.cli import exit_code, make_parser
 from runtime.codec import to_plain
-from runtime.files import file_sha256, replacing
+from runtime.files import file_sha256
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import run
 from runtime.session import PROVIDERS
@@ -277,24 +278,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         plain = json.dumps(to_plain(report))
         print(plain if given.json else as_text(report))
-        _write(given.out / "stream.json", plain)
-        _write(given.out / "ages.svg", draw_ages(report.rates, config.deadline_ms).file())
+        write_text(given.out / "stream.json", plain)
+        write_text(given.out / "ages.svg", draw_ages(report.rates, config.deadline_ms).file())
         if not given.json:
             print(f"\nwrote {given.out / 'ages.svg'} and stream.json")
             print(f"next: python -m benchmarks.accuracy --model {quote(str(model))} --data synthetic")
 
     return exit_code(command)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(
-            f"{path}: expected a file that can be written, got {error}; choose another"
-        ) from error
 
 
 if __name__ == "__main__":
