@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
@@ -124,7 +126,15 @@ def _confidence(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _near_boundary(target: Tensor) -> Tensor:
-    """Return which pixels (N, h, w) have another class within two pixels; void counts as one."""
-    values = target[:, None].float()
-    high, low = (sign * F.max_pool2d(sign * values, 5, 1, 2) for sign in (1, -1))
-    return (high != low)[:, 0]
+    """Return which pixels (N, h, w) have another class within two pixels; void counts as one.
+
+    The range of each 5x5 window by shifted bytes, rows before columns: a max pooling of floats takes thirty
+    times as long on a CPU, and was a fifth of a small network's step.
+    """
+    values = target.to(torch.uint8)[:, None].float()
+    high = low = F.pad(values, (2, 2, 2, 2), mode="replicate")[:, 0].to(torch.uint8)
+    for dim in (1, 2):
+        size = target.shape[dim]
+        high_parts, low_parts = ([x.narrow(dim, i, size) for i in range(5)] for x in (high, low))
+        high, low = reduce(torch.maximum, high_parts), reduce(torch.minimum, low_parts)
+    return high != low

@@ -73,6 +73,23 @@ def test_boundary_loss_weighs_pixels_beside_another_class_three_times() -> None:
     assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_boundary_is_any_other_value_in_the_five_by_five_around_a_pixel_void_too() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 1, 1, 2, IGNORE], (2, 5, 6)).repeat(3, axis=1).repeat(4, axis=2)
+    logits = torch.randn(2, 4, 15, 24, generator=torch.Generator().manual_seed(0))
+    near = np.zeros(labels.shape, bool)
+    for n, y, x in np.ndindex(labels.shape):
+        near[n, y, x] = np.ptp(labels[n, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]) > 0
+    assert 0 < near.sum() < near.size
+    target = torch.tensor(labels, dtype=torch.uint8)
+    losses, _ = per_pixel_loss(logits, target)
+    factor = np.where(near, 3.0, 1.0)[labels != IGNORE]
+    expected = (losses * factor).sum() / factor.sum()
+    assert SegmentationLoss("boundary", torch.ones(4))(logits, target).item() == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
 @pytest.mark.parametrize("name", ["cross-entropy", "boundary"])
 def test_smoothed_labels_give_a_share_to_every_class(name: str) -> None:
     logits, _ = make_case()
