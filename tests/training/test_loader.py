@@ -125,8 +125,13 @@ def test_the_next_epoch_is_prepared_before_the_last_batch_of_this_one_is_used(
     batches = Batches(dataset, AUGMENT, 11, seed=0, workers=1, cache_bytes=0)
     epochs = batches.epochs(0, 2)
     next(epochs)
-    epochs.close()  # waits for the threads, so the count is final
+    patience = threading.Event()
+    for _ in range(600):  # a busy machine may take its time; closing would call the second batch off
+        if len(dataset.reads) == 22:
+            break
+        patience.wait(0.1)
     assert len(dataset.reads) == 22
+    epochs.close()
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
