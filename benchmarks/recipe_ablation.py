@@ -33,11 +33,13 @@ VAL = "val"
 CHANGES: Mapping[str, Mapping[str, object]] = {
     BASE: {},
     "cross-entropy": {"loss": "cross-entropy"},
+    "weighted": {"loss": "weighted"},
     "class-balanced": {"loss": "class-balanced"},
     "ohem": {"loss": "ohem"},
     "boundary": {"loss": "boundary"},
     "label-smoothing-0.1": {"label_smoothing": 0.1},
     "aux-head-0.4": {"aux_weight": 0.4},
+    "aux-head-0": {"aux_weight": 0.0},
     "weight-decay-0": {"weight_decay": 0.0},
     "weight-decay-0.05": {"weight_decay": 0.05},
     "dropout-0.1": {"dropout": 0.1},
@@ -79,6 +81,15 @@ def changed(base: TrainConfig, change: str) -> TrainConfig:
     return dataclasses.replace(config, epochs=epochs, validate_every=min(config.validate_every, epochs))
 
 
+def changes_of(base: TrainConfig) -> list[str]:
+    """Return every change of a base, without those that it has already."""
+    return [
+        change
+        for change, settings in CHANGES.items()
+        if any(getattr(base, name) != value for name, value in settings.items())
+    ]
+
+
 def outcome_table(outcomes: Sequence[Outcome], places: Sequence[str]) -> str:
     """Return the outcomes as text: mIoU by place, and in parentheses the points gained over the base."""
     base = next((outcome for outcome in outcomes if outcome.change == BASE), None)
@@ -100,7 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("benchmarks.recipe_ablation", "Measure what each part of a training recipe gives.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the trainings and the table")
     parser.add_argument(
-        "--changes", nargs="+", default=list(CHANGES), choices=CHANGES, help="which to train besides the base"
+        "--changes",
+        nargs="+",
+        choices=CHANGES,
+        help="which to train besides the base; without it all that the base does not have",
     )
     parser.add_argument(
         "--places",
@@ -115,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         base = config_of(args)
-        changes = list(dict.fromkeys([BASE, *args.changes]))
+        changes = list(dict.fromkeys([BASE, *(args.changes or changes_of(base))]))
         configs = {change: changed(base, change) for change in changes}  # refuses before hours of training
         cv2.setNumThreads(1)  # the cores belong to torch and to the loader's own threads
         measured: dict[str, dict[str, float]] = {change: {} for change in changes}

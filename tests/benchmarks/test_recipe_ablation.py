@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks.recipe_ablation import BASE, CHANGES, Outcome, changed, main, outcome_table
+from benchmarks.recipe_ablation import BASE, CHANGES, Outcome, changed, changes_of, main, outcome_table
 from runtime.errors import ConfigError
 from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
@@ -27,7 +27,8 @@ def ablated(ablate, tmp_path_factory):
 
 @pytest.mark.parametrize("change", sorted(set(CHANGES) - {BASE}))
 def test_a_change_changes_what_it_names_and_nothing_else(change):
-    base = TrainConfig(style=0.5, synthetic_share=0.5)
+    loss = "ohem" if change == "cross-entropy" else "cross-entropy"
+    base = TrainConfig(loss=loss, aux_weight=0.7, style=0.5, synthetic_share=0.5)
     differing = {name for name, value in vars(changed(base, change)).items() if value != vars(base)[name]} - {
         "epochs"
     }
@@ -43,6 +44,14 @@ def test_without_streets_there_are_as_many_steps():
 def test_a_change_that_the_base_has_already_is_refused():
     with pytest.raises(ConfigError, match="style-0: the base already has it"):
         changed(TrainConfig(), "style-0")
+
+
+def test_without_names_every_change_that_the_base_does_not_have_is_trained():
+    base = TrainConfig(loss="weighted", aux_weight=0.4)
+    missing = {"weighted", "aux-head-0.4", "style-0", "streets-0", BASE}
+    assert set(changes_of(base)) == set(CHANGES) - missing
+    for change in changes_of(base):
+        assert changed(base, change) != base
 
 
 def test_base_and_change_are_trained_exported_and_measured_at_each_place(ablated):
