@@ -7,10 +7,20 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from runtime.streets.textures import ROOT, Box, Color, Image, Texture, fractal
+from runtime.streets.modern import modern_front
+from runtime.streets.textures import (
+    PIXELS_PER_METRE,
+    ROOT,
+    Box,
+    Color,
+    Image,
+    Texture,
+    fractal,
+    lettering,
+    shade,
+)
 
-FACADES, FENCES = 48, 6
-PIXELS_PER_METRE = 24
+MASONRY, FACADES, FENCES = 48, 72, 6
 WALLS: tuple[Color, ...] = (
     (62, 78, 128), (70, 92, 140), (84, 104, 132), (96, 128, 160), (120, 150, 176), (58, 66, 96),
     (196, 206, 212), (176, 192, 204), (150, 160, 168), (128, 132, 134), (104, 112, 120), (168, 176, 160),
@@ -32,10 +42,6 @@ def _wall(rng: np.random.Generator, size_hw: tuple[int, int], color: Color) -> I
     return np.clip(np.asarray(color, np.float32) * gain[..., None], 4, 250).astype(np.uint8)
 
 
-def _shade(color: Color, gain: float) -> Color:
-    return (min(255.0, color[0] * gain), min(255.0, color[1] * gain), min(255.0, color[2] * gain))
-
-
 def _window(rng: np.random.Generator, wall: Image, box: tuple[int, int, int, int], frame: Color) -> None:
     """Draw one window: lintel, frame, glass with a reflection, perhaps a curtain, and a sill."""
     left, top, right, bottom = box
@@ -44,7 +50,7 @@ def _window(rng: np.random.Generator, wall: Image, box: tuple[int, int, int, int
     tint = (glass * 1.15, glass * 1.05, glass)
     cv2.rectangle(wall, (left + 1, top + 1), (right - 1, bottom - 1), tint, -1)
     split = int(rng.integers(top + 1, bottom))
-    cv2.rectangle(wall, (left + 1, top + 1), (right - 1, split), _shade(tint, rng.uniform(1.1, 1.9)), -1)
+    cv2.rectangle(wall, (left + 1, top + 1), (right - 1, split), shade(tint, rng.uniform(1.1, 1.9)), -1)
     if rng.random() < 0.35:
         side = left + max(2, (right - left) // 4)
         cv2.rectangle(wall, (left + 1, top + 1), (side, bottom - 1), (170, 176, 180), -1)
@@ -52,29 +58,19 @@ def _window(rng: np.random.Generator, wall: Image, box: tuple[int, int, int, int
     middle = (left + right) // 2
     cv2.line(wall, (middle, top), (middle, bottom), frame, 1)
     cv2.line(wall, (left, (top + bottom) // 2), (right, (top + bottom) // 2), frame, 1)
-    cv2.rectangle(wall, (left - 3, bottom + 1), (right + 3, bottom + 3), _shade(frame, 0.9), -1)
+    cv2.rectangle(wall, (left - 3, bottom + 1), (right + 3, bottom + 3), shade(frame, 0.9), -1)
     cv2.line(wall, (left - 3, bottom + 5), (right + 3, bottom + 5), (40, 42, 46), 1)
-
-
-def lettering(rng: np.random.Generator, board: Image, ink: Color) -> None:
-    """Write a word of blocks and strokes that reads as lettering from afar; changes `board` in place."""
-    height, width = board.shape[:2]
-    step = max(3, int(height * 0.55))
-    start = int(rng.uniform(0.06, 0.2) * width)
-    for x in range(start, int(rng.uniform(0.6, 0.92) * width), step):
-        top, low, right = int(height * 0.25), int(height * 0.78), x + max(2, step - 3)
-        cv2.line(board, (x, top), (x, low), ink, 2)
-        if rng.random() < 0.75:
-            row = (top, low, (top + low) // 2)[int(rng.integers(3))]
-            cv2.line(board, (x, row), (right, row), ink, 2)
-        if rng.random() < 0.6:
-            cv2.line(board, (right, top), (right if rng.random() < 0.6 else x, low), ink, 2)
 
 
 @lru_cache(maxsize=FACADES)
 def facade(index: int) -> Texture:
-    """Return one of `FACADES` house fronts: storeys of windows above a shop, a home's door or an office."""
+    """Return one of `FACADES` house fronts: first `MASONRY` of brick, plaster or stone, then modern ones."""
     rng = np.random.default_rng((ROOT, 1, index))
+    return _masonry(rng, index) if index < MASONRY else Texture(modern_front(rng))
+
+
+def _masonry(rng: np.random.Generator, index: int) -> Texture:
+    """Storeys of windows above a shop, a home's door or an office."""
     storeys, bays = int(rng.integers(2, 6)), int(rng.integers(2, 6))
     bay, storey = rng.uniform(2.1, 3.4), rng.uniform(2.7, 3.4)
     scale = PIXELS_PER_METRE
@@ -82,7 +78,7 @@ def facade(index: int) -> Texture:
     color = WALLS[int(rng.integers(len(WALLS)))]
     wall = _wall(rng, (height, width), color)
     frame = ((205, 208, 210), (60, 64, 70), (235, 238, 240), (70, 90, 110))[int(rng.integers(4))]
-    trim = _shade(color, rng.uniform(0.7, 1.35))
+    trim = shade(color, rng.uniform(0.7, 1.35))
     ground = ("shop", "shop", "home", "office")[int(rng.integers(4))]
     strip = ground == "office" and rng.random() < 0.6
     win_w, win_h = rng.uniform(0.35, 0.62), rng.uniform(0.42, 0.66)
@@ -107,7 +103,7 @@ def facade(index: int) -> Texture:
             _window(rng, wall, (left, sill - int(win_h * storey * scale), right, sill), frame)
         if level == storeys - 1:
             cv2.rectangle(wall, (0, top), (width, top + 5), trim, -1)
-            cv2.rectangle(wall, (0, top + 6), (width, top + 8), _shade(color, 0.5), -1)
+            cv2.rectangle(wall, (0, top + 6), (width, top + 8), shade(color, 0.5), -1)
     signs = _shop(rng, wall, int(storey * scale)) if ground == "shop" else ()
     grime = np.linspace(1.04, 0.86, height, dtype=np.float32)[:, None, None]
     return Texture(np.clip(wall * grime, 0, 255).astype(np.uint8), signs=signs)
@@ -119,7 +115,7 @@ def _shop(rng: np.random.Generator, wall: Image, storey_px: int) -> tuple[Box, .
     accent = ACCENTS[int(rng.integers(len(ACCENTS)))]
     top = height - storey_px
     board_low = top + int(0.26 * storey_px)
-    cv2.rectangle(wall, (0, top), (width, height), _shade(accent, 0.75), -1)
+    cv2.rectangle(wall, (0, top), (width, height), shade(accent, 0.75), -1)
     glass_low = height - int(0.14 * storey_px)
     panes = int(rng.integers(2, 5))
     for pane in range(panes):
@@ -139,7 +135,7 @@ def _shop(rng: np.random.Generator, wall: Image, storey_px: int) -> tuple[Box, .
     if rng.random() < 0.35:  # an awning
         low = board_low + int(0.12 * storey_px)
         for x in range(0, width, 16):
-            cv2.rectangle(wall, (x, board_low), (x + 7, low), _shade(accent, 1.2), -1)
+            cv2.rectangle(wall, (x, board_low), (x + 7, low), shade(accent, 1.2), -1)
             cv2.rectangle(wall, (x + 8, board_low), (x + 15, low), (210, 214, 216), -1)
     return ((0.04, top / height, 0.96, board_low / height),)
 

@@ -18,6 +18,7 @@ Color = tuple[float, float, float]  # B, G, R albedo, 0..255
 Box = tuple[float, float, float, float]  # left, top, right, bottom as ratios of the texture
 
 CLOUDS = 6
+PIXELS_PER_METRE = 24  # of fronts
 NOISE_DEVIATION = 32.0
 ROOT = 0x5EED
 
@@ -81,6 +82,26 @@ def fractal(rng: np.random.Generator, size_hw: tuple[int, int], cells: int, octa
         smooth = cv2.resize(grid, (width + 2 * pad_x, height + 2 * pad_y), interpolation=cv2.INTER_CUBIC)
         total += smooth[pad_y : pad_y + height, pad_x : pad_x + width] * 0.55**octave
     return np.asarray((total - total.mean()) / (total.std() + 1e-6), np.float32)
+
+
+def shade(color: Color, gain: float) -> Color:
+    """Return a colour `gain` times as bright, as far as there is white."""
+    return (min(255.0, color[0] * gain), min(255.0, color[1] * gain), min(255.0, color[2] * gain))
+
+
+def lettering(rng: np.random.Generator, board: Image, ink: Color) -> None:
+    """Write a word of blocks and strokes that reads as lettering from afar; changes `board` in place."""
+    height, width = board.shape[:2]
+    step = max(3, int(height * 0.55))
+    start = int(rng.uniform(0.06, 0.2) * width)
+    for x in range(start, int(rng.uniform(0.6, 0.92) * width), step):
+        top, low, right = int(height * 0.25), int(height * 0.78), x + max(2, step - 3)
+        cv2.line(board, (x, top), (x, low), ink, 2)
+        if rng.random() < 0.75:
+            row = (top, low, (top + low) // 2)[int(rng.integers(3))]
+            cv2.line(board, (x, row), (right, row), ink, 2)
+        if rng.random() < 0.6:
+            cv2.line(board, (right, top), (right if rng.random() < 0.6 else x, low), ink, 2)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,8 @@ import runtime.streets
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError
 from runtime.streets import Drive, Scene, render_scene
+from runtime.streets.fronts import FACADES, MASONRY, facade
+from runtime.streets.textures import PIXELS_PER_METRE
 
 NAMES = CAMVID_CLASSES.names
 SIZE_HW = (180, 240)
@@ -109,6 +111,17 @@ def test_edges_of_the_label_are_edges_of_the_image(scenes: list[Scene]) -> None:
     at_border = np.mean([step[border].mean() for step, border in zip(steps, borders, strict=True)])
     elsewhere = np.mean([step[~border].mean() for step, border in zip(steps, borders, strict=True)])
     assert at_border > 2 * elsewhere
+
+
+@pytest.mark.parametrize("index", range(MASONRY, FACADES))
+def test_modern_front_is_a_whole_picture_that_can_be_drawn_again(index: int) -> None:
+    front = facade(index)
+    assert front.alpha is None
+    assert front.signs == ()
+    assert min(front.color.shape[:2]) >= 2 * PIXELS_PER_METRE
+    assert front.color.std(axis=(0, 1)).min() > 3, "no flat colour"
+    facade.cache_clear()
+    assert np.array_equal(front.color, facade(index).color)
 
 
 def test_consecutive_frames_agree(drive: Drive) -> None:
