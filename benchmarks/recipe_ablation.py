@@ -38,7 +38,6 @@ CHANGES: Mapping[str, Mapping[str, object]] = {
     "ohem": {"loss": "ohem"},
     "boundary": {"loss": "boundary"},
     "label-smoothing-0.1": {"label_smoothing": 0.1},
-    "aux-head-0.4": {"aux_weight": 0.4},
     "aux-head-0": {"aux_weight": 0.0},
     "weight-decay-0": {"weight_decay": 0.0},
     "weight-decay-0.05": {"weight_decay": 0.05},

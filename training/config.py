@@ -16,6 +16,7 @@ from training.optimization import OPTIMIZERS, SCHEDULES
 from training.transfer import FREEZES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+AUX_WEIGHT = 0.4
 # On --resume, since no bit of a step depends on them.
 CHANGEABLE = ("workers", "checkpoint_every_steps", "init_from", "patience", "samples_every")
 
@@ -46,6 +47,7 @@ class TrainConfig:
         dropout: share of the channels before the classifier that a step sets to 0.
         drop_path: how often a step leaves out the deepest block, for each image; earlier ones less.
         aux_weight: of the loss of a second classifier at stride 16, that only training has; 0 for none.
+            None takes `AUX_WEIGHT` where the network has a place for it, 0 elsewhere.
         teacher: path or bundled name of a checkpoint to learn from, besides the labels.
         distill_weight: of the divergence from the teacher; labels weigh 1.
         size_hw: height and width in pixels of the exported network's input.
@@ -83,7 +85,7 @@ class TrainConfig:
     plain: bool = False
     dropout: float = 0.0
     drop_path: float = 0.0
-    aux_weight: float = 0.0
+    aux_weight: float | None = None
     teacher: str | None = None
     distill_weight: float = 1.0
     size_hw: tuple[int, int] = (352, 480)
@@ -99,7 +101,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     schedule: str = "cosine"
     warmup_epochs: int = 2
-    loss: str = "weighted"
+    loss: str = "boundary"
     label_smoothing: float = 0.0
     loss_stride: int = 1
     average_decay: float = 0.995
@@ -142,7 +144,7 @@ class TrainConfig:
             if not 0 <= getattr(self, name) < 2**63:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)}")
         for name in ("aux_weight", "distill_weight", "color_strength"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ConfigError(f"learning_rate: expected a positive number, got {self.learning_rate}")
@@ -170,6 +172,13 @@ class TrainConfig:
         check_device(self.device)
         if self.precision == "fp16" and torch.device(self.device).type != "cuda":
             raise ConfigError(f"precision: expected fp32 or bf16 on {self.device}, got fp16; it needs a GPU")
+
+    @property
+    def second_head_weight(self) -> float:
+        """Weight of the second classifier's loss in this training; 0 where there is none."""
+        if self.aux_weight is not None:
+            return self.aux_weight
+        return AUX_WEIGHT if isinstance(SIZES[self.network].config, ResidualConfig) else 0.0
 
     @property
     def network_size(self) -> NetworkSize:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.config import PRECISIONS, TrainConfig
+from training.config import AUX_WEIGHT, PRECISIONS, TrainConfig
 from training.data import DATASETS
 from training.losses import LOSSES
 from training.network import SIZES
@@ -100,10 +100,12 @@ def _add_loss(group: _ArgumentGroup) -> None:
     _add_setting(
         group, "--loss-stride", "1 takes every pixel of the labels, 2 one of each 2x2, in half the time"
     )
-    _add_setting(
-        group,
+    group.add_argument(
         "--aux-weight",
-        "of a second classifier's loss, half-way up the encoder and in training only; 0 for none",
+        type=float,
+        metavar="WEIGHT",
+        help="of a second classifier's loss, half-way up the encoder and in training only; 0 for none; "
+        f"without it {AUX_WEIGHT} in a residual network",
     )
     group.add_argument(
         "--teacher",

@@ -88,7 +88,7 @@ class Trainer:
             self.transfer = transfer_weights(self.network, train_set.classes, source)
             self.frozen = freeze(self.network, config.freeze, self.transfer)
         self.supervised = SupervisedNetwork(
-            self.network, len(train_set.classes), auxiliary=config.aux_weight > 0
+            self.network, len(train_set.classes), auxiliary=config.second_head_weight > 0
         )
         _place(self.supervised, self.device)
         self.average = WeightAverage(self.network, config.average_decay)
@@ -298,7 +298,7 @@ class Trainer:
         self._seed(place, 0)
         loss = self.loss(logits, labels)  # the losses of all processes add up to that of the batch
         for deeper in auxiliary:
-            loss = loss + self.config.aux_weight * self.loss(deeper, labels)
+            loss = loss + self.config.second_head_weight * self.loss(deeper, labels)
         if self.teacher is not None:
             loss = loss + self.config.distill_weight * distillation_loss(logits, taught, labels)
         self.optimizer.zero_grad(set_to_none=True)

@@ -62,7 +62,7 @@ with distributed.joined_processes("cpu") as processes:
     run("straight")
     def interrupt():
         raise KeyboardInterrupt
-    at_step(2, interrupt)
+    at_step(3, interrupt)  # the second step: each computes the loss of two heads
     try:
         run("resumed")
     except KeyboardInterrupt:

@@ -77,6 +77,17 @@ def test_auxiliary_head_is_trained_and_is_in_no_weights_to_export(train_set: Seg
     assert weights.keys() == Trainer(BASE, train_set).network.state_dict().keys()
 
 
+def test_the_head_is_there_by_default_where_a_network_has_the_place(train_set: SegmentationDataset) -> None:
+    def has_head(**changes: object) -> bool:
+        config = dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
+        return bool(Trainer(config, train_set).supervised.auxiliary_state())
+
+    assert has_head(aux_weight=None)
+    assert has_head(aux_weight=0.1)
+    assert not has_head(aux_weight=0.0)
+    assert not has_head(network="article_keras")
+
+
 @pytest.mark.parametrize(
     "changes", [{"dropout": 0.5}, {"drop_path": 0.9}, {"aux_weight": 1.0}, {"teacher": "its path"}]
 )
