@@ -44,6 +44,7 @@ CHANGES: Mapping[str, Mapping[str, object]] = {
     "dropout-0.1": {"dropout": 0.1},
     "drop-path-0.1": {"drop_path": 0.1},
     "colors-0": {"color_strength": 0.0},
+    "colors-0.5": {"color_strength": 0.5},
     "colors-2": {"color_strength": 2.0},
     "style-0": {"style": 0.0},
     "streets-0": {"synthetic_share": 0.0},
