@@ -12,22 +12,22 @@ from collections.abc import Iterator, Sequence
 from shlex import quote
 
 from runtime import ConfigError, Segmenter
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
 from runtime.contract import Accuracy
-from runtime.mask import class_mask
-from runtime.preprocess import fit_image
+from runtime.network.mask import class_mask
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession
 from runtime.segmenter import bundled_model
-from runtime.session import NetworkSession
-from training.accuracy import (
+from training.data import DATASETS, Sample, SegmentationDataset, open_dataset
+from training.evaluation.accuracy import (
     accuracy_json,
     accuracy_table,
     check_same_classes,
     measured_accuracy,
     warn_if_seen,
 )
-from training.calibration import Calibration, class_probabilities
-from training.data import DATASETS, Sample, SegmentationDataset, open_dataset
-from training.metrics import ConfusionMatrix
+from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.ece import Calibration, class_probabilities
 
 PROGRESS_EVERY_S = 5.0
 

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.compare old.json new.json --fail-on-regression` reads two results.json of
 `benchmarks.report`, of one machine and the same settings. The machine's own change is taken out by the
-yardstick that ran in every round, see `benchmarks.steady_change`. The samples of a round depend on each
-other, so the intervals come from drawing rounds again, several neighbours at a time.
+yardstick that ran in every round, see `benchmarks.results.steady_change`. The samples of a round depend on
+each other, so the intervals come from drawing rounds again, several neighbours at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.results import ModelResult, Results, read_results
-from benchmarks.statistics import Estimate, Floats, miou_points
-from benchmarks.steady_change import steady_ratio
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from benchmarks.results.results import ModelResult, Results, read_results
+from benchmarks.results.statistics import Estimate, Floats, miou_points
+from benchmarks.results.steady_change import steady_ratio
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
 from runtime.errors import ConfigError, EdgesegError
 
 CONFIDENCE = 0.99  # more than of a single number, since a comparison looks at several

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.onnx_file import SEAL_KEY, content_sha256
-from runtime.protobuf import fields
+from runtime.network.onnx_file import SEAL_KEY, content_sha256
+from runtime.network.protobuf import fields
 
 KINDS = ("flip", "truncate", "splice")
 MAX_FLIPS = 8

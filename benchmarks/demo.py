@@ -18,21 +18,21 @@ import numpy as np
 from benchmarks.accuracy import measure_accuracy
 from export.module import ExportReport
 from export.to_onnx import export_checkpoint, report_text
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.percentiles import percentiles
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.loop import run
-from runtime.overlay import Overlay
+from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
 from runtime.sinks import VideoSink, write_contact_sheet
 from runtime.sources import SyntheticDrive
-from runtime.stats import percentiles
-from runtime.streets import Drive
-from training.checkpoint import load_checkpoint
-from training.config import TrainConfig
 from training.data.synthetic import SyntheticStreets
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
 from training.evaluate import evaluate
+from training.streets import Drive
 from training.train import train
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")

@@ -18,12 +18,12 @@ import torch
 
 from benchmarks.corruption import TARGETS, Originals, damaged
 from benchmarks.fuzz_worker import Worker
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ConfigError, ModelLoadError
-from runtime.onnx_file import read_onnx_file
+from runtime.network.onnx_file import read_onnx_file
 from runtime.segmenter import bundled_model
-from training.checkpoint import Checkpoint, save_checkpoint
+from training.engine.checkpoint import Checkpoint, save_checkpoint
 from training.network import CameraNetwork, build_network
 from training.network.residual import ResidualConfig
 

@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.corruption import Originals, damaged
 from runtime.contract import ModelContract
 from runtime.errors import EdgesegError
-from runtime.session import NetworkSession
-from training.checkpoint import load_checkpoint
+from runtime.network.session import NetworkSession
+from training.engine.checkpoint import load_checkpoint
 
 START_METHOD: Literal["spawn"] = "spawn"  # torch and onnxruntime do not survive a fork
 EXTRA_MEMORY_BYTES = 6 << 30  # beyond what the process has mapped before the first file

@@ -15,28 +15,28 @@ from itertools import cycle, pairwise
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.cold_start import measure_cold_start
-from benchmarks.conv_rate import GMAC, ConvRate
-from benchmarks.cpu_times import CpuShares, cpu_times, shares
-from benchmarks.duration import duration_s
-from benchmarks.energy import EnergyMeter
-from benchmarks.frame_timer import FrameTimer
-from benchmarks.latency_report import LatencyReport, ModelFile
-from benchmarks.latency_text import as_markdown, as_text, minute_row
-from benchmarks.machine import calibrated_machine, usable_cpus
-from benchmarks.noise import noise_of
-from benchmarks.process_usage import CpuMeter
-from benchmarks.scaling import scale, thread_counts
-from benchmarks.sustained import Minute, sustain
-from benchmarks.system_files import SystemFiles
-from benchmarks.text_file import write_text
+from benchmarks.machine.conv_rate import GMAC, ConvRate
+from benchmarks.machine.cpu_times import CpuShares, cpu_times, shares
+from benchmarks.machine.description import calibrated_machine, usable_cpus
+from benchmarks.machine.energy import EnergyMeter
+from benchmarks.machine.noise import noise_of
+from benchmarks.machine.process_usage import CpuMeter
+from benchmarks.machine.system_files import SystemFiles
+from benchmarks.render.latency_text import as_markdown, as_text, minute_row
+from benchmarks.render.text_file import write_text
+from benchmarks.timing.cold_start import measure_cold_start
+from benchmarks.timing.duration import duration_s
+from benchmarks.timing.frame_timer import FrameTimer
+from benchmarks.timing.latency_report import LatencyReport, ModelFile
+from benchmarks.timing.scaling import scale, thread_counts
+from benchmarks.timing.sustained import Minute, sustain
 from runtime import ConfigError, Segmenter, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
-from runtime.files import file_sha256
-from runtime.session import PROVIDERS, default_threads
-from runtime.stats import FINE_PERCENTS, LatencyLog, percentiles
-from runtime.streets import Drive
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import file_sha256
+from runtime.base.percentiles import FINE_PERCENTS, LatencyLog, percentiles
+from runtime.network.session import PROVIDERS, default_threads
+from training.streets import Drive
 
 DISTINCT_FRAMES = 16  # rendered beforehand and cycled, so that rendering is not on the clock
 FRAMES_A_BLOCK = 20  # then the convolution rate is taken, so that a slow minute slows both alike

@@ -15,12 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.machine import Machine, this_machine
-from benchmarks.machine_limits import MachineLimits, Yardsticks, measure_limits
-from benchmarks.op_profile import BLOCK, DEFAULT_RUNS, ModelProfiler, OpProfile, kind_rates, profile_model
+from benchmarks.layers.machine_limits import MachineLimits, Yardsticks, measure_limits
+from benchmarks.layers.op_profile import (
+    BLOCK,
+    DEFAULT_RUNS,
+    ModelProfiler,
+    OpProfile,
+    kind_rates,
+    profile_model,
+)
+from benchmarks.machine.description import Machine, this_machine
 from runtime import ConfigError, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.stats import percentiles
+from runtime.base.command import exit_code, make_parser
+from runtime.base.percentiles import percentiles
 
 __all__ = [
     "LimitsReport",
@@ -103,11 +110,11 @@ def measure_models(
         paths: any ONNX files.
         threads: worker threads; None takes the physical cores, at most 4.
         runs: of each network that count; the rates are sampled before each few of them.
-        free_size_hw: of images whose size is free, see `benchmarks.any_model.open_any_model`.
+        free_size_hw: of images whose size is free, see `benchmarks.subjects.any_model.open_any_model`.
 
     Raises:
-        EdgesegError: as `benchmarks.any_model.open_any_model`; ConfigError: no runs, or threads outside 1
-            to 256.
+        EdgesegError: as `benchmarks.subjects.any_model.open_any_model`; ConfigError: no runs, or threads
+            outside 1 to 256.
     """
     if runs < 1:
         raise ConfigError(f"runs: expected at least 1, got {runs}")

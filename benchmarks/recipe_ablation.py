@@ -18,13 +18,13 @@ from shlex import quote
 
 import cv2
 
-from benchmarks.trained_run import trained_run
-from runtime.cli import exit_code, make_parser
+from benchmarks.ablation.trained_run import trained_run
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import replacing
 from runtime.errors import ConfigError
-from runtime.files import replacing
-from training.config import TrainConfig
 from training.data import open_dataset
-from training.flags import add_flags, config_of
+from training.engine.config import TrainConfig
+from training.engine.flags import add_flags, config_of
 
 BASE = "base"
 VAL = "val"

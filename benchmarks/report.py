@@ -18,26 +18,33 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from benchmarks.accuracy import image_confusions
-from benchmarks.conv_rate import ConvRate
-from benchmarks.entrants import OurEntrant, PeerEntrant, open_entrants
+from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.layers.op_profile import DEFAULT_RUNS
 from benchmarks.limits import ModelLimits, measure_models
-from benchmarks.machine import calibrated_machine
-from benchmarks.machine_limits import MachineLimits
-from benchmarks.op_profile import DEFAULT_RUNS
-from benchmarks.page import terminal
-from benchmarks.page.content import TITLE, main_table, readme_blocks, report_blocks
-from benchmarks.page.document import Figure, to_html, to_markdown
-from benchmarks.page.pareto import candidates, draw_pareto
-from benchmarks.results import MeasuredAccuracy, ModelResult, Results, Settings, read_results, write_results
-from benchmarks.rounds import SYNTHETIC, RoundsConfig, frames_name, run_rounds
-from runtime.cli import exit_code, make_parser
+from benchmarks.machine.conv_rate import ConvRate
+from benchmarks.machine.description import calibrated_machine
+from benchmarks.render import terminal
+from benchmarks.render.content import TITLE, main_table, readme_blocks, report_blocks
+from benchmarks.render.document import Figure, to_html, to_markdown
+from benchmarks.render.pareto import candidates, draw_pareto
+from benchmarks.results.results import (
+    MeasuredAccuracy,
+    ModelResult,
+    Results,
+    Settings,
+    read_results,
+    write_results,
+)
+from benchmarks.subjects.entrants import OurEntrant, PeerEntrant, open_entrants
+from benchmarks.timing.rounds import SYNTHETIC, RoundsConfig, frames_name, run_rounds
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import replacing
 from runtime.errors import ConfigError
-from runtime.files import replacing
+from runtime.network.session import PROVIDERS, default_threads
 from runtime.segmenter import Segmenter, bundled_model
-from runtime.session import PROVIDERS, default_threads
-from training.accuracy import check_same_classes, measured_accuracy
 from training.data import DATASETS, SegmentationDataset, open_dataset
-from training.metrics import ConfusionMatrix
+from training.evaluation.accuracy import check_same_classes, measured_accuracy
+from training.evaluation.confusion import ConfusionMatrix
 
 _PARETO_FILE_WIDTH, _PARETO_FILE_HEIGHT = 640, 400
 

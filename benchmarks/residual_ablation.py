@@ -22,14 +22,14 @@ import cv2
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.trained_run import trained_run
-from runtime.cli import exit_code, make_parser
+from benchmarks.ablation.trained_run import trained_run
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import replacing
 from runtime.errors import ConfigError
-from runtime.files import replacing
-from training.checkpoint import load_checkpoint
-from training.config import TrainConfig
 from training.data import SegmentationDataset, open_dataset
-from training.flags import add_flags, config_of
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
+from training.engine.flags import add_flags, config_of
 from training.network import SIZES, CameraNetwork, ResidualConfig
 
 # Blocks a stage of ResNet-18 and ResNet-34, where the paper sees plain networks fall behind with depth.

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.duration import duration_s
-from benchmarks.endless import open_endless
-from benchmarks.machine import Machine, this_machine
-from benchmarks.process_usage import Footprint, footprint
+from benchmarks.machine.description import Machine, this_machine
+from benchmarks.machine.process_usage import Footprint, footprint
+from benchmarks.timing.duration import duration_s
+from benchmarks.timing.endless import open_endless
 from runtime import ConfigError, EdgesegError, Segmenter, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.percentiles import LatencyLog
 from runtime.loop import Step, run
-from runtime.overlay import Overlay
-from runtime.session import PROVIDERS
+from runtime.masks.overlay import Overlay
+from runtime.network.session import PROVIDERS
 from runtime.sources import Source, without_secrets
-from runtime.stats import LatencyLog
 
 _ROW = "{:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}"
 

@@ -16,24 +16,24 @@ from itertools import cycle, islice, pairwise
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.ages import RateResult, judge, take_masks
-from benchmarks.duration import duration_s
-from benchmarks.machine import Machine, calibrated_machine
-from benchmarks.page import terminal
-from benchmarks.page.ages import draw_ages
-from benchmarks.page.document import Table
-from benchmarks.process_usage import CpuMeter
-from benchmarks.steady_capture import SteadyCapture
-from benchmarks.text_file import write_text
+from benchmarks.machine.description import Machine, calibrated_machine
+from benchmarks.machine.process_usage import CpuMeter
+from benchmarks.render import terminal
+from benchmarks.render.ages import draw_ages
+from benchmarks.render.document import Table
+from benchmarks.render.text_file import write_text
+from benchmarks.timing.ages import RateResult, judge, take_masks
+from benchmarks.timing.duration import duration_s
+from benchmarks.timing.steady_capture import SteadyCapture
 from runtime import ConfigError, Segmenter, SourceError, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
-from runtime.files import file_sha256
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import file_sha256
+from runtime.base.percentiles import percentiles
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import run
-from runtime.session import PROVIDERS
+from runtime.network.session import PROVIDERS
 from runtime.sources import FakeSource, LiveSource, open_source
-from runtime.stats import percentiles
 
 DISTINCT_FRAMES = 32  # decoded beforehand and cycled
 WARMUP = 20

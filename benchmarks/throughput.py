@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.endless import open_endless
-from benchmarks.machine import Machine, this_machine
+from benchmarks.machine.description import Machine, this_machine
+from benchmarks.timing.endless import open_endless
 from runtime import ConfigError, Segmenter, SourceError, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
 from runtime.loop import run
-from runtime.overlay import Overlay
-from runtime.preprocess import fit_image
-from runtime.session import PROVIDERS, NetworkSession
+from runtime.masks.overlay import Overlay
+from runtime.network.resize import fit_image
+from runtime.network.session import PROVIDERS, NetworkSession
 from runtime.sources import Source, without_secrets
 
 TARGET = 0.95

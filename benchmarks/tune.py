@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.endless import DISTINCT_FRAMES
-from benchmarks.machine import Machine, this_machine
+from benchmarks.machine.description import Machine, this_machine
+from benchmarks.timing.endless import DISTINCT_FRAMES
 from runtime import ConfigError, EdgesegError, ModelContract, Segmenter, bundled_model
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.percentiles import percentiles
 from runtime.frame import Image
-from runtime.session import PROVIDERS, NetworkSession, default_threads
-from runtime.stats import percentiles
-from runtime.streets import Drive
+from runtime.network.session import PROVIDERS, NetworkSession, default_threads
+from training.streets import Drive
 
 _SHARES = (1.0, 0.75, 0.5)  # of the file's own height and width, where it takes others
 _WARMUP = 5

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.adapted_graph import (
+from export.foreign.original import Original, compare
+from export.foreign.rewrite import (
     FLOAT_TYPES,
     MIN_OPSET,
     ForeignInput,
@@ -25,14 +26,13 @@ from export.adapted_graph import (
     rewrite,
     with_size,
 )
-from export.original import Original, compare
-from export.simplify import simplify
-from export.stamp import stamp, tool_versions
-from runtime.cli import exit_code, make_parser
-from runtime.codec import DecodeError, from_plain
+from export.graph.simplify import simplify
+from export.graph.stamp import stamp, tool_versions
+from runtime.base.codec import DecodeError, from_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import file_sha256, replacing
 from runtime.contract import ClassMap, ImageInput, ModelContract, Origin
 from runtime.errors import ConfigError, ContractError, ModelLoadError
-from runtime.files import file_sha256, replacing
 from training.data.folder import FolderClasses, distinct_palette
 
 

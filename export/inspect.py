@@ -14,12 +14,12 @@ from shlex import quote
 import onnx
 from onnx import TensorProto, helper
 
-from export.multiply_adds import multiply_adds
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from export.graph.multiply_adds import multiply_adds
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ModelLoadError
-from runtime.onnx_file import GraphValue, read_onnx_file
+from runtime.network.onnx_file import GraphValue, read_onnx_file
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from typing import Literal
 import onnx
 from torch import nn
 
-from export.accuracy_parity import AccuracyParity, prove_accuracy
-from export.half import to_half
-from export.mask_output import set_outputs
-from export.parity import FLOAT16, FLOAT32, MIN_FRAMES, Parity, proof_frames, prove
-from export.simplify import simplify
-from export.stamp import stamp, tool_versions
-from export.trace import trace
+from export.graph.mask_output import set_outputs
+from export.graph.simplify import simplify
+from export.graph.stamp import stamp, tool_versions
+from export.graph.trace import trace
+from export.half.conversion import to_half
+from export.proof.accuracy import AccuracyParity, prove_accuracy
+from export.proof.parity import FLOAT16, FLOAT32, MIN_FRAMES, Parity, proof_frames, prove
+from runtime.base.files import replacing
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError
-from runtime.files import replacing
-from runtime.preprocess import fit_image
-from runtime.session import NetworkSession
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession
 from training.data import SegmentationDataset
 from training.network import CameraNetwork
 
@@ -100,14 +100,14 @@ def export_module(
     """Write a network as an ONNX file that reproduces it, or write nothing.
 
     Works on a copy in eval mode. Networks that take RGB, float or NCHW images fit after
-    `export.foreign.ForeignNetwork`.
+    `export.foreign.network.ForeignNetwork`.
 
     Args:
         module: uint8 (N, H, W, 3) BGR → float32 logits (N, classes, H / stride, W / stride).
         contract: describes the module; input size, output and origin are filled in from what is exported.
         path: ends in .onnx. An older file of this name is replaced only when everything succeeded.
         options: how to export.
-        frames: images or a video to compare on, see `export.parity.proof_frames`.
+        frames: images or a video to compare on, see `export.proof.parity.proof_frames`.
         dataset: labelled images to compare the mIoU on; the file's goes into its contract.
 
     Raises:

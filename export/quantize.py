@@ -16,22 +16,22 @@ from shlex import quote
 
 import onnx
 
-from export.activation_ranges import METHODS
-from export.budget import MAX_RATIO, Step, search
-from export.int8_builder import AS_EXPORTED, Int8Builder
-from export.int8_frames import AgreementJudge, Judge, LabelJudge, dataset_images, source_images, spaced
-from export.int8_report import QuantizeReport, as_markdown, as_plain
-from export.optimized_graph import optimized_graph
-from export.paired_speed import PairedSpeed, paired_speed
-from export.stamp import installed_version, stamp, tool_versions
-from export.target_cpu import TARGETS, TargetCpu, detect_target
-from runtime.cli import exit_code, make_parser
+from export.graph.stamp import installed_version, stamp, tool_versions
+from export.int8.budget import MAX_RATIO, Step, search
+from export.int8.builder import AS_EXPORTED, Int8Builder
+from export.int8.frames import AgreementJudge, Judge, LabelJudge, dataset_images, source_images, spaced
+from export.int8.optimized_graph import optimized_graph
+from export.int8.paired_speed import PairedSpeed, paired_speed
+from export.int8.ranges import METHODS
+from export.int8.report import QuantizeReport, as_markdown, as_plain
+from export.int8.target import TARGETS, TargetCpu, detect_target
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import replacing
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ParityError, SinkError
-from runtime.files import replacing
 from runtime.frame import Image
-from runtime.preprocess import fit_image
-from runtime.session import NetworkSession
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession
 from training.data import DATASETS, SegmentationDataset, open_dataset
 
 
@@ -40,10 +40,10 @@ class QuantizeConfig:
     """How to quantize.
 
     Attributes:
-        calibration: one of `export.activation_ranges.METHODS`. Percentile agreed best with float32 on the
+        calibration: one of `export.int8.ranges.METHODS`. Percentile agreed best with float32 on the
             bundled networks.
         calibration_frames: pictures to calibrate on, at most.
-        target: name in `export.target_cpu.TARGETS`; None detects this machine's.
+        target: name in `export.int8.target.TARGETS`; None detects this machine's.
         max_drop: points of 100 that may be lost.
         threads: worker threads of the measurements; None takes the physical cores, at most 4.
         step_pairs: interleaved runs of each file for a candidate's speed.

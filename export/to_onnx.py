@@ -8,15 +8,15 @@ from pathlib import Path
 from shlex import quote
 from typing import get_args
 
-from export.int8_report import as_markdown
+from export.int8.report import as_markdown
 from export.module import OPSETS, ExportOptions, ExportReport, OutputKind, export_module
 from export.quantize import QuantizeConfig, labelled_pictures, quantize_file, unlabelled_pictures
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import file_sha256
 from runtime.errors import ConfigError
-from runtime.files import file_sha256
-from training.bundled import checkpoint_file
-from training.checkpoint import load_checkpoint
 from training.data import DATASETS, SegmentationDataset, open_dataset
+from training.engine.bundled import checkpoint_file
+from training.engine.checkpoint import load_checkpoint
 
 
 def export_checkpoint(
@@ -33,7 +33,7 @@ def export_checkpoint(
         checkpoint_path: .pt file of `training.train`, or name of a bundled one.
         output_path: ends in .onnx; None takes the checkpoint's path or name with that ending.
         options: how to export.
-        frames: images or a video to compare on, see `export.parity.proof_frames`.
+        frames: images or a video to compare on, see `export.proof.parity.proof_frames`.
         dataset: labelled images to compare the mIoU on; the file's goes into its contract.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from runtime.closing import Closable
+from runtime.base.closing import Closable
 
 _Item = TypeVar("_Item")
 _CLOSE_WAIT_S = 0.5

@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
+from runtime.base.shown import without_secrets
 from runtime.errors import EdgesegError
 from runtime.loop import RunLog, Step, run
+from runtime.masks.overlay import Overlay
+from runtime.network.session import PROVIDERS
 from runtime.outputs import Output, Recording, feed
 from runtime.outputs.opening import OutputOptions, add_output_flags, open_outputs, output_options
-from runtime.overlay import Overlay
 from runtime.segmenter import Segmenter, bundled_model
-from runtime.session import PROVIDERS
 from runtime.sinks import Sink, WindowSink
 from runtime.sources import LivePolicy, open_source
-from runtime.sources.address import without_secrets
 
 _PROGRESS_EVERY_NS = 200_000_000
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

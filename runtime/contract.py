@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from runtime.codec import DecodeError, from_plain, to_plain
+from runtime.base.codec import DecodeError, from_plain, to_plain
 from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"

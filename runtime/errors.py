@@ -14,7 +14,7 @@
     └── ParityError       an exported file that does not reproduce its network
 
 Each message is one line: what was expected, what was found, and what to do. Commands print it on
-stderr and exit with code 1 (see `runtime.cli`).
+stderr and exit with code 1 (see `runtime.base.command`).
 """
 
 __all__ = [

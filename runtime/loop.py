@@ -15,13 +15,13 @@ from typing import Any
 import cv2
 
 from runtime.ahead import Ahead
+from runtime.base.percentiles import LatencyLog
 from runtime.errors import ConfigError, EdgesegError, SinkError
 from runtime.frame import Frame, Image, Segmentation
-from runtime.overlay import Overlay
+from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
 from runtime.sinks import Sink
 from runtime.sources import Source
-from runtime.stats import LatencyLog
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ def _deliver(shown_bgr: Image, captured_ns: int | None, sinks: Sequence[Sink]) -
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run went; `runtime.codec.to_plain` makes it ready for JSON.
+    """How a run went; `runtime.base.codec.to_plain` makes it ready for JSON.
 
     Attributes:
         frames: that were segmented.

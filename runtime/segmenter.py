@@ -12,13 +12,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.closing import Closable
+from runtime.base.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
-from runtime.mask import class_mask, fit_mask
-from runtime.preprocess import fit_image
-from runtime.session import NetworkSession
+from runtime.network.mask import class_mask, fit_mask
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession
 
 # Int8 with 7-bit weights is exact on every x86, and measured to be faster there; ARM was not at hand.
 DEFAULT_MODEL = "camvid-s-int8" if platform.machine() in ("x86_64", "AMD64") else "camvid-s"
@@ -94,7 +94,7 @@ class Segmenter(Closable):
             threads: worker threads of one run; None takes the physical cores, at most 4.
             spin: whether these threads stay busy while they wait for work; `benchmarks.tune` tells whether
                 that helps.
-            provider: execution provider by short name, see `runtime.session.PROVIDERS`.
+            provider: execution provider by short name, see `runtime.network.session.PROVIDERS`.
             provider_options: the provider's own options by onnxruntime's names.
 
         Raises:

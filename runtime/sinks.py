@@ -19,9 +19,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from runtime.closing import Closable
+from runtime.base.closing import Closable
+from runtime.base.files import replacing
 from runtime.errors import SinkError
-from runtime.files import replacing
 from runtime.frame import Image, check_image
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from runtime.contract import ModelContract
+from runtime.network.session import NetworkSession
 from runtime.segmenter import bundled_model
-from runtime.session import NetworkSession
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

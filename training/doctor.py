@@ -14,12 +14,12 @@ from shlex import quote
 
 import numpy as np
 
-from runtime.cli import exit_code, make_parser
-from runtime.codec import to_plain
+from runtime.base.codec import to_plain
+from runtime.base.command import exit_code, make_parser
 from runtime.errors import DatasetError
 from training.data.catalog import READERS
-from training.inspection import Inspection, inspect_dataset
-from training.sheet import draw_samples
+from training.data.inspection import Inspection, inspect_dataset
+from training.figures.sheet import draw_samples
 
 SHEET_SAMPLES = 8
 

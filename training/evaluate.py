@@ -15,27 +15,27 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from runtime.mask import class_mask
-from runtime.preprocess import fit_image
-from training.accuracy import (
+from runtime.network.mask import class_mask
+from runtime.network.resize import fit_image
+from training.data import DATASETS, Sample, SegmentationDataset, open_dataset
+from training.engine.bundled import checkpoint_file
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import check_device
+from training.evaluation.accuracy import (
     accuracy_json,
     accuracy_table,
     check_same_classes,
     measured_accuracy,
     warn_if_seen,
 )
-from training.augmented import Views, averaged_probabilities
-from training.bundled import checkpoint_file
-from training.calibration import Calibration, class_probabilities
-from training.checkpoint import load_checkpoint
-from training.config import check_device
-from training.data import DATASETS, Sample, SegmentationDataset, open_dataset
-from training.metrics import ConfusionMatrix
+from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.ece import Calibration, class_probabilities
+from training.evaluation.views import Views, averaged_probabilities
+from training.figures.mistakes import WorstImages, draw_confusion, draw_worst
 from training.network import CameraNetwork
-from training.report import WorstImages, draw_confusion, draw_worst
 
 BATCH_SIZE = 4
 

@@ -20,24 +20,30 @@ from shlex import quote
 import cv2
 import torch
 
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
+from runtime.base.files import replacing
 from runtime.contract import Accuracy
 from runtime.errors import TrainingError
-from runtime.files import replacing
-from training.accuracy import accuracy_table, measured_accuracy
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.config import TrainConfig
 from training.data import SegmentationDataset, open_dataset
-from training.distributed import Processes, joined_processes
+from training.engine.checkpoint import load_checkpoint, save_checkpoint
+from training.engine.config import TrainConfig
+from training.engine.distributed import Processes, joined_processes
+from training.engine.flags import add_flags, config_of
+from training.engine.history import (
+    EpochRecord,
+    draw_curves,
+    epochs_since_best,
+    seconds_left,
+    write_results_csv,
+)
+from training.engine.trainer import Trainer
+from training.engine.transfer import Transfer
 from training.evaluate import BATCH_SIZE as EVALUATION_BATCH
 from training.evaluate import evaluate
-from training.flags import add_flags, config_of
-from training.history import EpochRecord, draw_curves, epochs_since_best, seconds_left, write_results_csv
-from training.metrics import ConfusionMatrix
-from training.monitor import TensorBoard
-from training.samples import sample_predictions, write_sheet
-from training.trainer import Trainer
-from training.transfer import Transfer
+from training.evaluation.accuracy import accuracy_table, measured_accuracy
+from training.evaluation.confusion import ConfusionMatrix
+from training.figures.samples import sample_predictions, write_sheet
+from training.figures.tensorboard import TensorBoard
 
 BARE_STEPS = 10  # whose speed the loop is compared with
 

@@ -17,9 +17,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
-from runtime.preprocess import fit_image
-from training.checkpoint import Checkpoint, save_checkpoint
+from runtime.network.resize import fit_image
 from training.data import open_dataset
+from training.engine.checkpoint import Checkpoint, save_checkpoint
 from training.network import SIZES, CameraNetwork, build_network
 
 

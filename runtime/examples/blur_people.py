@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from runtime import Segmenter
-from runtime.areas import class_indices
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
 from runtime.frame import Image
 from runtime.loop import run
+from runtime.masks.areas import class_indices
 from runtime.sinks import VideoSink
 from runtime.sources import open_source
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from runtime import Segmenter
-from runtime.areas import class_indices
-from runtime.cli import exit_code, make_parser
-from runtime.free_space import FreeSpace, free_space
+from runtime.base.command import exit_code, make_parser
 from runtime.loop import run
+from runtime.masks.areas import class_indices
+from runtime.masks.free_space import FreeSpace, free_space
 from runtime.sources import open_source
 
 STOP_BELOW = 0.1  # of the picture's height

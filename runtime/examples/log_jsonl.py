@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from runtime import Segmenter
-from runtime.areas import class_areas
-from runtime.cli import exit_code, make_parser
+from runtime.base.command import exit_code, make_parser
 from runtime.loop import Step, run
+from runtime.masks.areas import class_areas
 from runtime.outputs import JsonLines, feed
 from runtime.sources import open_source
 

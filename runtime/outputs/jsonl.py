@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.areas import class_areas
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.loop import Step
+from runtime.masks.areas import class_areas
+from runtime.masks.polygons import mask_polygons
+from runtime.masks.rle import encode_rle
 from runtime.outputs.output import Output
-from runtime.polygons import mask_polygons
-from runtime.rle import encode_rle
 from runtime.sinks import cannot_write
 
 MaskFormat = Literal["none", "rle", "polygons"]
@@ -32,7 +32,7 @@ class JsonLines(Output):
         dropped: frames so far that were captured and not used,
         size_hw: height and width of frame and mask,
         areas: pixels of each class,
-        rle or polygons: class name → runs (see `runtime.rle`) or outlines (see `runtime.polygons`).
+        rle or polygons: class name → runs (see `runtime.masks.rle`) or outlines (`runtime.masks.polygons`).
 
     A line is written at once, unbuffered; after a power cut at most the last one is cut short. Where the
     disk is full the file ends with the last whole line.

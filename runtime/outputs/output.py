@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from runtime.closing import Closable
+from runtime.base.closing import Closable
 from runtime.errors import EdgesegError
 from runtime.loop import Step
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import cv2
 
+from runtime.base.files import replacing
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
-from runtime.files import replacing
 from runtime.loop import Step
+from runtime.masks.palette_png import encode_palette_png
 from runtime.outputs.output import Output
 from runtime.outputs.painter import Painter
-from runtime.palette_png import encode_palette_png
 from runtime.sinks import cannot_write
 
 _JPEG_QUALITY = 90
 
 
 class MaskFolder(Output):
-    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `runtime.palette_png`."""
+    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.palette_png`."""
 
     def __init__(self, folder: str | Path, classes: ClassMap) -> None:
         """Choose the folder, which is made where it is missing; files of the same names are replaced."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtime.areas import class_areas
 from runtime.contract import ModelContract
 from runtime.loop import Step
+from runtime.masks.areas import class_areas
 from runtime.sources import Source
 from runtime.sources.state import SourceState
 

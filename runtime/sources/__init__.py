@@ -6,7 +6,7 @@
 ((360, 480, 3), 0)
 """
 
-from runtime.sources.address import without_secrets
+from runtime.base.shown import without_secrets
 from runtime.sources.backoff import Backoff
 from runtime.sources.clock import Clock
 from runtime.sources.fake import Drop, FakeSource, Late

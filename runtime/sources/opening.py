@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 
+from runtime.base.shown import without_secrets
 from runtime.errors import SourceError
-from runtime.sources.address import without_secrets
 from runtime.sources.devices import users_of
 from runtime.sources.live import LiveSource
 from runtime.sources.paced import PacedSource

@@ -15,7 +15,7 @@ from runtime.errors import SourceError
 from runtime.frame import Frame, Image, check_image
 from runtime.sources.source import Capture, Source, announced_frames, stated_fps
 from runtime.sources.state import Lifecycle, SourceState, SourceStatus
-from runtime.streets import Drive
+from training.streets import Drive
 
 _DRIVE_FPS = 15.0
 _Answer = TypeVar("_Answer")

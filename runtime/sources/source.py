@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from runtime.closing import Closable
+from runtime.base.closing import Closable
 from runtime.frame import Frame
 from runtime.sources.state import SourceState, SourceStatus
 

@@ -40,7 +40,7 @@ TRANSITIONS: Mapping[SourceState, frozenset[SourceState]] = {
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """One look at a source; `runtime.codec.to_plain` makes it ready for JSON.
+    """One look at a source; `runtime.base.codec.to_plain` makes it ready for JSON.
 
     Attributes:
         state: what it is doing.

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.layers.op_profile import OpProfile
 from benchmarks.limits import ModelLimits
-from benchmarks.machine import this_machine
-from benchmarks.machine_limits import MachineLimits
-from benchmarks.noise import noise_of
-from benchmarks.op_profile import OpProfile
-from benchmarks.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
-from benchmarks.system_files import SystemFiles
+from benchmarks.machine.description import this_machine
+from benchmarks.machine.noise import noise_of
+from benchmarks.machine.system_files import SystemFiles
+from benchmarks.results.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
 from runtime.contract import Accuracy
 
 CLASSES = ("sky", "road", "pole")

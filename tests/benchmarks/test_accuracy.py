@@ -9,7 +9,7 @@ from benchmarks.accuracy import main, measure_accuracy, measure_calibration
 from runtime import Segmenter
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError, DatasetError
-from runtime.session import NetworkSession
+from runtime.network.session import NetworkSession
 
 
 class Pictures:

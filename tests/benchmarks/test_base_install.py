@@ -5,19 +5,19 @@ import pytest
     "module",
     [
         "benchmarks.accuracy",
-        "benchmarks.cold_start",
+        "benchmarks.timing.cold_start",
         "benchmarks.compare",
-        "benchmarks.conv_rate",
-        "benchmarks.first_mask",
+        "benchmarks.machine.conv_rate",
+        "benchmarks.timing.first_mask",
         "benchmarks.latency",
         "benchmarks.limits",
-        "benchmarks.machine",
-        "benchmarks.peer",
+        "benchmarks.machine.description",
+        "benchmarks.subjects.peer",
         "benchmarks.report",
         "benchmarks.stream",
-        "training.accuracy",
+        "training.evaluation.accuracy",
         "training.data",
-        "training.metrics",
+        "training.evaluation.confusion",
     ],
 )
 def test_measuring_needs_only_the_base_install(module, heavy_modules_loaded_by):
@@ -25,5 +25,5 @@ def test_measuring_needs_only_the_base_install(module, heavy_modules_loaded_by):
 
 
 def test_a_module_that_needs_more_is_caught(tmp_path, heavy_modules_loaded_by):
-    (tmp_path / "leaky.py").write_text("import benchmarks.machine\nimport onnx\n")
+    (tmp_path / "leaky.py").write_text("import benchmarks.machine.description\nimport onnx\n")
     assert heavy_modules_loaded_by("leaky", tmp_path) == ["onnx"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import Limits, as_text, compare, main
-from benchmarks.noise import Noise
-from benchmarks.results import Results, Rounds, write_results
+from benchmarks.machine.noise import Noise
+from benchmarks.results.results import Results, Rounds, write_results
 from runtime.errors import ConfigError
 
 Make = Callable[..., Results]

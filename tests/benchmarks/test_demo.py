@@ -8,8 +8,8 @@ import pytest
 import benchmarks.demo
 from benchmarks.demo import FILES, DemoConfig, DemoResult, main, result_table, run_demo
 from runtime.errors import ConfigError
-from training.config import TrainConfig
 from training.data.synthetic import SPLITS
+from training.engine.config import TrainConfig
 
 SMALL = DemoConfig(
     train=TrainConfig(network="residual-n", size_hw=(64, 96), epochs=1, batch_size=2, workers=0),

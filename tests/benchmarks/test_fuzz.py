@@ -15,7 +15,7 @@ from benchmarks.corruption import TARGETS, Originals, damaged, sealed, unsealed
 from benchmarks.fuzz import fuzz, main, read_originals, report_text
 from benchmarks.fuzz_worker import Worker, open_file
 from runtime.errors import EdgesegError
-from runtime.onnx_file import parse_onnx
+from runtime.network.onnx_file import parse_onnx
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import latency
-from benchmarks.energy import Energy
-from benchmarks.frame_timer import STAGES
 from benchmarks.latency import FRAMES_A_BLOCK, SETTLE, LatencyConfig, main, measure_latency
-from benchmarks.latency_text import as_markdown, as_text
-from benchmarks.machine import this_machine
-from benchmarks.noise import Noise
+from benchmarks.machine.description import this_machine
+from benchmarks.machine.energy import Energy
+from benchmarks.machine.noise import Noise
+from benchmarks.render.latency_text import as_markdown, as_text
+from benchmarks.timing.frame_timer import STAGES
 from runtime import ConfigError, Segmenter
 
 QUICK = ["--size", "90", "120", "--frames", "3", "--warmup", "1", "--threads", "1", "--cold-starts", "0"]

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from benchmarks import limits, machine_limits
+from benchmarks import limits
+from benchmarks.layers import machine_limits
+from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.layers.op_profile import OpProfile
 from benchmarks.limits import ModelLimits, main, measure_models
-from benchmarks.machine_limits import MachineLimits
-from benchmarks.op_profile import OpProfile
 from runtime import ConfigError
 
 QUICK = ["--threads", "1", "--runs", "2"]

@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.recipe_ablation import BASE, CHANGES, Outcome, changed, changes_of, main, outcome_table
 from runtime.errors import ConfigError
-from training.checkpoint import load_checkpoint
-from training.config import TrainConfig
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
 
 TINY = ["--size", "32", "64", "--batch-size", "2", "--epochs", "1", "--network", "residual-n"]
 

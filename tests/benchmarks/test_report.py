@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.accuracy import measure_accuracy
 from benchmarks.report import bundled_models, main
-from benchmarks.results import read_results
-from benchmarks.statistics import mean_iou
+from benchmarks.results.results import read_results
+from benchmarks.results.statistics import mean_iou
 from runtime import Segmenter
 from runtime.contract import CAMVID_CLASSES
 from training.data import open_dataset

@@ -15,8 +15,8 @@ from benchmarks.residual_ablation import (
     read_curve,
 )
 from runtime.contract import Normalization
-from training.checkpoint import load_checkpoint
-from training.config import TrainConfig
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
 from training.network import CameraNetwork, build_network
 from training.network.article import ArticleKerasConfig
 from training.network.residual import ResidualConfig

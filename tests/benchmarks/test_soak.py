@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import soak as soak_module
-from benchmarks.process_usage import Footprint
+from benchmarks.machine.process_usage import Footprint
 from benchmarks.soak import SoakConfig, SoakError, main, soak
 from runtime.errors import ConfigError
 from runtime.sources import FakeSource

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks import stream
-from benchmarks.ages import Mask, judge, take_masks
-from benchmarks.machine import this_machine
-from benchmarks.page.ages import draw_ages
-from benchmarks.process_usage import CpuUse
-from benchmarks.steady_capture import SteadyCapture
+from benchmarks.machine.description import this_machine
+from benchmarks.machine.process_usage import CpuUse
+from benchmarks.render.ages import draw_ages
 from benchmarks.stream import StreamConfig, main, measure_capacity, read_frames
+from benchmarks.timing.ages import Mask, judge, take_masks
+from benchmarks.timing.steady_capture import SteadyCapture
 from runtime import ConfigError, SourceError
 from runtime.frame import Segmentation
 from runtime.loop import run

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import export.module
-import export.parity
+import export.proof.parity
+from export.graph.trace import trace
 from export.module import ExportReport
 from export.to_onnx import export_checkpoint
-from export.trace import trace
 from runtime.contract import (
     CAMVID_CLASSES,
     Accuracy,
@@ -21,7 +21,7 @@ from runtime.contract import (
     Normalization,
     Origin,
 )
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.network import CameraNetwork, NetworkConfig, build_network
 from training.network.residual import ResidualConfig
 
@@ -51,7 +51,7 @@ def randomize(network: nn.Module) -> None:
 def spare_the_machine() -> Iterator[None]:
     """Draw each scene of the proof once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.parity, "render_scene", functools.cache(export.parity.render_scene))
+        patch.setattr(export.proof.parity, "render_scene", functools.cache(export.proof.parity.render_scene))
         yield
 
 

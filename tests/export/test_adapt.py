@@ -15,12 +15,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export.adapt
 from export.adapt import AdaptOptions, adapt, main, read_classes
-from export.adapted_graph import ForeignInput, OutputKind
+from export.foreign.rewrite import ForeignInput, OutputKind
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, ModelLoadError, ParityError
+from runtime.network.session import NetworkSession
 from runtime.segmenter import Segmenter
-from runtime.session import NetworkSession
-from runtime.streets import render_scene
+from training.streets import render_scene
 
 NHWC = ForeignInput(layout="nhwc")
 IMAGENET = ForeignInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

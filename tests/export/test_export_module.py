@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.foreign import ForeignNetwork
+from export.foreign.network import ForeignNetwork
 from export.module import ExportOptions, export_module
 from runtime.contract import ClassMap, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import ConfigError, ContractError
-from runtime.session import NetworkSession
-from runtime.streets import render_scene
+from runtime.network.session import NetworkSession
+from training.streets import render_scene
 
 NORMALIZATION = Normalization((103.5, 116.3, 123.7), (57.4, 57.1, 58.4))
 CONTRACT = ModelContract(

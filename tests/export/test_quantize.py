@@ -8,21 +8,21 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-import export.paired_speed
+import export.int8.paired_speed
 import export.quantize
 import export.to_onnx
-from export.int8_builder import REPAIRS, Int8Builder
-from export.int8_frames import AgreementJudge, source_images
-from export.optimized_graph import optimized_graph
-from export.paired_speed import PairedSpeed, paired_speed
+from export.graph.stamp import stamp
+from export.int8.builder import REPAIRS, Int8Builder
+from export.int8.frames import AgreementJudge, source_images
+from export.int8.optimized_graph import optimized_graph
+from export.int8.paired_speed import PairedSpeed, paired_speed
+from export.int8.target import TARGETS, detect_target
 from export.quantize import QuantizeConfig, QuantizeReport, main, quantize_file
-from export.stamp import stamp
-from export.target_cpu import TARGETS, detect_target
 from export.to_onnx import ExportReport
 from runtime.errors import ConfigError, ParityError
-from runtime.preprocess import fit_image
-from runtime.session import NetworkSession
-from runtime.streets import render_scene
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession
+from training.streets import render_scene
 
 Image = NDArray[np.uint8]
 FAST, SLOW = PairedSpeed(10.0, 5.0, 0.5, 3), PairedSpeed(10.0, 9.6, 0.96, 3)
@@ -226,7 +226,7 @@ def test_runs_of_both_files_take_turns_in_both_orders(
     other.write_bytes(float_file.read_bytes())
     order: list[str] = []
 
-    class Recorder(export.paired_speed.Segmenter):
+    class Recorder(export.int8.paired_speed.Segmenter):
         def __init__(self, model: Path, **settings: int) -> None:
             super().__init__(model, **settings)
             self.stem = model.stem
@@ -235,7 +235,7 @@ def test_runs_of_both_files_take_turns_in_both_orders(
             order.append(self.stem)
             return super().__call__(frame)
 
-    monkeypatch.setattr(export.paired_speed, "Segmenter", Recorder)
+    monkeypatch.setattr(export.int8.paired_speed, "Segmenter", Recorder)
 
     speed = paired_speed(float_file, other, pairs=4, threads=1)
 

@@ -11,8 +11,8 @@ from export.module import ExportOptions, ExportReport
 from export.to_onnx import export_checkpoint, main
 from runtime import Segmenter
 from runtime.errors import ConfigError, FrameError
-from runtime.session import NetworkSession
-from training.checkpoint import load_checkpoint
+from runtime.network.session import NetworkSession
+from training.engine.checkpoint import load_checkpoint
 
 Exported = tuple[Path, ExportReport]
 

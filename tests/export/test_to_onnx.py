@@ -15,7 +15,7 @@ from export.module import ExportReport
 from export.to_onnx import export_checkpoint, main
 from runtime import Segmenter
 from runtime.errors import EdgesegError, ParityError, SourceError
-from training.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from training.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 
 Exported = tuple[Path, ExportReport]
 

@@ -16,7 +16,7 @@ from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError, SinkError, SourceError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import RunLog, Step, run
-from runtime.overlay import Overlay
+from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
 from runtime.sinks import Sink, VideoSink
 from runtime.sources import Drop, FakeSource, Late, Source

@@ -6,7 +6,7 @@ import pytest
 import runtime
 from runtime import Frame, Segmenter, bundled_model
 from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError
-from runtime.session import default_threads
+from runtime.network.session import default_threads
 
 
 def half_blue_half_red(height, width):

@@ -8,8 +8,8 @@ import pytest
 
 from training.data import Sample
 from training.data.duplicates import NEAR_BITS, fingerprint, near_images, same_images
+from training.data.inspection import Inspection, inspect_dataset
 from training.doctor import main
-from training.inspection import Inspection, inspect_dataset
 
 
 def messages(inspection: Inspection, check: str) -> list[tuple[str, str, str]]:

@@ -11,13 +11,13 @@ from torch import nn
 
 from runtime.contract import CAMVID_CLASSES, Accuracy, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import ConfigError
-from runtime.preprocess import fit_image
-from training.augmented import Views, averaged_probabilities
-from training.calibration import class_probabilities
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from runtime.network.resize import fit_image
 from training.data import open_dataset
+from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.evaluate import evaluate, main, predict
-from training.metrics import ConfusionMatrix
+from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.ece import class_probabilities
+from training.evaluation.views import Views, averaged_probabilities
 from training.network import SIZES, CameraNetwork, build_network
 
 NORMALIZATION = Normalization((110.0, 110.0, 110.0), (60.0, 60.0, 60.0))

@@ -14,11 +14,11 @@ import torch
 
 from runtime.errors import ConfigError
 from training import evaluate, train
-from training.checkpoint import load_checkpoint
-from training.config import TrainConfig
 from training.data import Sample
-from training.losses import SegmentationLoss
-from training.trainer import Trainer
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
+from training.engine.losses import SegmentationLoss
+from training.engine.trainer import Trainer
 
 FLAGS = ["--network", "residual-n", "--size", "32", "64", "--batch-size", "2", "--warmup-epochs", "1"]
 FLAGS += ["--aux-weight", "0"]  # one loss a step, so that tests can count steps by it

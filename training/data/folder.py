@@ -49,7 +49,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from runtime.codec import DecodeError, from_plain
+from runtime.base.codec import DecodeError, from_plain
 from runtime.contract import ClassMap, Rgb
 from runtime.errors import ContractError, DatasetError
 from training.data.dataset import IGNORE

@@ -1,4 +1,4 @@
-"""The procedural street scenes of `runtime.streets` as a data set: no files, no download."""
+"""The procedural street scenes of `training.streets` as a data set: no files, no download."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from runtime.contract import CAMVID_CLASSES, ClassMap
 from runtime.errors import DatasetError
-from runtime.streets import render_scene
 from training.data.dataset import Sample
+from training.streets import render_scene
 
 # First seed and number of scenes; the seed ranges never meet.
 SPLITS = {"train": (0, 400), "val": (1_000_000, 60), "test": (2_000_000, 60)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from runtime.codec import DecodeError, from_plain
+from runtime.base.codec import DecodeError, from_plain
 from runtime.errors import CheckpointError, ConfigError
 from training.network.article import ArticleKeras, ArticleKerasConfig, ArticlePytorch, ArticlePytorchConfig
 from training.network.auxiliary import SupervisedNetwork

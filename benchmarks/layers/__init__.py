@@ -1,0 +1,1 @@
+"""Where a network spends its time, and what the machine could do."""

@@ -1,0 +1,154 @@
+"""One text, two forms: Markdown for a repository, HTML for a browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+
+from benchmarks.render.svg import Drawing, figure_css
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section; one that is not wide may stand beside another where there is room."""
+
+    text: str
+    wide: bool = True
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text; `code` between backticks. A warning stands out."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of plain texts."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to paste."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain texts; the first column names the row, the others are numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, also a file `name`.svg beside the page."""
+
+    name: str
+    drawing: Drawing
+    caption: str
+
+
+Block = Heading | Paragraph | Bullets | Command | Table | Figure
+
+
+def to_markdown(title: str, blocks: Sequence[Block]) -> str:
+    """Return the text as Markdown; figures are files beside it."""
+    parts = [f"# {title}"] if title else []
+    for block in blocks:
+        match block:
+            case Heading():
+                parts.append(f"## {block.text}")
+            case Paragraph():
+                parts.append(f"**{block.text}**" if block.warning else block.text)
+            case Bullets():
+                parts.append("\n".join(f"- {item}" for item in block.items))
+            case Command():
+                parts.append("\n".join(f"    {line}" for line in block.text.splitlines()))
+            case Table():
+                rows = [block.header, ["---", *("---:" for _ in block.header[1:])], *block.rows]
+                parts.append("\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows))
+            case Figure():
+                parts.append(f"![{block.drawing.title}]({block.name}.svg)\n\n{block.caption}")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(title: str, blocks: Sequence[Block]) -> str:
+    """Return the text as a page that needs nothing but itself: no script, no other file, no network."""
+    css = figure_css() + files("benchmarks.render").joinpath("page.css").read_text(encoding="utf-8")
+    body = "\n".join(_group(wide, sections) for wide, sections in groupby(_sections(blocks), _is_wide))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _sections(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Cut a text at its headings."""
+    sections: list[list[Block]] = [[]]
+    for block in blocks:
+        if isinstance(block, Heading):
+            sections.append([])
+        sections[-1].append(block)
+    return [section for section in sections if section]
+
+
+def _is_wide(section: Sequence[Block]) -> bool:
+    return not isinstance(section[0], Heading) or section[0].wide
+
+
+def _group(wide: bool, sections: Iterable[Sequence[Block]]) -> str:
+    """Return neighbouring sections, in columns if they are narrow."""
+    texts = ["<section>\n" + "\n".join(map(_html, section)) + "\n</section>" for section in sections]
+    text = "\n".join(texts)
+    return text if wide else f'<div class="columns">\n{text}\n</div>'
+
+
+def _html(block: Block) -> str:
+    match block:
+        case Heading():
+            return f"<h2>{_inline(block.text)}</h2>"
+        case Paragraph():
+            return f"<p{' class=warning' if block.warning else ''}>{_inline(block.text)}</p>"
+        case Bullets():
+            return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in block.items) + "</ul>"
+        case Command():
+            return f"<pre><code>{escape(block.text)}</code></pre>"
+        case Table():
+            head = "".join(f'<th scope="col">{_inline(name)}</th>' for name in block.header)
+            rows = "".join(
+                f'<tr><th scope="row">{_inline(row[0])}</th>'
+                + "".join(f"<td>{_inline(cell)}</td>" for cell in row[1:])
+                + "</tr>"
+                for row in block.rows
+            )
+            table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            return f'<div class="table" tabindex="0">{table}</div>'
+        case Figure():
+            return (
+                f"<figure>{block.drawing.inline()}<figcaption>{_inline(block.caption)}</figcaption></figure>"
+            )
+
+
+def _inline(text: str) -> str:
+    """Return text as HTML, with what is between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _cell(text: str) -> str:
+    """Return text for a Markdown table, where a bar would begin a new cell."""
+    return text.replace("|", "\\|")

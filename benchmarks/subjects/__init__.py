@@ -1,0 +1,1 @@
+"""What is measured: our files, foreign files, other toolkits."""

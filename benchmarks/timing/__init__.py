@@ -1,0 +1,1 @@
+"""Stages, rounds, streams, cold starts, sustained load."""

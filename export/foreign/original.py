@@ -1,0 +1,145 @@
+"""Somebody else's network as it was, on an image prepared by hand: what its rewriting must reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.foreign.rewrite import SMALLEST_PROBABILITY, ForeignInput, ForeignOutput
+from export.proof.parity import proof_frames
+from runtime.errors import ModelLoadError, ParityError
+from runtime.network.resize import fit_image
+from runtime.network.session import NetworkSession, session_options
+
+# Normalisation in the graph and by hand round differently, and a foreign network may be deep.
+MAX_RELATIVE_DIFFERENCE = 1e-3
+MIN_CLASS_AGREEMENT = 0.999  # pixels whose two best classes tie may go either way
+
+
+class Original:
+    """The network as it was, in onnxruntime."""
+
+    def __init__(self, model: onnx.ModelProto, input_name: str, path: Path) -> None:
+        """Open a graph of `export.foreign.rewrite.with_size`; the path is for messages.
+
+        Raises:
+            ModelLoadError: onnxruntime cannot open it.
+        """
+        self._input_name = input_name
+        element = model.graph.input[0].type.tensor_type.elem_type
+        self._dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        self.path = path
+        self.shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+        self.names = [value.name for value in model.graph.output]
+        try:
+            self._session = ort.InferenceSession(
+                model.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise ModelLoadError(
+                f"model {path}: onnxruntime cannot open it with an input of {self.shape} "
+                f"({' '.join(str(error).split())[:300]}); check --layout and --imgsz"
+            ) from None
+
+    def run(self, image: NDArray[np.float32], name: str | None = None) -> list[NDArray[np.generic]]:
+        """Return one output, or all of them, for a preprocessed image.
+
+        Raises:
+            ModelLoadError: onnxruntime cannot run it.
+        """
+        names = self.names if name is None else [name]
+        try:
+            return list(self._session.run(names, {self._input_name: image.astype(self._dtype)}))
+        except Exception as error:
+            raise ModelLoadError(
+                f"model {self.path}: onnxruntime cannot run it on an input of {self.shape} "
+                f"({' '.join(str(error).split())[:300]}); check --layout and --imgsz"
+            ) from None
+
+
+def compare(
+    path: Path, original: Original, source: ForeignInput, output: ForeignOutput
+) -> tuple[int, float, float]:
+    """Compare a rewritten file, as the runtime opens it, with the original on 16 rendered streets.
+
+    Args:
+        path: of the file.
+        original: what it was made from.
+        source: what the original wants; done by hand here.
+        output: what the original gives.
+
+    Returns:
+        Number of frames, largest difference as a share of the largest value, share of equal classes.
+
+    Raises:
+        ParityError: listing each frame that differs, or an invalid graph.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ParityError(f"proof: expected a valid ONNX graph, onnx.checker says: {error}") from error
+    session = NetworkSession(path)
+    size_hw = session.contract.input.size_hw
+    failed, count, largest, agreements = [], 0, 0.0, []
+    for name, image_bgr in proof_frames():
+        fitted = fit_image(image_bgr, size_hw)
+        (raw,) = original.run(source.prepare(fitted), output.name)
+        if output.kind == "argmax":
+            expected_mask = _resized_mask(raw.reshape(output.size_hw), size_hw)
+            difference, agreement = 0.0, float((session.run_mask(fitted)[0] == expected_mask).mean())
+        else:
+            expected = _expected_scores(raw, output, size_hw)  # (C, h, w)
+            found = session.run(fitted)[0]
+            agreement = float((found.argmax(0) == expected.argmax(0)).mean())
+            compared = _softmax(found) if output.kind == "softmax" else found
+            scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+            difference = float(np.abs(compared - expected).max()) / scale
+        count, largest = count + 1, max(largest, difference)
+        agreements.append(agreement)
+        if not (difference <= MAX_RELATIVE_DIFFERENCE and agreement >= MIN_CLASS_AGREEMENT):
+            failed.append(f"{name}: differs by {difference:.2g}, classes agree on {agreement:.3%}")
+    if failed:
+        raise ParityError(
+            f"proof: {len(failed)} of {count} frames differ from the original (allowed "
+            f"{MAX_RELATIVE_DIFFERENCE:.2g} and {MIN_CLASS_AGREEMENT:.1%}), so no file was written; check "
+            f"that --softmax-output is true of it: {'; '.join(failed)}"
+        )
+    return count, largest, sum(agreements) / count
+
+
+def _expected_scores(
+    raw: NDArray[np.generic], output: ForeignOutput, size_hw: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the original's scores as (C, h, w), upsampled if their stride is odd."""
+    scores: NDArray[np.float64] = raw[0].astype(np.float64)
+    if output.layout == "nhwc":
+        scores = scores.transpose(2, 0, 1)
+    if output.stride(size_hw) is None:
+        if output.kind == "softmax":
+            scores = np.log(np.maximum(scores, SMALLEST_PROBABILITY))
+        planes = [cv2.resize(plane.astype(np.float32), size_hw[::-1]) for plane in scores]
+        scores = np.stack(planes).astype(np.float64)
+        return _softmax(scores) if output.kind == "softmax" else scores
+    return scores
+
+
+def _softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return probabilities along the first axis."""
+    powers = np.exp(scores.astype(np.float64) - scores.max(0))
+    result: NDArray[np.float64] = powers / powers.sum(0)
+    return result
+
+
+def _resized_mask(mask: NDArray[np.generic], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a mask with each pixel from the nearest centre."""
+    rows, columns = (
+        np.minimum(np.floor((np.arange(side) + 0.5) * own / side), own - 1).astype(int)
+        for side, own in zip(size_hw, mask.shape, strict=True)
+    )
+    resized: NDArray[np.uint8] = mask[rows][:, columns].astype(np.uint8)
+    return resized

@@ -1,0 +1,1 @@
+"""ONNX graphs: trace, edit, simplify, stamp, count."""

@@ -1,0 +1,1 @@
+"""int8 files that keep an accuracy budget."""

@@ -1,0 +1,1 @@
+"""The proof that a file is its network."""

@@ -1,0 +1,1 @@
+"""What a mask gives: areas, polygons, RLE, palette PNG, free space, overlay."""

@@ -1,0 +1,55 @@
+import json
+import platform
+from dataclasses import replace
+
+import onnxruntime
+
+from benchmarks.machine import description as machine_module
+from benchmarks.machine.description import NOT_TOLD, Machine, calibrated_machine, this_machine
+from benchmarks.machine.noise import Noise
+from runtime.base.codec import from_plain, to_plain
+
+
+def test_names_what_a_latency_depends_on():
+    machine = this_machine()
+    assert machine.cpu
+    assert machine.cpus >= 1
+    assert machine.versions["onnxruntime"] == onnxruntime.__version__
+    assert machine.versions["python"] == platform.python_version()
+    assert machine.cpu in str(machine)
+    assert machine.noise is None
+    assert machine.facts()["noise"] == "not measured"
+
+
+def test_comes_back_from_json():
+    machine = replace(this_machine(), noise=Noise(20, 5.0, 1.0, 2.0, None, 3.0))
+    assert from_plain(Machine, json.loads(json.dumps(to_plain(machine)))) == machine
+
+
+def test_what_the_system_does_not_tell_is_said_so(system):
+    machine = this_machine(system({}))
+    for name in ("cores", "all_cpus", "cpu_limit", "flags", "memory_mb", "virtual", "governor", "clock_mhz"):
+        assert getattr(machine, name) is None
+    assert (machine.highest_clock_mhz, machine.temperature, machine.load, machine.steal_percent) == (
+        None,
+    ) * 4
+    facts = machine.facts()
+    for name in ("instruction sets", "limit by control groups", "memory", "virtual machine", "governor"):
+        assert facts[name] == NOT_TOLD
+    assert facts["clock"] == "not told, highest not told"
+    assert (
+        facts["temperature"]
+        == facts["load at the start"]
+        == facts["taken by the host since boot"]
+        == NOT_TOLD
+    )
+
+
+def test_is_described_before_it_is_loaded(monkeypatch):
+    order = []
+    described = this_machine()
+    noise = Noise(20, 5.0, 1.0, 2.0, None, None)
+    monkeypatch.setattr(machine_module, "this_machine", lambda: order.append("describe") or described)
+    monkeypatch.setattr(machine_module, "measure_noise", lambda threads: order.append(threads) or noise)
+    assert calibrated_machine(3).noise == noise
+    assert order == ["describe", 3]

@@ -1,0 +1,277 @@
+"""What the pictures and texts say, without a browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.machine.noise import Noise
+from benchmarks.render.axes import Axis
+from benchmarks.render.content import main_table, readme_blocks, report_blocks
+from benchmarks.render.document import Bullets, Figure, Heading, Paragraph, Table, to_html, to_markdown
+from benchmarks.render.operators import operator_times
+from benchmarks.render.pareto import Candidate, candidates, draw_pareto, pareto_front
+from benchmarks.render.svg import Drawing, figure_css, text_width
+from benchmarks.results.results import Results, Rounds
+from benchmarks.results.statistics import Estimate
+
+Make = Callable[..., Results]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def point(index: int, frame_ms: float, miou: float) -> Candidate:
+    return Candidate(index, f"m{index}", miou, Estimate(frame_ms, frame_ms, frame_ms))
+
+
+@pytest.mark.parametrize(
+    ("places", "front"),
+    [
+        ([(5, 0.6), (10, 0.7)], [0, 1]),
+        ([(10, 0.7), (5, 0.6)], [1, 0]),  # fastest first
+        ([(5, 0.7), (10, 0.6)], [0]),  # worse in both
+        ([(5, 0.6), (5, 0.7)], [1]),  # as fast and worse
+        ([(5, 0.6), (10, 0.6)], [0]),  # as good and slower
+        ([(5, 0.6), (7, 0.5), (9, 0.65), (9, 0.64)], [0, 2]),
+        ([(5, 0.6)], [0]),
+    ],
+)
+def test_the_front_is_what_no_other_beats(places: list[tuple[float, float]], front: list[int]) -> None:
+    points = [point(index, *place) for index, place in enumerate(places)]
+    assert [one.index for one in pareto_front(points)] == front
+
+
+def test_filled_dots_are_the_front() -> None:
+    points = [point(0, 5, 0.6), point(1, 10, 0.7), point(2, 11, 0.5)]
+    root = ElementTree.fromstring(draw_pareto(points).file())
+    circles = {
+        circle.findtext(f"{SVG}title", "")[:2]: circle.get("class") for circle in root.iter(f"{SVG}circle")
+    }
+    assert circles == {"m0": "halo f0", "m1": "halo f1", "m2": "hollow s2"}
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_labels_keep_clear_of_each_other_and_inside(count: int) -> None:
+    points = [point(index, 5 + 1.5 * index, 0.6 + 0.02 * (index % 3)) for index in range(count)]
+    drawing = draw_pareto(points)
+    root = ElementTree.fromstring(drawing.file())
+    boxes = []
+    for text in root.iter(f"{SVG}text"):
+        if text.get("class") == "strong":
+            left, line = float(text.get("x", "")), float(text.get("y", ""))
+            boxes.append((left, line - 11, left + text_width(text.text or ""), line + 18))
+    assert len(boxes) == count
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0
+        assert top >= 0
+        assert right <= drawing.width
+        assert bottom <= drawing.height
+        for other in boxes[index + 1 :]:
+            assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
+
+
+def test_models_without_accuracy_or_whole_frames_have_no_place(make_results: Make) -> None:
+    results = make_results(labels=("a",), foreign=("theirs",))
+    assert [one.label for one in candidates(results)] == ["a"]
+    assert candidates(make_results(with_accuracy=False)) == []
+
+
+def test_the_slowest_frame_is_in_the_distribution(make_results: Make) -> None:
+    results = make_results(3)
+    text = to_markdown("", [block for block in report_blocks(results) if isinstance(block, Table)])
+    for model in results.models:
+        assert f"{model.stage('total').max():.2f}" in text
+    (figure,) = (b for b in report_blocks(results) if isinstance(b, Figure) and b.name == "distribution")
+    root = ElementTree.fromstring(figure.drawing.file())
+    counted = [
+        int(match[1])
+        for title in root.iter(f"{SVG}title")
+        if (match := re.search(r": (\d+) of", title.text or ""))
+    ]
+    assert sum(counted) == sum(model.stage("total").size for model in results.models)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"with_accuracy": False},
+        {"labels": (), "foreign": ("theirs", "others")},
+        {"labels": tuple(f"model-{index}" for index in range(9)), "foreign": ("theirs",)},
+    ],
+)
+def test_every_figure_is_well_formed_and_inside_its_frame(
+    make_results: Make, options: dict[str, object]
+) -> None:
+    figures = [block for block in report_blocks(make_results(**options)) if isinstance(block, Figure)]
+    assert figures
+    for figure in figures:
+        root = ElementTree.fromstring(figure.drawing.file())
+        for element in root.iter():
+            for name in ("x", "cx", "x1", "x2"):
+                if name in element.attrib:
+                    assert -17 <= float(element.attrib[name]) <= figure.drawing.width + 1, figure.name
+            for name in ("y", "cy", "y1", "y2"):
+                if name in element.attrib:
+                    assert -17 <= float(element.attrib[name]) <= figure.drawing.height + 1, figure.name
+
+
+def test_no_time_of_an_operator_is_lost(make_results: Make) -> None:
+    times = operator_times(make_results())
+    assert list(times) == ["small", "large"]
+    assert sum(times["small"].values()) == pytest.approx(6.0)
+    assert next(iter(times["large"])) == "Conv"
+    assert len(times["large"]) == 8
+    assert times["large"]["others"] == pytest.approx(12 * (2 * 0.06 + 0.02))
+
+
+def test_every_style_of_a_figure_is_in_the_style_sheet(make_results: Make) -> None:
+    known = set(re.findall(r"\.figure \.([\w-]+)", figure_css()))
+    for block in report_blocks(make_results()):
+        if isinstance(block, Figure):
+            used = " ".join(re.findall(r'class="([^"]*)"', block.drawing.inline())).split()
+            assert set(used) - {"figure"} <= known
+
+
+def test_the_page_needs_nothing_but_itself(make_results: Make) -> None:
+    page = to_html("title", report_blocks(make_results()))
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert "url(" not in page
+    assert page.count("<svg") == 6
+
+
+def test_names_from_files_cannot_become_markup(make_results: Make) -> None:
+    results = make_results(labels=('<script>alert("1")</script>', "a|b"))
+    blocks = report_blocks(results)
+    page = to_html("<b>", blocks)
+    assert "<script" not in page
+    assert "<b>" not in page
+    rows = [line for line in to_markdown("", [main_table(results)]).splitlines() if line.startswith("| a")]
+    assert rows[0].startswith("| a\\|b |")
+    for block in blocks:
+        if isinstance(block, Figure):
+            ElementTree.fromstring(block.drawing.file())
+
+
+def test_a_ratio_says_how_sure_it_is(make_results: Make) -> None:
+    table = main_table(make_results(5))
+    ratio = table.rows[1][table.header.index("frame ×")]
+    match = re.fullmatch(r"([\d.]+) \(([\d.]+)–([\d.]+)\)", ratio)
+    assert match
+    assert 1.85 < float(match[2]) <= float(match[1]) <= float(match[3]) < 2.15  # made twice as slow
+    assert table.rows[0][table.header.index("frame ×")] == "1"
+
+
+def test_what_was_not_measured_is_a_dash(make_results: Make) -> None:
+    table = main_table(make_results(labels=("ours",), foreign=("theirs",)))
+    row = dict(zip(table.header, table.rows[1], strict=True))
+    assert [row[name] for name in ("mIoU", "frame p50", "max", "frame ×")] == ["–"] * 4
+    assert row["network ×"] != "–"
+
+
+def test_the_readme_part_has_picture_table_and_five_lines(make_results: Make) -> None:
+    picture, table, lines = readme_blocks(make_results())
+    assert isinstance(picture, Figure)
+    assert isinstance(table, Table)
+    assert isinstance(lines, Bullets)
+    assert len(lines.items) == 5
+    assert to_markdown("", [picture]).startswith("![mIoU against milliseconds")
+
+
+def test_markdown_and_html_of_the_parts() -> None:
+    blocks = [Heading("Head"), Paragraph("see `code` & more"), Table(("a", "b"), [("x", "1")])]
+    assert to_markdown("Title", blocks) == (
+        "# Title\n\n## Head\n\nsee `code` & more\n\n| a | b |\n| --- | ---: |\n| x | 1 |\n"
+    )
+    page = to_html("Title", blocks)
+    assert "<p>see <code>code</code> &amp; more</p>" in page
+    assert '<tr><th scope="row">x</th><td>1</td></tr>' in page
+
+
+def test_narrow_sections_stand_in_columns() -> None:
+    page = to_html("", [Heading("a"), Heading("b", wide=False), Heading("c", wide=False), Heading("d")])
+    inside = page.partition('<div class="columns">')[2].partition("</div>")[0]
+    assert re.findall("<h2>(.)</h2>", inside) == ["b", "c"]
+
+
+@pytest.mark.parametrize("width", [200, 2000])
+def test_a_legend_wraps_where_it_must(width: float) -> None:
+    drawing = Drawing(width, 100, "")
+    end = drawing.legend(0, 0, [("f0", "a rather long name")] * 3)
+    assert end == (57 if width == 200 else 19)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.001), (3.0, 3.7), (0.55, 0.68), (-40.0, 130.0), (0, 9e5)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    ticks = Axis(low, high, 0, 1).ticks(6)
+    assert 2 <= len(ticks) <= 7
+    assert low - 1e-9 <= min(ticks)
+    assert max(ticks) <= high + 1e-9
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.02, 0.9), (4.0, 5.0), (3.0, 900.0), (1e-3, 1e5)])
+def test_logarithmic_ticks_are_few_and_inside(low: float, high: float) -> None:
+    ticks = Axis(low, high, 0, 1, log=True).ticks(8)
+    assert 1 <= len(ticks) <= 8
+    assert low <= min(ticks)
+    assert max(ticks) <= high
+
+
+def evenly(results: Results) -> Results:
+    """Return results of a machine that never changed."""
+    models = tuple(
+        replace(model, stages_ms={name: rows[:1] * len(rows) for name, rows in model.stages_ms.items()})
+        for model in results.models
+    )
+    return replace(results, models=models)
+
+
+def test_what_slows_all_models_at_once_is_the_machine(make_results: Make) -> None:
+    calm = replace(evenly(make_results()), noise=noise(3))
+    assert calm.unrest_percent == pytest.approx(0)
+    assert not calm.is_noisy
+
+    def slowed(index: int, rows: Rounds) -> Rounds:
+        return tuple(
+            tuple(1.3 * one for one in row) if number > 20 or number == index else row
+            for number, row in enumerate(rows)
+        )
+
+    models = tuple(
+        replace(model, stages_ms={name: slowed(index, rows) for name, rows in model.stages_ms.items()})
+        for index, model in enumerate(calm.models)
+    )
+    restless = replace(calm, models=models)
+    assert restless.unrest_percent == pytest.approx(30)
+    assert restless.is_noisy  # though the yardstick felt nothing
+
+
+def noise(spread: float) -> Noise:
+    return Noise(100, 24.0, spread, spread, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "warning", "says"),
+    [
+        (3, 3, False, "quiet enough"),
+        (3, 30, True, "noisy during the measurement"),
+        (30, 3, True, "noisy before the measurement"),
+        (30, 30, True, "noisy during the measurement"),
+    ],
+)
+def test_a_noisy_machine_is_called_noisy_at_the_top(
+    make_results: Make, before: float, meanwhile: float, warning: bool, says: str
+) -> None:
+    results = evenly(make_results())
+    results = replace(results, noise=noise(meanwhile), machine=replace(results.machine, noise=noise(before)))
+    summary = report_blocks(results)[:4]
+    (verdict,) = (
+        block for block in summary if isinstance(block, Paragraph) and "The machine was" in block.text
+    )
+    assert verdict.warning is warning
+    assert says in verdict.text
+    assert f"took {max(before, meanwhile) if warning else 3} % longer" in verdict.text

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import onnx
+import pytest
+
+import export.proof.accuracy
+from export.module import ExportOptions, ExportReport
+from export.to_onnx import export_checkpoint, main
+from runtime import Segmentation, Segmenter
+from runtime.contract import ClassMap
+from runtime.errors import DatasetError, ParityError
+from runtime.frame import Image
+from training.data import Sample, open_dataset
+
+Exported = tuple[Path, ExportReport]
+
+
+class Few:
+    """Two images of the synthetic data set."""
+
+    def __init__(self, classes: ClassMap | None = None) -> None:
+        self._all = open_dataset("synthetic", None, "val")
+        self.name, self.split, self.terms = "few", "val", ""
+        self.classes = classes or self._all.classes
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._all[index]
+
+
+@pytest.mark.usefixtures("quick_trace")
+@pytest.mark.parametrize("kind", ["logits", "mask"])
+def test_measured_accuracy_goes_into_the_contract(
+    checkpoint_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.to_onnx.open_dataset", lambda data, root, split: Few())
+    assert main([str(checkpoint_path), "--data", "synthetic", "--output", kind]) == 0
+    printed = capfd.readouterr()
+    assert "in PyTorch" in printed.out
+    assert "2 images of few val" in printed.out
+    with Segmenter(checkpoint_path.with_suffix(".onnx")) as segment:
+        accuracy = segment.contract.accuracy
+    assert accuracy is not None
+    assert (accuracy.dataset, accuracy.split, accuracy.frames) == ("few", "val", 2)
+    assert f"{accuracy.miou:.4f} in the file" in printed.out
+
+
+@pytest.mark.usefixtures("quick_trace")
+def test_file_of_another_accuracy_is_refused(
+    checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Constant(Segmenter):
+        def __call__(self, frame: Image) -> Segmentation:
+            result = super().__call__(frame)
+            result.mask[:] = 3
+            return result
+
+    monkeypatch.setattr(export.proof.accuracy, "Segmenter", Constant)
+    with pytest.raises(ParityError, match=r"mIoU of .* the file has"):
+        export_checkpoint(checkpoint_path, dataset=Few())
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.pt"]
+
+
+@pytest.mark.usefixtures("quick_trace")
+def test_labels_of_other_classes_are_refused(checkpoint_path: Path, tmp_path: Path) -> None:
+    other = ClassMap(("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(DatasetError, match="expected the model's classes"):
+        export_checkpoint(checkpoint_path, dataset=Few(other))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.pt"]
+
+
+def test_root_without_a_kind_of_data_is_refused(
+    checkpoint_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(checkpoint_path), "--root", "somewhere"]) == 1
+    assert "expected --data" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("quick_trace")
+def test_graph_that_onnxsim_changes_is_kept_as_traced_on_request_only(
+    checkpoint_path: Path,
+    traced: onnx.ModelProto,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("onnxsim.simplify", lambda model, check_n, test_input_shapes: (model, False))
+    assert main([str(checkpoint_path)]) == 1
+    assert "with --no-simplify" in capfd.readouterr().err
+    assert main([str(checkpoint_path), "--no-simplify"]) == 0
+    nodes = len(traced.graph.node)
+    assert f"{nodes} nodes traced, {nodes} in the file, not simplified" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("quick_trace")
+def test_graph_as_traced_goes_to_half_too(checkpoint_path: Path) -> None:
+    report = export_checkpoint(checkpoint_path, options=ExportOptions(half=True, simplify=False))
+    assert report.parity.mask_agreement > 0.99

@@ -1,0 +1,152 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runtime.base import command as cli
+from runtime.base.command import exit_code, make_parser
+from runtime.errors import ModelLoadError
+
+FOLDER = Path(cli.__file__).parents[2]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and shells")
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+def test_a_finished_command_gives_0(capsys):
+    assert exit_code(lambda: print("done")) == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_a_known_error_gives_1_and_one_line(capsys):
+    assert exit_code(raising(ModelLoadError("no file,\n  check the path"))) == 1
+    assert capsys.readouterr() == ("", "error: no file, check the path\n")
+
+
+def test_ctrl_c_gives_130(capsys):
+    assert exit_code(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        exit_code(raising(ZeroDivisionError()))
+
+
+def test_a_reader_that_went_away_gives_1_without_a_traceback():
+    code = (
+        "import sys; from runtime.base.command import exit_code\n"
+        "sys.exit(exit_code(lambda: print('x' * 10_000_000)))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@POSIX
+def test_sigterm_unwinds_once_and_gives_143(capsys):
+    seen = []
+
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("closed")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        exit_code(command)
+    assert stopped.value.code == 143
+    assert seen == ["closed"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_thread_may_run_a_command():
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(exit_code(lambda: None)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def in_shell(code, redirection, **environment):
+    """Run Python with a parser and `exit_code` at hand; return its exit code and what stderr got."""
+    code = (
+        f"import sys; from runtime.base.command import exit_code, make_parser; make_parser('m', 'd'); {code}"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
+        cwd=FOLDER,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@POSIX
+def test_closed_stdout():
+    assert in_shell("sys.exit(exit_code(lambda: print('x')))", ">&-") == (0, "")
+
+
+@POSIX
+def test_closed_stderr_does_not_move_errors_to_stdout():
+    code = "from runtime.errors import SinkError\ndef f(): raise SinkError('no')\nsys.exit(exit_code(f))"
+    done = in_shell(code, "2>&- | grep -c . >&2")
+    assert done == (1, "0\n")  # grep's own exit code: it found nothing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk_behind_stdout(unbuffered):
+    done = in_shell("sys.exit(exit_code(lambda: print('x')))", ">/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done == (1, "error: no space left on the disk; free some and run this again\n")
+
+
+def test_other_os_errors_keep_their_traceback():
+    with pytest.raises(PermissionError):
+        exit_code(raising(PermissionError(13, "denied")))
+
+
+@POSIX
+def test_text_that_stdout_cannot_encode():
+    assert in_shell(r"print('rtsp://\u2026')", ">/dev/null", PYTHONIOENCODING="ascii") == (0, "")
+
+
+def test_help_states_defaults_and_the_command_to_type(capsys):
+    parser = make_parser("runtime.camera", "Segments.")
+    parser.add_argument("--age-ms", type=int, default=80, help="limit in milliseconds")
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "python -m runtime.camera" in text
+    assert "limit in milliseconds (default: 80)" in text
+
+
+@pytest.mark.parametrize("arguments", [["--unknown"], ["--age", "3"]])
+def test_wrong_usage_gives_2(arguments, capsys):
+    parser = make_parser("runtime.camera", "Segments.")
+    parser.add_argument("--age-ms", type=int, default=80, help="limit in milliseconds")
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(arguments)
+    assert stopped.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

@@ -1,0 +1,59 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from runtime.base.files import replacing
+
+
+def test_writes_the_whole_file_and_nothing_else(tmp_path):
+    with replacing(tmp_path / "deep" / "note.txt") as part:
+        part.write_text("whole")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["note.txt"]
+    assert (tmp_path / "deep" / "note.txt").read_text() == "whole"
+
+
+def test_the_temporary_file_lies_beside_its_target_with_its_suffix(tmp_path):
+    with replacing(tmp_path / "clip.mp4") as part:
+        assert part.parent == tmp_path
+        assert part.suffix == ".mp4"
+        part.touch()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_the_old_file_and_no_part(tmp_path, error):
+    target = tmp_path / "note.txt"
+    target.write_text("old")
+
+    def write_half():
+        with replacing(target) as part:
+            part.write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path):
+    target = tmp_path / "note.txt"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(target):
+        pass
+    assert target.read_text() == "old"
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    target = tmp_path / "note.txt"
+    target.write_text("old")
+    code = f"""
+import os, signal
+from runtime.base.files import replacing
+with replacing({str(target)!r}) as part:
+    part.write_text("ne")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert target.read_text() == "old"

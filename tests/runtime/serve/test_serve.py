@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.errors import ConfigError, SinkError
+from runtime.frame import Frame, Segmentation
+from runtime.loop import Step
+from runtime.masks.palette_png import decode_palette_png
+from runtime.serve import Address, PageServer, handler, server, viewfinder
+from runtime.serve.address import Guard
+from runtime.serve.gauges import Gauges
+from runtime.serve.metrics import metrics_text
+from runtime.sources import Source
+from runtime.sources.state import SourceState, SourceStatus
+
+LOOPBACK = Address("127.0.0.1", 0)
+TOKEN = "a-token-of-the-tests"
+WAIT_S = 20.0
+
+
+class QuietSource(Source):
+    """Gives nothing; says what it is told to say."""
+
+    fps, live, dropped = 10.0, True, 0
+    state = SourceState.RUNNING
+    problem: str | None = None
+
+    @property
+    def status(self) -> SourceStatus:
+        return SourceStatus(self.state, reconnects=2, problem=self.problem)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+    def close(self) -> None: ...
+
+
+def step(index: int = 0, size_hw: tuple[int, int] = (48, 64), level: int = 50) -> Step:
+    mask = np.full(size_hw, index % 3, np.uint8)
+    frame = Frame(np.full((*size_hw, 3), level, np.uint8), index, time.monotonic_ns())
+    segmentation = Segmentation(mask, {"network": 3.0}, index, frame.captured_ns)
+    return Step(frame, segmentation, None, {"network": 3.0, "total": 8.0}, time.monotonic_ns(), dropped=4)
+
+
+@pytest.fixture
+def open_page(tiny: ModuleType) -> Iterator[Callable[..., PageServer]]:
+    """Open pages that are closed at the end."""
+    pages: list[PageServer] = []
+
+    def open_one(address: Address = LOOPBACK, **more: object) -> PageServer:
+        pages.append(PageServer(address, tiny.tiny_contract(), QuietSource(), **more))
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(open_page: Callable[..., PageServer]) -> PageServer:
+    return open_page()
+
+
+def get(
+    page: PageServer, path: str, headers: dict[str, str] | None = None
+) -> tuple[int, bytes, http.client.HTTPMessage]:
+    connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=WAIT_S)
+    connection.request("GET", path, headers=headers or {})
+    reply = connection.getresponse()
+    body = reply.read()
+    connection.close()
+    return reply.status, body, reply.msg
+
+
+def image_of(body: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_the_page_needs_nothing_else(page):
+    status, body, headers = get(page, "/")
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    text = body.decode()
+    assert "{{" not in text
+    assert 'value="0.5"' in text
+    assert "https://" not in text
+
+
+@pytest.mark.parametrize("path", ["/frame.jpg", "/mask.png", "/healthz"])
+def test_before_the_first_frame(page, path):
+    assert get(page, path)[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("query", "level"),
+    [
+        ("view=raw", [50, 50, 50]),
+        ("view=mask", [0, 255, 0]),
+        ("view=overlay&alpha=0.5", [25, 152, 25]),
+        ("view=overlay&alpha=0", [50, 50, 50]),
+        ("", [25, 152, 25]),
+    ],
+)
+def test_frame_shows_the_view(page, query, level):
+    page(step(1))
+    status, body, headers = get(page, f"/frame.jpg?{query}")
+    assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "image/jpeg", "no-store")
+    assert image_of(body).shape == (48, 64, 3)
+    assert image_of(body)[20, 20].tolist() == pytest.approx(level, abs=5)
+
+
+def test_frame_of_another_width(page):
+    page(step(1))
+    assert image_of(get(page, "/frame.jpg?width=32")[1]).shape == (24, 32, 3)
+    assert image_of(get(page, "/frame.jpg?width=640")[1]).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "query", ["view=what", "alpha=2", "alpha=nan", "alpha=x", "width=1e9", "width=3", "width=-20"]
+)
+def test_wrong_queries(page, query):
+    page(step(1))
+    status, body, _ = get(page, f"/frame.jpg?{query}")
+    assert status == 400
+    assert b"expected" in body
+
+
+def test_mask_is_the_class_indices(page):
+    page(step(2))
+    status, body, headers = get(page, "/mask.png")
+    assert (status, headers["Content-Type"]) == (200, "image/png")
+    assert np.array_equal(decode_palette_png(body), np.full((48, 64), 2))
+
+
+def test_stats(open_page):
+    page = open_page(source_name="rtsp://***@cam/live")
+    page(step(6))
+    page(step(7))
+    stats = json.loads(get(page, "/stats.json")[1])
+    assert (stats["state"], stats["frames"], stats["frame_id"], stats["dropped"]) == ("running", 2, 7, 4)
+    assert (stats["source"], stats["model"], stats["size_hw"]) == ("rtsp://***@cam/live", "tiny", [48, 64])
+    assert (stats["age_ms"], stats["latency_ms"]["network"]) == (8.0, 3.0)
+    assert stats["classes"][1] == {"name": "green", "rgb": [0, 255, 0], "share": 1.0}
+    assert max(stats["history"]["age_ms"]) == 8.0
+
+
+def test_unknown_path_names_those_that_are_known(page):
+    status, body, _ = get(page, "/../etc/passwd")
+    assert status == 404
+    assert b"/stats.json" in body
+
+
+def test_other_methods_are_refused(page):
+    connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=WAIT_S)
+    connection.request("POST", "/")
+    assert connection.getresponse().status == 501
+    connection.close()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> int:
+        return round(self.now_s * 1e9)
+
+
+def test_gauges_over_time(tiny):
+    clock, source = Clock(), QuietSource()
+    gauges = Gauges(tiny.tiny_contract(), source, now_ns=clock)
+    assert (gauges.state, gauges.is_healthy) == ("opening", False)
+    for index in range(4000):
+        clock.now_s += 0.05
+        gauges.put(step(index))
+    stats = gauges.stats()
+    assert stats["fps"] == pytest.approx(20)
+    assert len(stats["history"]["ago_s"]) == 240
+    assert stats["history"]["ago_s"][0] == pytest.approx(-60, abs=0.3)
+    assert stats["history"]["fps"][-1] == pytest.approx(20)
+    assert (gauges.state, gauges.is_healthy) == ("running", True)
+    clock.now_s += 3.1
+    assert (gauges.state, gauges.is_healthy, gauges.stats()["fps"]) == ("stalled", False, 0.0)
+    source.state, source.problem = SourceState.RECONNECTING, "cable"
+    assert (gauges.state, gauges.stats()["problem"]) == ("reconnecting", "cable")
+
+
+def test_metrics_follow_the_text_format(tiny):
+    gauges = Gauges(tiny.tiny_contract(), QuietSource())
+    assert "edgeseg_age_seconds" not in metrics_text(gauges, 0)
+    gauges.put(step(0))
+    gauges.put(step(1))
+    text = metrics_text(gauges, viewers=3)
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert samples["edgeseg_frames_total"] == "2"
+    assert samples["edgeseg_dropped_frames_total"] == "4"
+    assert samples["edgeseg_viewers"] == "3"
+    assert samples['edgeseg_source_state{state="running"}'] == "1"
+    assert samples['edgeseg_source_state{state="failed"}'] == "0"
+    assert samples['edgeseg_stage_seconds_total{stage="network"}'] == "0.006"
+    assert samples['edgeseg_class_share{class="green"}'] == "1"
+    named = {line.split("{")[0].split(" ")[0] for line in samples}
+    assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == named
+
+
+def test_metrics_and_health_are_served(page):
+    page(step(1))
+    status, body, headers = get(page, "/metrics")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"edgeseg_frames_total 1\n" in body
+    assert get(page, "/healthz")[:2] == (200, b"ok\n")
+
+
+class Watcher:
+    """A client of the stream."""
+
+    def __init__(self, page: PageServer, query: str = "") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S)
+        self.socket.sendall(f"GET /stream.mjpg?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        self.file = self.socket.makefile("rb")
+        assert b"200" in self.file.readline()
+        while self.file.readline().strip():
+            pass
+
+    def picture(self) -> np.ndarray:
+        length = 0
+        while True:
+            line = self.file.readline()
+            assert line, "the stream ended"
+            if line.startswith(b"Content-Length: "):
+                length = int(line.split()[1])
+            elif length and not line.strip():
+                return image_of(self.file.read(length))
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def viewers(page: PageServer) -> int:
+    return json.loads(get(page, "/stats.json")[1])["viewers"]
+
+
+def test_stream_shows_one_frame_after_the_other(page):
+    page(step(1, level=10))
+    watcher = Watcher(page, "view=raw")
+    assert watcher.picture().mean() == pytest.approx(10, abs=2)
+    page(step(2, level=200))
+    assert watcher.picture().mean() == pytest.approx(200, abs=2)
+    assert viewers(page) == 1
+    watcher.close()
+
+
+def test_a_vanished_viewer_is_forgotten(page):
+    page(step(1))
+    watcher = Watcher(page)
+    watcher.picture()
+    watcher.close()
+
+    def gone() -> bool:
+        page(step(2))
+        return viewers(page) == 0
+
+    wait_until(gone)
+
+
+@pytest.fixture
+def noisy() -> list[Step]:
+    """Steps whose pictures no encoder makes small."""
+    rng = np.random.default_rng(0)
+    steps = [step(index, (480, 640)) for index in range(3)]
+    for taken in steps:
+        taken.frame.image_bgr[:] = rng.integers(0, 255, taken.frame.image_bgr.shape)
+    return steps
+
+
+def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
+    monkeypatch.setattr(handler.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
+    page(noisy[0])
+    asleep = Watcher(page, "view=raw")
+    fed = threading.Event()
+
+    def loop() -> None:  # what the camera's thread does
+        for index in range(3000):
+            page(noisy[index % 3])
+            time.sleep(0.0003)
+        fed.set()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    awake = Watcher(page, "view=mask&fps=30")
+    for _ in range(5):
+        awake.picture()
+    awake.close()
+    assert fed.wait(WAIT_S)
+    asleep.close()
+
+
+def test_a_viewer_that_does_not_read_is_dropped(page, monkeypatch, noisy):
+    monkeypatch.setattr(handler.PageHandler, "timeout", 0.5)
+    page(noisy[0])
+    asleep = Watcher(page, "view=raw")
+
+    def is_dropped() -> bool:
+        page(noisy[0])
+        return viewers(page) == 0
+
+    wait_until(is_dropped)
+    asleep.close()
+
+
+def test_nothing_is_encoded_while_nobody_watches(page, monkeypatch):
+    encoded: list[str] = []
+    real = viewfinder.cv2.imencode
+
+    def count(*arguments: object) -> object:
+        encoded.append("jpeg")
+        return real(*arguments)
+
+    monkeypatch.setattr(viewfinder.cv2, "imencode", count)
+    for index in range(20):
+        page(step(index))
+    assert encoded == []
+    for _ in range(3):
+        get(page, "/frame.jpg?alpha=0.5")
+        get(page, "/frame.jpg?alpha=0.51")  # near enough to share
+    assert encoded == ["jpeg"]
+
+
+def test_too_many_connections_are_turned_away(page, monkeypatch):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    page(step(1))
+    watchers = [Watcher(page), Watcher(page)]
+    with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as extra:
+        assert extra.recv(1000).startswith(b"HTTP/1.0 503")
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_close_ends_streams_and_threads(open_page):
+    before = set(threading.enumerate())
+    page = open_page()
+    page(step(1))
+    watchers = [Watcher(page), Watcher(page, "view=mask")]
+    for watcher in watchers:
+        watcher.picture()
+    idle = socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S)
+    page.close()
+    page.close()
+    assert all(watcher.file.read() is not None for watcher in watchers)
+    wait_until(lambda: set(threading.enumerate()) <= before)
+    for open_one in (*watchers, idle):
+        open_one.close()
+
+
+def test_a_port_that_is_taken(page, open_page):
+    with pytest.raises(SinkError, match="cannot listen there"):
+        open_page(page.address)
+
+
+@pytest.mark.parametrize(
+    "bring",
+    [
+        lambda: ("/stats.json", {"Authorization": f"Bearer {TOKEN}"}),
+        lambda: (f"/stats.json?token={TOKEN}", {}),
+        lambda: ("/stats.json", {"Cookie": f"other=1; edgeseg_token={TOKEN}"}),
+    ],
+    ids=["header", "query", "cookie"],
+)
+def test_token_opens_the_page(open_page, bring):
+    path, headers = bring()
+    assert get(open_page(token=TOKEN), path, headers)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/", {}),
+        ("/stream.mjpg", {}),
+        ("/frame.jpg?token=", {}),
+        ("/mask.png?token=a-token-of-the-test", {}),
+        ("/stats.json?token=%ff%fe", {}),
+        ("/stats.json", {"Authorization": f"Basic {TOKEN}"}),
+        ("/metrics", {"Authorization": f"Bearer {TOKEN}x"}),
+        ("/stats.json", {"Cookie": "edgeseg_token=none"}),
+        ("/stats.json", {"Cookie": "]=[;"}),
+        ("/nothing", {}),
+    ],
+)
+def test_without_the_token_nothing_opens(open_page, path, headers):
+    page = open_page(token=TOKEN)
+    page(step(1))
+    status, body, _ = get(page, path, headers)
+    assert status == 401
+    assert TOKEN.encode() not in body
+
+
+def test_the_page_moves_the_token_into_a_cookie(open_page):
+    page = open_page(token=TOKEN)
+    status, _, headers = get(page, f"/?token={TOKEN}")
+    assert (status, headers["Location"]) == (303, "/")
+    assert headers["Set-Cookie"] == f"edgeseg_token={TOKEN}; HttpOnly; SameSite=Lax; Path=/"
+    assert get(page, "/", {"Cookie": headers["Set-Cookie"].split(";")[0]})[0] == 200
+
+
+def test_health_needs_no_token_and_tells_no_secret(open_page):
+    page = open_page(token=TOKEN)
+    page(step(1))
+    assert get(page, "/healthz")[:2] == (200, b"ok\n")
+
+
+def test_the_token_is_never_logged(open_page, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    page = open_page(token=TOKEN)
+    page(step(1))
+    for path in ("/", "/stats.json", "/nothing", "/frame.jpg", "/frame.jpg?view=wrong"):
+        get(page, f"{path}{'&' if '?' in path else '?'}token={TOKEN}")
+    with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as broken:
+        broken.sendall(f"GET /?token={TOKEN} HTTP/9.9.9\r\n\r\n".encode())
+        broken.recv(1000)
+    assert TOKEN not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "192.168.0.7", "localhost.evil.example"]
+)
+def test_without_a_token_other_names_of_this_machine_are_refused(page, host):
+    assert get(page, "/stats.json", {"Host": host})[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:9", "127.0.0.1:8080", "[::1]:8080"])
+def test_loopback_names_are_answered(page, host):
+    assert get(page, "/stats.json", {"Host": host})[0] == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "robot.local"])
+def test_addresses_that_others_reach_need_a_token(host):
+    with pytest.raises(SinkError, match="expected a token"):
+        Guard(Address(host, 8080), None)
+    assert Guard(Address(host, 8080), TOKEN).needs_token
+
+
+@pytest.mark.parametrize("token", ["", "short", "with space and more", "ünïcödé-tökens", "x" * 200])
+def test_weak_tokens(token):
+    with pytest.raises(SinkError, match="12 to 128 letters") as caught:
+        Guard(LOOPBACK, token)
+    assert not token or token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["8080", "127.0.0.1", ":8080", "127.0.0.1:", "h:70000", "h:x", "::1:8080", "h:²"]
+)
+def test_addresses_that_are_none(text):
+    with pytest.raises(SinkError, match="expected HOST:PORT"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("127.0.0.1:8080", "127.0.0.1:8080"), ("[::1]:0", "[::1]:0"), ("robot:1", "robot:1")]
+)
+def test_addresses(text, shown):
+    assert str(Address.parse(text)) == shown
+
+
+def test_alpha_that_cannot_be(open_page):
+    with pytest.raises(ConfigError, match="alpha from 0 to 1"):
+        open_page(alpha=1.5)
+
+
+def test_ipv6(open_page):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        page = open_page(Address("::1", 0))
+    except SinkError:
+        pytest.skip("no IPv6 loopback here")
+    assert page.url.startswith("http://[::1]:")
+
+
+def test_the_page_is_installed_with_the_package():
+    text = (Path(server.__file__).parents[2] / "pyproject.toml").read_text()
+    assert '"serve/*.html"' in text

@@ -1,0 +1,1 @@
+"""The training itself: loop, losses, optimisation, checkpoints, processes."""

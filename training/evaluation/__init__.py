@@ -1,0 +1,1 @@
+"""How accurate masks are; numpy only, no torch."""

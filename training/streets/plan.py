@@ -1,0 +1,272 @@
+"""The street's plan: what stands where, chunk by chunk.
+
+A chunk is 24 m of street, drawn from (seed, chunk number) alone, so any place of an endless street can be
+made without the places before it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from training.streets.classes import ROAD, TREE
+from training.streets.dice import Dice
+from training.streets.fronts import FACADES, FENCES
+from training.streets.furniture import FACES, KERB_M, Bollard, Lamp, Sign, TrafficLight
+from training.streets.houses import Building, Fence, Tree
+from training.streets.layout import Layout
+from training.streets.people import Cyclist
+from training.streets.plants import BARE_CROWNS, CROWNS
+from training.streets.textures import Color
+from training.streets.thing import Thing
+from training.streets.vehicles import PAINTS, Vehicle
+
+CHUNK_M = 24.0
+_PARKED = (0, 0, 0, 0, 1, 1, 1, 2, 2, 3)  # vehicle shapes, the common ones more often
+District = Literal["shops", "terrace", "suburb", "park"]
+DISTRICTS: tuple[District, ...] = (
+    "shops",
+    "shops",
+    "shops",
+    "terrace",
+    "terrace",
+    "suburb",
+    "suburb",
+    "park",
+)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A flat piece of ground beside or on the road, painted in order.
+
+    Attributes:
+        s: near end, metres along the street.
+        s_end: far end.
+        left: metres right of the centre line where it begins.
+        right: and where it ends.
+        albedo: its colour.
+        class_id: its class; None for paint on the road.
+    """
+
+    s: float
+    s_end: float
+    left: float
+    right: float
+    albedo: Color
+    class_id: int | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """24 m of street: ground patches, what stands behind the pavement, and what stands on it."""
+
+    patches: tuple[Patch, ...]
+    walls: tuple[Building | Fence | Tree, ...]
+    things: tuple[Thing, ...]
+
+
+def plan_chunk(seed: int, number: int, layout: Layout) -> Chunk:
+    """Draw one chunk of the street."""
+    return _Planner(seed, number, layout).chunk()
+
+
+class _Planner:
+    """Draws one chunk, side by side."""
+
+    def __init__(self, seed: int, number: int, layout: Layout) -> None:
+        self.dice = Dice(seed, 1, number)
+        self.layout = layout
+        self.begin = number * CHUNK_M
+        self.number = number
+        district = Dice(seed, 2, number // 3)
+        self.districts = [district.one_of(DISTRICTS) for _ in range(2)]
+        self.patches: list[Patch] = []
+        self.walls: list[Building | Fence | Tree] = []
+        self.things: list[Thing] = []
+
+    def chunk(self) -> Chunk:
+        """Fill both sides and the kerbs between them."""
+        for side in (-1, 1):
+            district = self.districts[side > 0]
+            {"shops": self._row, "terrace": self._row, "suburb": self._villas, "park": self._park}[district](
+                side
+            )
+            self._furnish(side, district)
+            self._park_cars(side)
+        self._mark_road()
+        return Chunk(tuple(self.patches), tuple(self.walls), tuple(self.things))
+
+    def _building(
+        self, side: int, s: float, s_end: float, front: float, height: float, lettered: bool,
+        end_shows: bool = True,
+    ) -> Building:  # fmt: skip
+        tint = self.dice.between(0.75, 1.25)
+        b, r = self.dice.between(0.9, 1.1), self.dice.between(0.9, 1.1)
+        roofs: tuple[Color, ...] = ((70, 66, 62), (52, 60, 84), (58, 80, 120), (86, 84, 82))
+        return Building(
+            s=s,
+            s_end=s_end,
+            side=side,
+            front_m=front,
+            height_m=height,
+            depth_m=self.dice.between(7, 12),
+            rise_m=0.0 if self.dice.chance(0.3) else self.dice.between(1.8, 4.0),
+            facade=self.dice.pick(FACADES),
+            tint=(tint * b, tint, tint * r),
+            roof=self.dice.one_of(roofs),
+            chimney=self.dice.chance(0.5),
+            lettered=lettered,
+            end_shows=end_shows,
+        )
+
+    def _row(self, side: int) -> None:
+        """A closed row of fronts at the pavement, with an alley or a side street now and then."""
+        front, s, end = self.layout.front(side), self.begin, self.begin + CHUNK_M
+        if self.dice.chance(0.22):
+            gap = self.dice.between(5.0, 8.0)
+            reach = (self.layout.kerb(side), front + 40)
+            self._patch(s, s + gap, side, *reach, self.layout.asphalt, ROAD)
+            self.walls.append(
+                self._building(side, s - 3, s + gap + 8, front + 40, self.dice.between(6, 10), False)
+            )
+            s += gap
+        base = self.dice.between(8.0, 16.0)
+        before = 0.0
+        while s < end - 0.1:
+            width = min(self.dice.between(6.0, 13.0), end - s)
+            if end - s - width < 5.0:
+                width = end - s
+            height = max(5.5, base + self.dice.around(0, 1.2))
+            shows = height > before
+            self.walls.append(self._building(side, s, s + width, front, height, self.dice.chance(0.5), shows))
+            s, before = s + width, height
+
+    def _villas(self, side: int) -> None:
+        """Houses behind front gardens, each with a fence or a hedge."""
+        front, s = self.layout.front(side), self.begin
+        garden = self.dice.between(3.0, 6.5)
+        self._patch(s, s + CHUNK_M, side, front, front + 40, self._grass(), TREE)
+        for plot in range(2):
+            near = s + plot * 12.0
+            self.walls.append(
+                self._building(side, near + self.dice.between(0.3, 2.5), near + 11.5, front + garden,
+                               self.dice.between(5.0, 8.0), False)
+            )  # fmt: skip
+            style = -1 if self.dice.chance(0.15) else self.dice.pick(FENCES)
+            x = side * (front + 0.05)
+            height = self.dice.between(0.8, 1.7)
+            self.walls.append(Fence(near + 1.2, near + 12.0, x, KERB_M, height, style))
+            if self.dice.chance(0.8):
+                self.walls.append(
+                    self._tree(near + self.dice.between(2, 9), side * (front + 1.8), self.dice.between(4, 10))
+                )
+
+    def _park(self, side: int) -> None:
+        """Grass and trees behind a railing."""
+        front, s = self.layout.front(side), self.begin
+        self._patch(s, s + CHUNK_M, side, front, front + 60, self._grass(), TREE)
+        self.walls.append(self._building(side, s - 5, s + 28, front + 45, self.dice.between(7, 11), False))
+        for _ in range(self.dice.pick(3) + 4):
+            x = side * (front + self.dice.between(3, 26))
+            self.walls.append(self._tree(s + self.dice.between(0, CHUNK_M), x, self.dice.between(7, 15)))
+        style = -1 if self.dice.chance(0.1) else self.dice.pick(FENCES)
+        self.walls.append(
+            Fence(s, s + CHUNK_M, side * (front + 0.05), KERB_M, self.dice.between(0.9, 1.8), style)
+        )
+
+    def _grass(self) -> Color:
+        return (self.dice.between(42, 60), self.dice.between(88, 112), self.dice.between(78, 104))
+
+    def _patch(
+        self, s: float, s_end: float, side: int, near: float, far: float, albedo: Color, class_id: int | None
+    ) -> None:
+        """Add a patch between two distances from the centre line."""
+        left, right = sorted((side * near, side * far))
+        self.patches.append(Patch(s, s_end, left, right, albedo, class_id))
+
+    def _tree(self, s: float, x: float, height: float) -> Tree:
+        bare = self.dice.chance(self.layout.leafless)
+        gain = self.dice.between(0.75, 1.2)
+        b, g, r = (1.0, 1.0, 1.0) if bare else self.layout.foliage
+        width = height * self.dice.between(0.55, 0.9)
+        clear = height * self.dice.between(0.12, 0.32)
+        crown = self.dice.pick(BARE_CROWNS if bare else CROWNS)
+        return Tree(s, x, height, width, clear, crown, bare, (gain * b, gain * g, gain * r))
+
+    def _furnish(self, side: int, district: District) -> None:
+        """Put lamps, signs, lights, bollards, trees, railings and leaning bicycles along the kerb."""
+        kerb = self.layout.kerb(side)
+        post_x, s = side * (kerb + 0.45), self.begin
+        if (self.number + (side > 0)) % 2 == 0:
+            gray = self.dice.between(50, 150)
+            self.things.append(
+                Lamp(s + 4.0, post_x, self.layout.lamp_m, self.layout.lamp_arm_m, (gray, gray * 1.03, gray))
+            )
+        for _ in range(1 + self.dice.pick(2)):
+            facing = side == self.layout.drives_on
+            face = FACES[self.dice.pick(5)] if facing or self.dice.chance(0.3) else "back"
+            at, x = s + self.dice.between(6, 23), side * (kerb + self.dice.between(0.3, 0.7))
+            height, size = self.dice.between(2.1, 3.0), self.dice.between(0.45, 0.75)
+            self.things.append(Sign(at, x, height, size, face, self.dice.pick(16)))
+        if self.dice.chance(0.15):
+            self.things.append(TrafficLight(s + 1.0, post_x, self.dice.pick(3)))
+        trees = self.layout.avenue[side > 0] + (district in ("suburb", "park") and self.dice.chance(0.4))
+        for number in range(trees):
+            at = s + 8.0 + 11.0 * number + self.dice.between(-1.5, 1.5)
+            self.things.append(self._tree(at, side * (kerb + 0.8), self.dice.between(6, 12)))
+        if self.dice.chance(0.2):
+            for step in range(4):
+                self.things.append(Bollard(s + 12 + 1.8 * step, side * (kerb + 0.35), 1.0))
+        elif district in ("shops", "terrace") and self.dice.chance(0.65):
+            length = self.dice.between(8, 15.5)
+            self.things.append(
+                Fence(s + 8, s + 8 + length, side * (kerb + 0.25), KERB_M, 1.1, (0, 1, 4)[self.dice.pick(3)])
+            )
+        if self.dice.chance(0.3):
+            for step in range(1 + self.dice.pick(3)):
+                paint = self.dice.one_of(PAINTS)
+                x = side * (kerb + self.dice.between(0.5, 0.9))
+                self.things.append(
+                    Cyclist(s + 9 + 2.1 * step, x, KERB_M, self.dice.between(-0.3, 0.3), 0.0, None, paint)
+                )
+
+    def _park_cars(self, side: int) -> None:
+        """Fill some of the parking lane."""
+        if not self.layout.parking_m[side > 0]:
+            return
+        x = side * (self.layout.kerb(side) - 1.1)
+        heading = 0.0 if side == self.layout.drives_on or self.dice.chance(0.3) else math.pi
+        for slot in range(4):
+            if self.dice.chance(0.55):
+                s = self.begin + 3.0 + slot * 6.0 + self.dice.between(-0.3, 0.3)
+                shape = self.dice.one_of(_PARKED)
+                paint = self.dice.one_of(PAINTS)
+                self.things.append(Vehicle(s, x, heading, shape, paint, False))
+
+    def _mark_road(self) -> None:
+        """Add repairs, covers, crossings and arrows to the road."""
+        lane, s = self.layout.lane_m, self.begin
+        for _ in range(self.dice.pick(4)):
+            at, x = s + self.dice.between(0, 20), self.dice.between(-lane, lane - 1)
+            tone = self.dice.between(0.72, 1.1)
+            b, g, r = self.layout.asphalt
+            self.patches.append(
+                Patch(
+                    at,
+                    at + self.dice.between(0.8, 5),
+                    x,
+                    x + self.dice.between(0.4, 1.8),
+                    (b * tone, g * tone, r * tone),
+                    None,
+                )
+            )
+        if self.dice.chance(0.5):
+            at, x = s + self.dice.between(0, 22), self.dice.between(-lane, lane - 1)
+            self.patches.append(Patch(at, at + 0.6, x, x + 0.6, (48, 50, 52), None))
+        if self.dice.chance(0.12):  # a zebra crossing
+            stripe, x = 0.55, -self.layout.kerb(-1) + 0.3
+            while x < self.layout.kerb(1) - stripe:
+                self.patches.append(Patch(s + 16, s + 19, x, x + stripe, (205, 205, 205), None))
+                x += 2 * stripe
