@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from export.graph.multiply_adds import multiply_adds
 from runtime.base.codec import to_plain
-from runtime.base.command import exit_code, make_parser
+from runtime.base.flags import flag, run_command
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ModelLoadError
 from runtime.network.onnx_file import GraphValue, read_onnx_file
@@ -173,21 +173,24 @@ def _value_text(value: GraphValue) -> str:
     return f"{value.name} {value.type} {axes}"
 
 
+@dataclass(frozen=True)
+class InspectOptions:
+    """What the command line asks for."""
+
+    model: str = flag("ONNX file", name="model")
+    as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
+
+
+def command(options: InspectOptions) -> None:
+    """Inspect a file and print what was found."""
+    inspection = inspect(options.model)
+    print(json.dumps(to_plain(inspection), indent=1) if options.as_json else report_text(inspection))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = make_parser("export.inspect", "Say what an ONNX file is, without running it.")
-    parser.add_argument("model", help="ONNX file")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    arguments = parser.parse_args(argv)
-
-    def command() -> None:
-        inspection = inspect(arguments.model)
-        if arguments.json:
-            print(json.dumps(to_plain(inspection), indent=1))
-        else:
-            print(report_text(inspection))
-
-    return exit_code(command)
+    """Command line; see `--help`."""
+    description = "Say what an ONNX file is, without running it."
+    return run_command("export.inspect", description, InspectOptions, command, argv)
 
 
 if __name__ == "__main__":

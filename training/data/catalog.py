@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import DatasetError
+from runtime.base.flags import check_fields, flag
+from runtime.errors import ConfigError, DatasetError
 from training.data.camvid import camvid_splits, open_camvid
 from training.data.cityscapes import cityscapes_splits, open_cityscapes
 from training.data.dataset import SegmentationDataset
@@ -78,6 +79,40 @@ def open_dataset(
         more = f" ({len(dataset.faults)} such files)" if len(dataset.faults) > 1 else ""
         raise DatasetError(f"{dataset.faults[0]}{more}; training.doctor lists everything that is wrong")
     return dataset if leave_out is None else leave_out_drive(dataset, split, leave_out)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data set a command works on: the flags that all of them share."""
+
+    data: str = flag("kind of data set", choices=DATASETS)
+    root: str | None = flag("the data set's folder; not needed for synthetic", default=None)
+
+    def __post_init__(self) -> None:
+        """Check the kind."""
+        check_fields(self)
+
+    def open(self, split: str, *, leave_out: str | None = None) -> SegmentationDataset:
+        """Open one split, see `open_dataset`."""
+        return open_dataset(self.data, self.root, split, leave_out=leave_out)
+
+
+@dataclass(frozen=True)
+class OptionalData:
+    """The same for commands that can do without a data set."""
+
+    data: str | None = flag("kind of data set", default=None, choices=DATASETS)
+    root: str | None = flag("the data set's folder; not needed for synthetic", default=None)
+
+    def __post_init__(self) -> None:
+        """Check the kind, and that a folder is one of a data set."""
+        check_fields(self)
+        if self.root is not None and self.data is None:
+            raise ConfigError("root: expected --data beside it, got none; name the kind of data set")
+
+    def open(self, split: str) -> SegmentationDataset | None:
+        """Open one split, see `open_dataset`; None where no data set is named."""
+        return None if self.data is None else open_dataset(self.data, self.root, split)
 
 
 def find_root(name: str, root: str | Path) -> Path:

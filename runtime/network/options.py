@@ -1,0 +1,41 @@
+"""Which file runs how: the flags that every command about a model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.base.flags import check_fields, flag
+from runtime.network.session import MAX_THREADS, PROVIDERS
+from runtime.segmenter import Segmenter, bundled_model
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model file and what onnxruntime gets to run it."""
+
+    model: Path | None = flag("ONNX file of export.to_onnx; without it the bundled s", default=None)
+    threads: int | None = flag(
+        "threads of the network; without it the physical cores, at most 4",
+        default=None,
+        at_least=1,
+        at_most=MAX_THREADS,
+    )
+    provider: str = flag("execution provider", default="cpu", choices=sorted(PROVIDERS))
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_fields(self)
+
+    @property
+    def file(self) -> Path:
+        """The model's file, the bundled one where none is named."""
+        return bundled_model() if self.model is None else self.model
+
+    def open(self) -> Segmenter:
+        """Open the file.
+
+        Raises:
+            EdgesegError: as `Segmenter`.
+        """
+        return Segmenter(self.file, threads=self.threads, provider=self.provider)
