@@ -28,7 +28,7 @@ from export.int8.target import TARGETS, TargetCpu, detect_target
 from runtime.base.command import exit_code, make_parser
 from runtime.base.files import replacing
 from runtime.contract import ModelContract
-from runtime.errors import ConfigError, ParityError, SinkError
+from runtime.errors import ConfigError, OutputError, ParityError
 from runtime.frame import Image
 from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
@@ -316,7 +316,7 @@ def _write(path: Path, text: str) -> None:
         with replacing(path) as part:
             part.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise SinkError(
+        raise OutputError(
             f"{path}: expected a file that can be written, got {error}; choose another"
         ) from error
 

@@ -14,8 +14,8 @@ from runtime.errors import (
     EdgesegError,
     FrameError,
     ModelLoadError,
+    OutputError,
     ProviderError,
-    SinkError,
     SourceError,
 )
 from runtime.frame import Frame, Segmentation
@@ -29,10 +29,10 @@ __all__ = [
     "FrameError",
     "ModelContract",
     "ModelLoadError",
+    "OutputError",
     "ProviderError",
     "Segmentation",
     "Segmenter",
-    "SinkError",
     "SourceError",
     "bundled_model",
 ]

@@ -7,7 +7,7 @@
     ├── ProviderError     an execution provider that is unknown or was not granted
     ├── FrameError        an image that is not uint8 (H, W, 3)
     ├── SourceError       a camera, stream, video or image list that cannot be read
-    ├── SinkError         a window or video file that cannot be written
+    ├── OutputError       a window, a file or a page that cannot be opened or written
     ├── CheckpointError   a training checkpoint that is missing, damaged or unsafe
     ├── DatasetError      a data set whose images and labels do not fit together
     ├── TrainingError     a training that cannot start, go on or finish
@@ -25,9 +25,9 @@ __all__ = [
     "EdgesegError",
     "FrameError",
     "ModelLoadError",
+    "OutputError",
     "ParityError",
     "ProviderError",
-    "SinkError",
     "SourceError",
     "TrainingError",
 ]
@@ -61,8 +61,8 @@ class SourceError(EdgesegError):
     """A camera, stream, video or image list that cannot be read."""
 
 
-class SinkError(EdgesegError):
-    """A window or video file that cannot be written."""
+class OutputError(EdgesegError):
+    """A window, a file or a page that cannot be opened or written."""
 
 
 class CheckpointError(EdgesegError):

@@ -16,7 +16,7 @@ import cv2
 
 from runtime.ahead import Ahead
 from runtime.base.percentiles import LatencyLog
-from runtime.errors import ConfigError, EdgesegError, SinkError
+from runtime.errors import ConfigError, EdgesegError, OutputError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
@@ -93,7 +93,7 @@ def run(
 
     Raises:
         ConfigError: max_frames below 1, or max_age_ms that is not positive.
-        SinkError: a sink could not take a frame; the other sinks have it.
+        OutputError: a sink could not take a frame; the other sinks have it.
         EdgesegError: whatever source, segmenter and sinks raise; every frame before it is in the sinks.
 
     Example:
@@ -207,7 +207,7 @@ def _deliver(shown_bgr: Image, captured_ns: int | None, sinks: Sequence[Sink]) -
             failure = failure or error
         except (OSError, cv2.error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            failure = failure or SinkError(
+            failure = failure or OutputError(
                 f"{type(sink).__name__}: expected to take the frame, but it failed ({reason}); all frames "
                 "before are stored; check the free disk space"
             )

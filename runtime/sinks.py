@@ -21,7 +21,7 @@ import numpy as np
 
 from runtime.base.closing import Closable
 from runtime.base.files import replacing
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.frame import Image, check_image
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Sink(Closable, Protocol):
             False when the viewer asks to stop.
 
         Raises:
-            SinkError: the frame cannot be shown or stored.
+            OutputError: the frame cannot be shown or stored.
         """
 
 
@@ -64,7 +64,7 @@ class WindowSink(Sink):
         """Make sure that there is a screen; the window opens with the first frame.
 
         Raises:
-            SinkError: no screen, or an OpenCV without windows.
+            OutputError: no screen, or an OpenCV without windows.
         """
         _check_display()
         self._title = title
@@ -76,7 +76,7 @@ class WindowSink(Sink):
             try:
                 cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             except cv2.error:
-                raise SinkError(
+                raise OutputError(
                     "window: this OpenCV was built without windows; install opencv-python instead of "
                     "opencv-python-headless, or run without a window (--headless)"
                 ) from None
@@ -125,19 +125,19 @@ class VideoSink(Sink):
                 a thousandth up to 65 and a hundredth up to 655.
 
         Raises:
-            SinkError: another ending, the name of a folder, or frames a second that are not positive.
+            OutputError: another ending, the name of a folder, or frames a second that are not positive.
         """
         self._path = Path(path)
         codec = VIDEO_CODECS.get(self._path.suffix.lower())
         if codec is None:
-            raise SinkError(
+            raise OutputError(
                 f"{path}: expected a video name that ends in {', '.join(VIDEO_CODECS)}, got "
                 f"{self._path.suffix or 'no ending'!r}"
             )
         if self._path.is_dir():
-            raise SinkError(f"{path}: expected the name of a video, got a folder; choose another name")
+            raise OutputError(f"{path}: expected the name of a video, got a folder; choose another name")
         if not (math.isfinite(fps) and fps > 0):
-            raise SinkError(f"{path}: expected positive frames a second, got {fps}")
+            raise OutputError(f"{path}: expected positive frames a second, got {fps}")
         self.is_stored = False
         self._fourcc = cv2.VideoWriter.fourcc(*codec)
         # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
@@ -154,7 +154,7 @@ class VideoSink(Sink):
         """Append a frame; see `Sink.write`.
 
         Raises:
-            SinkError: too small a frame, a file that cannot be written, or a disk that is nearly full.
+            OutputError: too small a frame, a file that cannot be written, or a disk that is nearly full.
         """
         writer = self._writer or self._open(check_image(image_bgr), captured_ns)
         size_wh = (image_bgr.shape[1], image_bgr.shape[0])
@@ -178,7 +178,7 @@ class VideoSink(Sink):
         """Finish the file, check that it plays and give it its name; without a frame there is no file.
 
         Raises:
-            SinkError: the file does not hold all frames that were written; what plays is kept.
+            OutputError: the file does not hold all frames that were written; what plays is kept.
         """
         if self._writer is None:
             return
@@ -188,8 +188,8 @@ class VideoSink(Sink):
                 writer.release()
                 playable = _count_frames(self._part)
                 if playable == 0:
-                    raise SinkError(f"{self._path}: the video cannot be played; check the free disk space")
-        except SinkError:
+                    raise OutputError(f"{self._path}: the video cannot be played; check the free disk space")
+        except OutputError:
             if self._written == 0:
                 return  # interrupted before the first frame was in
             raise
@@ -197,7 +197,7 @@ class VideoSink(Sink):
             raise cannot_write(self._path, error) from None
         self.is_stored = True
         if playable < self._written:
-            raise SinkError(
+            raise OutputError(
                 f"{self._path}: expected {self._written} frames in the video, only {playable} were stored; "
                 "check the free disk space"
             )
@@ -213,7 +213,7 @@ class VideoSink(Sink):
         except OSError as error:  # such as a memory card that was pulled out
             raise cannot_write(self._path, error) from None
         if free < _DISK_RESERVE_BYTES:
-            raise SinkError(
+            raise OutputError(
                 f"{self._path}: expected at least {_DISK_RESERVE_BYTES >> 20} MiB of free disk space, found "
                 f"{free >> 20}; the recording ends here and is kept; free some space, then record again"
             )
@@ -222,7 +222,7 @@ class VideoSink(Sink):
         """Start the file with the first frame's size."""
         self._size_wh = (image_bgr.shape[1], image_bgr.shape[0])
         if min(self._size_wh) < _SMALLEST_SIDE_PX:  # some such sizes end the process inside OpenCV's encoders
-            raise SinkError(
+            raise OutputError(
                 f"{self._path}: expected frames of at least {_SMALLEST_SIDE_PX} pixels a side for a video, "
                 f"got {self._size_wh}; record without a video or from a larger source"
             )
@@ -234,7 +234,7 @@ class VideoSink(Sink):
                 self._part.touch()  # OpenCV says only that it did not open; this says why
                 writer = cv2.VideoWriter(str(self._part), self._fourcc, self._fps, self._size_wh)
                 if not writer.isOpened():
-                    raise SinkError(
+                    raise OutputError(
                         f"{self._path}: OpenCV cannot write a {self._path.suffix} video of "
                         f"{self._size_wh} pixels at {self._fps:g} frames a second; try another ending or "
                         "another rate"
@@ -255,11 +255,11 @@ def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: 
         columns: pictures a row, at least 1.
 
     Raises:
-        SinkError: pictures of different sizes, none at all, no column, or a file that cannot be written.
+        OutputError: pictures of different sizes, none at all, no column, or a file that cannot be written.
     """
     shapes = {check_image(image_bgr).shape for image_bgr in images_bgr}
     if len(shapes) != 1 or columns < 1:
-        raise SinkError(
+        raise OutputError(
             f"{path}: expected pictures of one size and at least one column, got sizes {sorted(shapes)} and "
             f"{columns} columns"
         )
@@ -274,9 +274,11 @@ def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: 
     try:
         with replacing(path) as part:
             if not cv2.imwrite(str(part), sheet):
-                raise SinkError(f"{path}: OpenCV could not write the image; check the free disk space")
+                raise OutputError(f"{path}: OpenCV could not write the image; check the free disk space")
     except cv2.error:
-        raise SinkError(f"{path}: expected an image name that OpenCV can write, such as sheet.png") from None
+        raise OutputError(
+            f"{path}: expected an image name that OpenCV can write, such as sheet.png"
+        ) from None
     except OSError as error:
         raise cannot_write(Path(path), error) from None
 
@@ -287,7 +289,7 @@ def _check_display() -> None:
     if not sys.platform.startswith("linux"):
         return
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise SinkError(
+        raise OutputError(
             f"window: expected a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set; {advice}"
         )
     # A set variable proves little (a screen of another user, a closed ssh session), so another process tries.
@@ -299,7 +301,7 @@ def _check_display() -> None:
     except subprocess.TimeoutExpired:
         failed = True
     if failed:
-        raise SinkError(f"window: expected a screen on which OpenCV can open a window, found none; {advice}")
+        raise OutputError(f"window: expected a screen where OpenCV can open a window, found none; {advice}")
 
 
 def _count_frames(path: Path) -> int:
@@ -311,8 +313,8 @@ def _count_frames(path: Path) -> int:
         capture.release()
 
 
-def cannot_write(path: Path, error: OSError) -> SinkError:
+def cannot_write(path: Path, error: OSError) -> OutputError:
     """Return the error to raise where the system refuses to make or write a file."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "free some space; what was written before is whole" if full else "choose another place"
-    return SinkError(f"{path}: cannot write it ({error.strerror or error}); {advice}")
+    return OutputError(f"{path}: cannot write it ({error.strerror or error}); {advice}")

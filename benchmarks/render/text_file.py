@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime import SinkError
+from runtime import OutputError
 from runtime.base.files import replacing
 
 
@@ -12,12 +12,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        SinkError: a file that cannot be written.
+        OutputError: a file that cannot be written.
     """
     try:
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SinkError(
+        raise OutputError(
             f"{path}: expected a file that can be written, got {error}; choose another"
         ) from error

@@ -55,7 +55,7 @@ class JsonLines(Output):
             epsilon_px: how far polygons may lie from the true outlines, in pixels.
 
         Raises:
-            SinkError: the file cannot be made.
+            OutputError: the file cannot be made.
             ConfigError: an unknown form of masks.
         """
         if masks not in MASK_FORMATS:
@@ -74,7 +74,7 @@ class JsonLines(Output):
         """Append a line.
 
         Raises:
-            SinkError: it cannot be written; the lines before it are whole.
+            OutputError: it cannot be written; the lines before it are whole.
         """
         line = json.dumps(self._record(step), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         whole = self._file.tell()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.contract import ModelContract
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.outputs.jsonl import MASK_FORMATS, JsonLines, MaskFormat
 from runtime.outputs.output import Output
 from runtime.outputs.pictures import MaskFolder, SnapshotFolder
@@ -154,7 +154,7 @@ def open_outputs(
         source_name: what the page calls the source; free of passwords.
 
     Raises:
-        SinkError: a file or address that cannot be used.
+        OutputError: a file or address that cannot be used.
         ConfigError: settings that cannot work.
     """
     outputs: list[Output] = []
@@ -193,5 +193,5 @@ def _address(text: str) -> Address:
     """Parse HOST:PORT for argparse."""
     try:
         return Address.parse(text)
-    except SinkError as error:
+    except OutputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

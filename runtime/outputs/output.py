@@ -22,7 +22,7 @@ class Output(Closable, Protocol):
         """Take one step.
 
         Raises:
-            SinkError: it cannot be stored; what was stored before stays readable.
+            OutputError: it cannot be stored; what was stored before stays readable.
         """
 
 

@@ -31,7 +31,7 @@ class MaskFolder(Output):
         """Write one file.
 
         Raises:
-            SinkError: it cannot be written; there is no half file.
+            OutputError: it cannot be written; there is no half file.
         """
         path = self._folder / f"mask_{step.frame.frame_id:08d}.png"
         _write_whole(path, encode_palette_png(step.segmentation.mask, self._classes))
@@ -72,7 +72,7 @@ class SnapshotFolder(Output):
         """Write a picture if one is due.
 
         Raises:
-            SinkError: it cannot be written; there is no half file.
+            OutputError: it cannot be written; there is no half file.
         """
         now_ns = step.frame.captured_ns
         if self._due_ns is None:

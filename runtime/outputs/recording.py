@@ -37,7 +37,7 @@ class Recording(Output):
             live: the source keeps its own pace, so frames are repeated or left out to follow the clock.
 
         Raises:
-            SinkError: see `VideoSink`.
+            OutputError: see `VideoSink`.
             ConfigError: an unknown view.
         """
         if view not in VIEWS:
@@ -51,7 +51,7 @@ class Recording(Output):
         """Append a frame.
 
         Raises:
-            SinkError: see `VideoSink.write`.
+            OutputError: see `VideoSink.write`.
             ConfigError: the view is "overlay", but the loop draws none.
         """
         self.video.write(self._picture(step), step.frame.captured_ns if self._live else None)

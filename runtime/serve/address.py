@@ -7,7 +7,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{12,128}")
 _LOOPBACK_NAMES = ("localhost",)
@@ -30,7 +30,7 @@ class Address:
         """Read HOST:PORT.
 
         Raises:
-            SinkError: text that is not that.
+            OutputError: text that is not that.
 
         >>> Address.parse("[::1]:8080")
         Address(host='::1', port=8080)
@@ -39,7 +39,7 @@ class Address:
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         right = port.isascii() and port.isdecimal() and int(port) <= 65535
         if not bare or not right or (":" in bare and bare == host):
-            raise SinkError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, got {text!r}")
+            raise OutputError(f"expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, got {text!r}")
         return cls(bare, int(port))
 
     @property
@@ -64,15 +64,15 @@ class Guard:
         """Check that address and token fit together.
 
         Raises:
-            SinkError: an address that others can reach without a token, or a token that is too weak.
+            OutputError: an address that others can reach without a token, or a token that is too weak.
         """
         if token is None and not address.is_loopback:
-            raise SinkError(
+            raise OutputError(
                 f"page on {address}: expected a token, since others can reach this address; set "
                 "EDGESEG_TOKEN or --token, or serve on 127.0.0.1 and come through ssh -L 8080:127.0.0.1:8080"
             )
         if token is not None and not _TOKEN.fullmatch(token):
-            raise SinkError(
+            raise OutputError(
                 "page: expected a token of 12 to 128 letters, digits, - and _, got another; make one: "
                 "python -c 'import secrets; print(secrets.token_urlsafe())'"
             )

@@ -11,7 +11,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 from runtime.contract import ModelContract
-from runtime.errors import ConfigError, SinkError
+from runtime.errors import ConfigError, OutputError
 from runtime.loop import Step
 from runtime.outputs.output import Output
 from runtime.serve.address import Address, Guard
@@ -61,7 +61,7 @@ class PageServer(Output):
             source_name: what the page calls the source; free of passwords.
 
         Raises:
-            SinkError: an address that cannot be listened on, needs a token, or a token that is too weak.
+            OutputError: an address that cannot be listened on, needs a token, or a token that is too weak.
             ConfigError: alpha outside 0 to 1.
         """
         if not 0.0 <= alpha <= 1.0:
@@ -72,7 +72,7 @@ class PageServer(Output):
         try:
             self._http = HttpServer(address, guard, self._gauges, self._viewfinder, alpha)
         except OSError as error:
-            raise SinkError(
+            raise OutputError(
                 f"page on {address}: cannot listen there ({error.strerror or error}); choose another port, "
                 "or stop the program that uses it"
             ) from None

@@ -20,7 +20,7 @@ import pytest
 
 from runtime import camera, sinks
 from runtime.camera import main
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.outputs.opening import add_output_flags, output_options
 from runtime.segmenter import Segmenter
 from runtime.serve import Address
@@ -182,7 +182,7 @@ def test_alpha_outside_its_range(tiny_onnx, images, capsys, more):
 
 def test_window_is_the_default_and_its_lack_is_told(tiny_onnx, images, monkeypatch, capsys):
     def no_screen() -> None:
-        raise SinkError("window: no screen")
+        raise OutputError("window: no screen")
 
     monkeypatch.setattr(camera, "WindowSink", no_screen)
     assert main(["--model", str(tiny_onnx), "--source", images]) == 1

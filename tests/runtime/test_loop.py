@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.contract import ClassMap
-from runtime.errors import ConfigError, FrameError, SinkError, SourceError
+from runtime.errors import ConfigError, FrameError, OutputError, SourceError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import RunLog, Step, run
 from runtime.masks.overlay import Overlay
@@ -215,14 +215,14 @@ class Faulty(Notebook):
 
 @pytest.mark.parametrize(
     "error",
-    [SinkError("full"), OSError(errno.ENOSPC, "No space left on device"), cv2.error("encoder")],
+    [OutputError("full"), OSError(errno.ENOSPC, "No space left on device"), cv2.error("encoder")],
     ids=["known", "full disk", "OpenCV"],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_sink_that_raises_ends_in_one_line_and_the_recording_plays(tmp_path: Path, error, suffix):
     video = tmp_path / f"out{suffix}"
     steps = []
-    with VideoSink(video, 10.0) as recording, pytest.raises(SinkError) as caught:
+    with VideoSink(video, 10.0) as recording, pytest.raises(OutputError) as caught:
         steps.extend(run(FewFrames(9), segment, sinks=[Faulty(error), recording]))
     assert "\n" not in str(caught.value)
     assert len(steps) == 2

@@ -25,10 +25,10 @@ def test_the_public_names_are_these():
         "FrameError",
         "ModelContract",
         "ModelLoadError",
+        "OutputError",
         "ProviderError",
         "Segmentation",
         "Segmenter",
-        "SinkError",
         "SourceError",
         "bundled_model",
     ]

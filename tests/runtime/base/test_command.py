@@ -109,7 +109,7 @@ def test_closed_stdout():
 
 @POSIX
 def test_closed_stderr_does_not_move_errors_to_stdout():
-    code = "from runtime.errors import SinkError\ndef f(): raise SinkError('no')\nsys.exit(exit_code(f))"
+    code = "from runtime.errors import OutputError\ndef f(): raise OutputError('no')\nsys.exit(exit_code(f))"
     done = in_shell(code, "2>&- | grep -c . >&2")
     assert done == (1, "0\n")  # grep's own exit code: it found nothing
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime.contract import ClassMap
-from runtime.errors import ConfigError, FrameError, SinkError
+from runtime.errors import ConfigError, FrameError, OutputError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.masks.areas import class_areas, class_indices
@@ -215,7 +215,7 @@ def test_snapshots_without_a_rhythm(tmp_path, every_s):
 @pytest.mark.parametrize("kind", [MaskFolder, SnapshotFolder])
 def test_pictures_where_no_folder_can_be(tmp_path, kind):
     (tmp_path / "file").touch()
-    with kind(tmp_path / "file", CLASSES) as output, pytest.raises(SinkError, match="cannot write"):
+    with kind(tmp_path / "file", CLASSES) as output, pytest.raises(OutputError, match="cannot write"):
         output(step())
 
 
@@ -258,7 +258,7 @@ def test_a_line_with_outlines(tmp_path):
 
 
 def test_jsonl_where_no_file_can_be(tmp_path):
-    with pytest.raises(SinkError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         JsonLines(tmp_path, CLASSES)
 
 
@@ -273,7 +273,7 @@ from pathlib import Path
 sys.path[:0] = [{root!r}]
 import numpy as np
 from runtime.contract import ClassMap
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.outputs import {kind}
@@ -290,7 +290,7 @@ try:
         frame = Frame(np.repeat(mask[..., None] * 80, 3, axis=2), count, count)
         output(Step(frame, Segmentation(mask, dict()), None, dict(total=1.0), 0))
         count += 1
-except SinkError as error:
+except OutputError as error:
     print(count, error)
 """
 
@@ -380,9 +380,9 @@ def test_an_output_that_fails_does_not_cost_the_others_their_step():
     seen: list[int] = []
 
     def broken(_: Step) -> None:
-        raise SinkError("disk gone")
+        raise OutputError("disk gone")
 
-    with pytest.raises(SinkError, match="disk gone"):
+    with pytest.raises(OutputError, match="disk gone"):
         list(feed([step(3)], [broken, lambda taken: seen.append(taken.frame.frame_id)]))
     assert seen == [3]
 
@@ -393,7 +393,7 @@ def test_an_output_that_fails_can_be_left_out():
 
     def full(taken: Step) -> None:
         if taken.frame.frame_id >= 1:
-            raise SinkError("disk full")
+            raise OutputError("disk full")
 
     outputs = [full, lambda taken: seen.append(taken.frame.frame_id)]
     fed = list(feed([step(0), step(1), step(2)], outputs, on_failure=lambda *what: lost.append(what)))

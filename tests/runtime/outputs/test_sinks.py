@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtime import sinks
-from runtime.errors import FrameError, SinkError
+from runtime.errors import FrameError, OutputError
 from runtime.sinks import VideoSink, WindowSink, write_contact_sheet
 
 SECOND_NS = 1_000_000_000
@@ -148,7 +148,7 @@ def test_fps_that_mpeg_4_cannot_state_exactly(tmp_path, name, fps, stated):
 def test_frames_too_small_for_a_video(tmp_path, name, size_hw):
     with (
         VideoSink(tmp_path / name, fps=10.0) as sink,
-        pytest.raises(SinkError, match="at least 16 pixels a side"),
+        pytest.raises(OutputError, match="at least 16 pixels a side"),
     ):
         sink.write(picture(1, size_hw))
     assert list(tmp_path.iterdir()) == []
@@ -183,19 +183,19 @@ def test_interrupt_before_the_first_frame_is_in_leaves_no_file(tmp_path, monkeyp
 
 @pytest.mark.parametrize("name", ["out.webm", "out", "out.mp4.txt"])
 def test_unknown_ending(tmp_path, name):
-    with pytest.raises(SinkError, match=r"ends in \.mp4, \.mkv, \.avi"):
+    with pytest.raises(OutputError, match=r"ends in \.mp4, \.mkv, \.avi"):
         VideoSink(tmp_path / name, fps=10.0)
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_fps_that_cannot_be(tmp_path, fps):
-    with pytest.raises(SinkError, match="positive frames a second"):
+    with pytest.raises(OutputError, match="positive frames a second"):
         VideoSink(tmp_path / "out.mp4", fps)
 
 
 def test_target_that_is_a_folder(tmp_path):
     (tmp_path / "out.mp4").mkdir()
-    with pytest.raises(SinkError, match="got a folder"):
+    with pytest.raises(OutputError, match="got a folder"):
         VideoSink(tmp_path / "out.mp4", fps=10.0)
 
 
@@ -203,7 +203,7 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with (
         VideoSink(tmp_path / "file" / "out.mp4", fps=10.0) as sink,
-        pytest.raises(SinkError, match="cannot write"),
+        pytest.raises(OutputError, match="cannot write"),
     ):
         sink.write(picture(1))
 
@@ -211,7 +211,7 @@ def test_folder_that_cannot_be_written(tmp_path):
 def test_writer_that_does_not_open_leaves_nothing(tmp_path):
     with (
         VideoSink(tmp_path / "out.avi", fps=1e-9) as sink,
-        pytest.raises(SinkError, match="OpenCV cannot write"),
+        pytest.raises(OutputError, match="OpenCV cannot write"),
     ):
         sink.write(picture(1))
     assert list(tmp_path.iterdir()) == []
@@ -245,7 +245,7 @@ def test_full_disk_is_told_and_what_plays_is_kept(tmp_path, monkeypatch, stored,
     monkeypatch.setattr(sinks.cv2, "VideoWriter", ForgetfulWriter)
     for level in range(5):
         sink.write(picture(level))
-    with pytest.raises(SinkError, match="check the free disk space"):
+    with pytest.raises(OutputError, match="check the free disk space"):
         sink.close()
     assert [entry.name for entry in tmp_path.iterdir()] == kept
     assert sink.is_stored == bool(kept)
@@ -264,7 +264,7 @@ def test_recording_ends_while_the_disk_has_room_for_its_end(tmp_path, monkeypatc
                 free_bytes = (1 << 40) if level < 5 else (31 << 20)
                 sink.write(picture(level * 20))
 
-    with pytest.raises(SinkError, match="expected at least 32 MiB of free disk space, found 31"):
+    with pytest.raises(OutputError, match="expected at least 32 MiB of free disk space, found 31"):
         record()
     assert len(list(frames_of(path))) == 6
 
@@ -274,9 +274,9 @@ def test_memory_card_that_is_pulled_out(tmp_path, monkeypatch):
     sink = VideoSink(tmp_path / "card" / "out.mkv", fps=10.0)
     sink.write(picture(1))
     shutil.rmtree(tmp_path / "card")
-    with pytest.raises(SinkError, match=r"out\.mkv: cannot write it \(No such file"):
+    with pytest.raises(OutputError, match=r"out\.mkv: cannot write it \(No such file"):
         sink.write(picture(2))
-    with pytest.raises(SinkError, match="cannot be played"):
+    with pytest.raises(OutputError, match="cannot be played"):
         sink.close()
     assert not sink.is_stored
 
@@ -311,7 +311,7 @@ needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="h
 def test_window_without_a_screen(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(SinkError, match="neither DISPLAY nor WAYLAND_DISPLAY is set; run without a window"):
+    with pytest.raises(OutputError, match="neither DISPLAY nor WAYLAND_DISPLAY is set; run without a window"):
         WindowSink()
 
 
@@ -319,7 +319,7 @@ def test_window_without_a_screen(monkeypatch):
 def test_window_with_a_screen_that_does_not_answer(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":4711")
-    with pytest.raises(SinkError, match="found none; run without a window"):
+    with pytest.raises(OutputError, match="found none; run without a window"):
         WindowSink()
 
 
@@ -371,7 +371,7 @@ def test_opencv_without_windows(monkeypatch):
 
     FakeHighGui(monkeypatch, [])
     monkeypatch.setattr(sinks.cv2, "namedWindow", refuse)
-    with WindowSink() as window, pytest.raises(SinkError, match="built without windows"):
+    with WindowSink() as window, pytest.raises(OutputError, match="built without windows"):
         window.write(picture(1))
 
 
@@ -396,7 +396,7 @@ def test_contact_sheet_lays_pictures_out_in_rows(tmp_path):
     ids=["none", "no column", "sizes"],
 )
 def test_contact_sheet_that_cannot_be(tmp_path, images, columns):
-    with pytest.raises(SinkError, match="expected pictures of one size and at least one column"):
+    with pytest.raises(OutputError, match="expected pictures of one size and at least one column"):
         write_contact_sheet(tmp_path / "sheet.png", images, columns)
     assert list(tmp_path.iterdir()) == []
 
@@ -406,6 +406,6 @@ def test_contact_sheet_that_cannot_be(tmp_path, images, columns):
 )
 def test_contact_sheet_at_a_wrong_place(tmp_path, name, message):
     (tmp_path / "file").touch()
-    with pytest.raises(SinkError, match=message):
+    with pytest.raises(OutputError, match=message):
         write_contact_sheet(tmp_path / name, [picture(1)], 1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.errors import ConfigError, SinkError
+from runtime.errors import ConfigError, OutputError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.masks.palette_png import decode_palette_png
@@ -373,7 +373,7 @@ def test_close_ends_streams_and_threads(open_page):
 
 
 def test_a_port_that_is_taken(page, open_page):
-    with pytest.raises(SinkError, match="cannot listen there"):
+    with pytest.raises(OutputError, match="cannot listen there"):
         open_page(page.address)
 
 
@@ -454,14 +454,14 @@ def test_loopback_names_are_answered(page, host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "robot.local"])
 def test_addresses_that_others_reach_need_a_token(host):
-    with pytest.raises(SinkError, match="expected a token"):
+    with pytest.raises(OutputError, match="expected a token"):
         Guard(Address(host, 8080), None)
     assert Guard(Address(host, 8080), TOKEN).needs_token
 
 
 @pytest.mark.parametrize("token", ["", "short", "with space and more", "ünïcödé-tökens", "x" * 200])
 def test_weak_tokens(token):
-    with pytest.raises(SinkError, match="12 to 128 letters") as caught:
+    with pytest.raises(OutputError, match="12 to 128 letters") as caught:
         Guard(LOOPBACK, token)
     assert not token or token not in str(caught.value)
 
@@ -470,7 +470,7 @@ def test_weak_tokens(token):
     "text", ["8080", "127.0.0.1", ":8080", "127.0.0.1:", "h:70000", "h:x", "::1:8080", "h:²"]
 )
 def test_addresses_that_are_none(text):
-    with pytest.raises(SinkError, match="expected HOST:PORT"):
+    with pytest.raises(OutputError, match="expected HOST:PORT"):
         Address.parse(text)
 
 
@@ -491,7 +491,7 @@ def test_ipv6(open_page):
         pytest.skip("no IPv6 here")
     try:
         page = open_page(Address("::1", 0))
-    except SinkError:
+    except OutputError:
         pytest.skip("no IPv6 loopback here")
     assert page.url.startswith("http://[::1]:")
 
