@@ -11,9 +11,9 @@
 
 `run_command` makes `--frames`, `--deadline-ms` and `--model` of it and hands an `Options` to the command. A
 field's annotation decides how its text is read: `int`, `float`, `str`, `Path`, `bool` (a switch; `--no-x`
-where its default is true), `Literal` (choices), `tuple[int, int]` (two values), `tuple[str, ...]` (any
-number), each also with `| None`. A field whose type is itself such a dataclass is made with `nested`; its
-fields become flags of the same command.
+where its default is true), `Literal` (choices), `tuple[int, int]` or `tuple[float, Path]` (two values),
+`tuple[str, ...]` (any number), each also with `| None`. A field whose type is itself such a dataclass is
+made with `nested`; its fields become flags of the same command.
 """
 
 from __future__ import annotations
@@ -331,6 +331,8 @@ def _value(name: str, described: _Flag, kind: Any) -> dict[str, Any]:
             settings["nargs"] = "+"
         elif described.parse is None:
             settings["nargs"] = len(parts)
+            if len(set(parts)) > 1:
+                settings["action"], one = _reading_each(parts), str
     choices = described.choices or _choices(one)
     if choices:
         settings["choices"] = list(choices)
@@ -343,6 +345,22 @@ def _value(name: str, described: _Flag, kind: Any) -> dict[str, Any]:
     if described.if_bare is not None:
         settings |= {"nargs": "?", "const": described.if_bare}
     return settings
+
+
+def _reading_each(kinds: Sequence[Callable[[str], Any]]) -> type[argparse.Action]:
+    """Return the action of a flag whose values differ in kind, such as seconds and a folder."""
+
+    class ReadingEach(argparse.Action):
+        def __call__(
+            self, parser: argparse.ArgumentParser, given: argparse.Namespace, values: Any, _: Any = None
+        ) -> None:
+            try:
+                read = [_reader(kind)(text) for kind, text in zip(kinds, values, strict=True)]
+            except argparse.ArgumentTypeError as error:
+                raise argparse.ArgumentError(self, str(error)) from None
+            setattr(given, self.dest, read)
+
+    return ReadingEach
 
 
 def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:

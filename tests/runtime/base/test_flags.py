@@ -44,6 +44,7 @@ class Options:
     as_json: bool = flag("print JSON", default=False, name="--json")
     tried_hw: tuple[tuple[int, int], ...] = flag("to try", default=(), repeated=True, name="--imgsz")
     factors: tuple[float, ...] = flag("of the size", default=(1.0,), above=0)
+    every: tuple[float, Path] | None = flag("time", default=None, above=0, metavar=("S", "DIR"))
     page: str | None = flag("address", default=None, if_bare="here", unit="100 %")
 
 
@@ -72,6 +73,7 @@ def test_what_is_not_given_keeps_the_dataclasses_default():
         (["--json"], "as_json", True),
         (["--imgsz", "1", "2", "--imgsz", "3", "4"], "tried_hw", ((1, 2), (3, 4))),
         (["--factors", "0.5", "2"], "factors", (0.5, 2.0)),
+        (["--every", "2", "there"], "every", (2.0, Path("there"))),
         (["--page"], "page", "here"),
         (["--page", "there"], "page", "there"),
     ],
@@ -94,10 +96,11 @@ def test_a_nested_dataclass_is_filled_by_the_same_command():
         ["m.onnx", "--data", "another"],
         ["m.onnx", "--data", "camvid", "--frames", "many"],
         ["m.onnx", "--data", "camvid", "--wait-s", "5"],
+        ["m.onnx", "--data", "camvid", "--every", "soon", "there"],
         ["m.onnx", "--data", "camvid", "--share", "0.1"],
         ["m.onnx", "--data", "camvid", "--fram", "1"],
     ],
-    ids=["required", "positional", "choice", "number", "parsed", "left out", "abbreviated"],
+    ids=["required", "positional", "choice", "number", "parsed", "of two kinds", "left out", "abbreviated"],
 )
 def test_wrong_usage_exits_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -117,6 +120,7 @@ def test_what_a_reader_refuses_is_said_in_its_words(capsys):
         (["--frames", "0"], "frames: expected a number at least 1, got 0"),
         (["--size", "1", "0"], "size_hw: expected a number at least 1 pixels, got 1 0"),
         (["--factors", "1", "0"], "factors: expected a number above 0, got 1.0 0.0"),
+        (["--every", "0", "there"], "every: expected a number above 0, got 0.0 there"),
         (["--factors", "nan"], "factors: expected a number above 0, got nan"),
         (["--factors", "inf"], "factors: expected a number above 0, got inf"),
     ],
