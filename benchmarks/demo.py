@@ -15,7 +15,6 @@ from shlex import quote
 
 import numpy as np
 
-from benchmarks.accuracy import measure_accuracy
 from export.module import ExportReport
 from export.to_onnx import export_checkpoint, report_text
 from runtime.base.codec import to_plain
@@ -31,7 +30,8 @@ from runtime.sources import SyntheticDrive
 from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
-from training.evaluate import evaluate
+from training.engine.inference import evaluate
+from training.evaluation.measure import measure_segmenter
 from training.streets import Drive
 from training.train import train
 
@@ -127,9 +127,9 @@ def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
 
     _begin("measure", f"mIoU on {config.val_scenes} other scenes, in PyTorch and in onnxruntime")
     network_in_torch = load_checkpoint(checkpoint_path).build()
-    torch_miou = evaluate(network_in_torch, val_set, config.train.size_hw).miou
+    torch_miou = evaluate(network_in_torch, val_set, config.train.size_hw).accuracy.miou
     with Segmenter(export.path) as segment:
-        onnx_miou = measure_accuracy(segment, val_set).miou
+        onnx_miou = measure_segmenter(segment, val_set).accuracy.miou
 
         _begin("drive", f"{config.drive_frames} frames along a street it has not seen, into overlay.mp4")
         samples_ms = _drive(segment, config, out / "overlay.mp4")

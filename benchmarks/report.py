@@ -17,7 +17,6 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
-from benchmarks.accuracy import image_confusions
 from benchmarks.layers.machine_limits import MachineLimits
 from benchmarks.layers.op_profile import DEFAULT_RUNS
 from benchmarks.limits import ModelLimits, measure_models
@@ -43,8 +42,7 @@ from runtime.errors import ConfigError
 from runtime.network.session import PROVIDERS, default_threads
 from runtime.segmenter import Segmenter, bundled_model
 from training.data import DATASETS, SegmentationDataset, open_dataset
-from training.evaluation.accuracy import check_same_classes, measured_accuracy
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.measure import MeasuredImage, check_same_classes, measure_segmenter
 
 _PARETO_FILE_WIDTH, _PARETO_FILE_HEIGHT = 640, 400
 
@@ -128,14 +126,16 @@ def _limits(config: ReportConfig, threads: int) -> tuple[Sequence[ModelLimits | 
 
 def measure_counts(segment: Segmenter, dataset: SegmentationDataset, limit: int | None) -> MeasuredAccuracy:
     """Measure an accuracy and keep what each image contributes."""
-    total = ConfusionMatrix(len(dataset.classes))
-    intersections, unions = [], []
-    for confusion in image_confusions(segment, dataset, limit):
-        total += confusion
-        hits = np.diagonal(confusion.matrix)
+    intersections: list[tuple[int, ...]] = []
+    unions: list[tuple[int, ...]] = []
+
+    def keep(image: MeasuredImage) -> None:
+        matrix = image.confusion.matrix
+        hits = np.diagonal(matrix)
         intersections.append(tuple(hits.tolist()))
-        unions.append(tuple((confusion.matrix.sum(axis=0) + confusion.matrix.sum(axis=1) - hits).tolist()))
-    summary = measured_accuracy(total, dataset, len(intersections))
+        unions.append(tuple((matrix.sum(axis=0) + matrix.sum(axis=1) - hits).tolist()))
+
+    summary = measure_segmenter(segment, dataset, limit=limit, on_image=keep).accuracy
     return MeasuredAccuracy(summary, tuple(intersections), tuple(unions))
 
 

@@ -36,12 +36,12 @@ from training.engine.history import (
     seconds_left,
     write_results_csv,
 )
+from training.engine.inference import BATCH_SIZE as EVALUATION_BATCH
+from training.engine.inference import evaluate
 from training.engine.trainer import Trainer
 from training.engine.transfer import Transfer
-from training.evaluate import BATCH_SIZE as EVALUATION_BATCH
-from training.evaluate import evaluate
-from training.evaluation.accuracy import accuracy_table, measured_accuracy
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.accuracy import accuracy_table
+from training.evaluation.measure import Measurement
 from training.figures.samples import sample_predictions, write_sheet
 from training.figures.tensorboard import TensorBoard
 
@@ -114,7 +114,7 @@ def train(
             loop_images_per_s = len(trainer.batches) * config.batch_size / seconds
             number, accuracy = trainer.epoch + 1, None
             if number % config.validate_every == 0 or number == config.epochs:
-                accuracy = measured_accuracy(_validate(trainer, val_set, val_indices), val_set)
+                accuracy = _validate(trainer, val_set, val_indices)
             improved = accuracy is not None and accuracy.miou > trainer.best_miou
             trainer.finish_epoch(
                 EpochRecord(
@@ -161,19 +161,20 @@ def train(
     return best
 
 
-def _validate(trainer: Trainer, val_set: SegmentationDataset, indices: Sequence[int]) -> ConfusionMatrix:
+def _validate(trainer: Trainer, val_set: SegmentationDataset, indices: Sequence[int]) -> Accuracy:
     """Measure the averaged weights; each process its share, all of them get the whole."""
-    confusion = evaluate(
+    measured = evaluate(
         trainer.averaged_network(),
         val_set,
         trainer.config.size_hw,
         indices=indices,
         device=trainer.device,
-        progress=trainer.processes.is_first and sys.stderr.isatty(),
+        progress=trainer.processes.is_first,
     )
+    confusion = measured.confusion
     counts = torch.from_numpy(confusion.matrix).to(trainer.device)
     confusion.matrix = trainer.processes.total(counts).cpu().numpy()
-    return confusion
+    return Measurement(val_set, len(val_set), confusion).accuracy
 
 
 def _make_folder(out: Path) -> None:

@@ -7,12 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.accuracy import measure_accuracy
 from export.to_onnx import export_checkpoint
 from runtime.contract import Accuracy
 from runtime.segmenter import Segmenter
 from training.data import SegmentationDataset
 from training.engine.config import TrainConfig
+from training.evaluation.measure import measure_segmenter
 from training.train import train
 
 
@@ -38,10 +38,10 @@ def trained_run(
 
     Raises:
         TrainingError: the folder holds a training with other settings or data.
-        EdgesegError: as `train`, `export_checkpoint` and `measure_accuracy`.
+        EdgesegError: as `train`, `export_checkpoint` and `measure_segmenter`.
     """
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the comparison
         best = train(config, train_set, val_set, folder, resume=(folder / "last.pt").exists())
     report = export_checkpoint(best)
     with Segmenter(report.path) as segment:
-        return TrainedRun(best, Path(report.path), measure_accuracy(segment, val_set))
+        return TrainedRun(best, Path(report.path), measure_segmenter(segment, val_set).accuracy)

@@ -15,8 +15,7 @@ from runtime.network.resize import fit_image
 from runtime.segmenter import Segmenter
 from runtime.sources import open_source
 from training.data import SegmentationDataset
-from training.evaluation.accuracy import check_same_classes, measured_accuracy
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.measure import measure_segmenter
 
 MAX_SOURCE_FRAMES = 256
 
@@ -52,13 +51,8 @@ class LabelJudge:
         Raises:
             DatasetError: classes other than the model's, or a sample that cannot be read.
         """
-        confusion = ConfusionMatrix(len(self._dataset.classes))
         with Segmenter(path, threads=self._threads) as segment:
-            check_same_classes(segment.contract.classes, self._dataset)
-            for index in tracked(range(self._frames), self._frames, "accuracy"):
-                sample = self._dataset[index]
-                confusion.update(sample.label, segment(sample.image_bgr).mask)
-        accuracy = measured_accuracy(confusion, self._dataset, self._frames)
+            accuracy = measure_segmenter(segment, self._dataset, limit=self._frames).accuracy
         return 100 * accuracy.miou, accuracy
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +13,11 @@ from export.proof.parity import Tolerance
 from runtime import Segmenter
 from runtime.contract import Accuracy
 from runtime.errors import ParityError
+from runtime.frame import Image
 from runtime.network.mask import class_mask, fit_mask
 from runtime.network.resize import fit_image
 from training.data import SegmentationDataset
-from training.evaluation.accuracy import check_same_classes, measured_accuracy
-from training.evaluation.confusion import ConfusionMatrix
-
-PROGRESS_EVERY_S = 5.0
+from training.evaluation.measure import measure, measure_segmenter
 
 
 @dataclass(frozen=True)
@@ -56,25 +52,18 @@ def prove_accuracy(
     """
     with Segmenter(path) as segment:
         contract = segment.contract
-        check_same_classes(contract.classes, dataset)
-        of_network, of_file = ConfusionMatrix(len(dataset.classes)), ConfusionMatrix(len(dataset.classes))
-        told_s = time.monotonic()
-        for index in range(len(dataset)):
-            sample = dataset[index]
-            size_hw = (sample.label.shape[0], sample.label.shape[1])
-            fitted = fit_image(sample.image_bgr, contract.input.size_hw)
+
+        def network_mask(image_bgr: Image) -> Image:
+            frame_hw = (image_bgr.shape[0], image_bgr.shape[1])
+            fitted = fit_image(image_bgr, contract.input.size_hw)
             with torch.inference_mode():
                 logits = network(torch.from_numpy(fitted[None])).numpy()  # (1, C, h, w)
             if contract.output.has_logits:
-                mask = class_mask(logits, size_hw)
-            else:
-                mask = fit_mask(class_mask(logits, contract.input.size_hw), size_hw)
-            of_network.update(sample.label, mask)
-            of_file.update(sample.label, segment(sample.image_bgr).mask)
-            if time.monotonic() - told_s > PROGRESS_EVERY_S:
-                told_s = time.monotonic()
-                print(f"{index + 1} of {len(dataset)} labelled images", file=sys.stderr)
-    result = AccuracyParity(measured_accuracy(of_network, dataset), measured_accuracy(of_file, dataset))
+                return class_mask(logits, frame_hw)
+            return fit_mask(class_mask(logits, contract.input.size_hw), frame_hw)
+
+        of_file = measure_segmenter(segment, dataset)
+    result = AccuracyParity(measure(network_mask, dataset).accuracy, of_file.accuracy)
     if not np.abs(result.difference) <= tolerance.miou:
         raise ParityError(
             f"proof: expected the network's mIoU of {result.network.miou:.4f} on {dataset.name} "

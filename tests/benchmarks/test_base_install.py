@@ -18,6 +18,7 @@ import pytest
         "training.evaluation.accuracy",
         "training.data",
         "training.evaluation.confusion",
+        "training.evaluation.measure",
     ],
 )
 def test_measuring_needs_only_the_base_install(module, heavy_modules_loaded_by):

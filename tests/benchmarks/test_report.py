@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import measure_accuracy
 from benchmarks.report import bundled_models, main
 from benchmarks.results.results import read_results
 from benchmarks.results.statistics import mean_iou
 from runtime import Segmenter
 from runtime.contract import CAMVID_CLASSES
 from training.data import open_dataset
+from training.evaluation.measure import measure_segmenter
 
 LABELLED = ["--data", "synthetic", "--limit", "2"]
 
@@ -100,7 +100,7 @@ def test_networks_are_held_against_the_machine_and_without_its_folders(folder: P
 def test_the_accuracy_is_that_of_the_accuracy_benchmark(folder: Path, models: list[str]) -> None:
     results = read_results(folder / "results.json")
     with Segmenter(models[0]) as segment:
-        expected = measure_accuracy(segment, open_dataset("synthetic", None, "val"), limit=2)
+        expected = measure_segmenter(segment, open_dataset("synthetic", None, "val"), limit=2).accuracy
     accuracy = results.models[0].accuracy
     assert accuracy is not None
     assert accuracy.summary == expected

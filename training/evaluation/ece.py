@@ -1,7 +1,7 @@
-"""Whether confidence can be trusted: class probabilities of every pixel, and their calibration error.
+"""Whether confidence can be trusted: class probabilities of every pixel, and their error, the ECE.
 
-A network is calibrated if of all pixels to which it gives, say, 0.8, eight in ten are right. No torch, so an
-exported file is measured by the same code.
+Of all pixels to which a network gives, say, 0.8, eight in ten should be right. No torch, so an exported file
+is measured by the same code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def class_probabilities(logits: NDArray[np.float32], size_hw: tuple[int, int]) -
     return wide
 
 
-class Calibration:
+class ConfidenceBins:
     """Confidence beside correctness, in 15 bins of equal width, over any number of images.
 
     Pixels labelled 255 count nowhere; the pixels of all images are pooled. Guo et al. 2017, "On Calibration
@@ -52,10 +52,10 @@ class Calibration:
         hits: int64 (15,), those of them whose class is right.
         confidence_sums: float64 (15,), the sum of their confidences.
 
-    >>> calibration = Calibration()
+    >>> bins = ConfidenceBins()
     >>> label, mask = np.array([0, 1, 255], np.uint8), np.array([0, 0, 0], np.uint8)
-    >>> calibration.update(label, mask, np.array([0.9, 0.7, 0.6], np.float32))
-    >>> round(calibration.ece, 3)  # 0.1 too careful on one pixel, 0.7 too sure on the other
+    >>> bins.update(label, mask, np.array([0.9, 0.7, 0.6], np.float32))
+    >>> round(bins.ece, 3)  # 0.1 too careful on one pixel, 0.7 too sure on the other
     0.4
     """
 
@@ -78,14 +78,14 @@ class Calibration:
         """
         if not label.shape == mask.shape == confidence.shape:
             raise DatasetError(
-                f"calibration: expected a mask and confidences of the label's shape {label.shape}, got "
+                f"ece: expected a mask and confidences of the label's shape {label.shape}, got "
                 f"{mask.shape} and {confidence.shape}; resize both to the label"
             )
         labelled = label != IGNORE
         sure = confidence[labelled].astype(np.float64)
         if not ((sure >= 0) & (sure <= 1)).all():
             raise DatasetError(
-                "calibration: expected confidences from 0 to 1, got others; pass probabilities, not logits"
+                "ece: expected confidences from 0 to 1, got others; pass probabilities, not logits"
             )
         right = label[labelled] == mask[labelled]
         bins = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
@@ -116,5 +116,5 @@ class Calibration:
     def _expect_pixels(self) -> None:
         if not self.counts.any():
             raise DatasetError(
-                "calibration: expected labelled pixels, found none; check that the labels are not all void"
+                "ece: expected labelled pixels, found none; check that the labels are not all void"
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,8 +14,9 @@ from runtime.base.files import replacing
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from training.data.dataset import IGNORE, Sample
+from training.data.dataset import IGNORE
 from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.measure import MeasuredImage
 
 WRONG_BGR = (60, 20, 230)
 _INCHES_A_CLASS = 0.56
@@ -24,32 +24,11 @@ _SHEET_INCHES = 14.4
 _DPI = 120
 
 
-@dataclass(frozen=True)
-class ScoredImage:
-    """An image with what a network said about it.
-
-    Attributes:
-        miou: of this image alone, 0..1.
-        index: its place among the images scored.
-        sample: image and label.
-        mask: uint8 (H, W), the predicted classes.
-    """
-
-    miou: float
-    index: int
-    sample: Sample
-    mask: Image
-
-
 class WorstImages:
     """Keeps the few images with the lowest mIoU out of any number."""
 
-    def __init__(self, count: int, num_classes: int) -> None:
-        """Start with none.
-
-        Args:
-            count: how many to keep.
-            num_classes: of the labels.
+    def __init__(self, count: int) -> None:
+        """Start with none, to keep so many.
 
         Raises:
             ConfigError: a count below 1.
@@ -57,26 +36,20 @@ class WorstImages:
         if count < 1:
             raise ConfigError(f"worst images: expected to keep at least 1, got {count}")
         self._count = count
-        self._num_classes = num_classes
-        self._seen = 0
-        self._kept: list[tuple[float, int, ScoredImage]] = []  # a heap whose first is the best of the kept
+        self._kept: list[tuple[float, int, MeasuredImage]] = []  # a heap whose first is the best of the kept
 
-    def add(self, sample: Sample, mask: Image) -> None:
-        """Score an image, and keep it if it is among the worst; one without a labelled pixel has no score."""
-        self._seen += 1
-        confusion = ConfusionMatrix(self._num_classes)
-        confusion.update(sample.label, mask)
-        if not confusion.matrix.any():
+    def add(self, image: MeasuredImage) -> None:
+        """Keep an image if it is among the worst; one without a labelled pixel has no score."""
+        if not image.confusion.matrix.any():
             return
-        scored = ScoredImage(confusion.miou, self._seen - 1, sample, mask)
-        heapq.heappush(self._kept, (-scored.miou, -scored.index, scored))
+        heapq.heappush(self._kept, (-image.confusion.miou, -image.index, image))
         if len(self._kept) > self._count:
             heapq.heappop(self._kept)
 
     @property
-    def images(self) -> list[ScoredImage]:
+    def images(self) -> list[MeasuredImage]:
         """The kept images, worst first; of equals the earlier."""
-        return [scored for _, _, scored in sorted(self._kept, reverse=True)]
+        return [image for _, _, image in sorted(self._kept, reverse=True)]
 
 
 def draw_confusion(path: Path, confusion: ConfusionMatrix, class_names: Sequence[str], title: str) -> None:
@@ -125,7 +98,7 @@ def draw_confusion(path: Path, confusion: ConfusionMatrix, class_names: Sequence
         figure.savefig(part, dpi=_DPI, format="png")
 
 
-def draw_worst(path: Path, images: Sequence[ScoredImage], classes: ClassMap, title: str) -> None:
+def draw_worst(path: Path, images: Sequence[MeasuredImage], classes: ClassMap, title: str) -> None:
     """Draw a sheet as a PNG: a row an image, with its label, its mask and where the two differ.
 
     Pixels without a label are black in the label and in the picture of the errors.
@@ -155,7 +128,7 @@ def draw_worst(path: Path, images: Sequence[ScoredImage], classes: ClassMap, tit
         pictures = (
             (f"{scored.index}: {scored.sample.name}", scored.sample.image_bgr),
             ("label", _colored(label, classes)),
-            (f"prediction, mIoU {scored.miou:.3f}", _colored(mask, classes)),
+            (f"prediction, mIoU {scored.confusion.miou:.3f}", _colored(mask, classes)),
             (f"wrong: {wrong.sum() / labelled:.1%}", _errors(scored.sample.image_bgr, label, wrong)),
         )
         for axes, (caption, picture_bgr) in zip(row, pictures, strict=True):

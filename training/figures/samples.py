@@ -6,15 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from runtime.base.files import replacing
 from runtime.contract import ClassMap
 from runtime.frame import Image
 from runtime.masks.overlay import Overlay
-from runtime.network.mask import class_mask
-from runtime.network.resize import fit_image
 from training.data import IGNORE, Sample, SegmentationDataset
+from training.engine.inference import masks_of
 from training.evaluation.confusion import ConfusionMatrix
 from training.network import CameraNetwork
 
@@ -41,18 +39,10 @@ def sample_predictions(
     Returns:
         uint8 (H, W, 3), BGR; see `sample_sheet`.
     """
-    network.eval()
+    masks_at = masks_of(network, size_hw, device=device)
     count = min(SAMPLES, len(dataset))
     samples = [dataset[(2 * number + 1) * len(dataset) // (2 * count)] for number in range(count)]
-    masks = []
-    with torch.inference_mode():
-        for sample in samples:
-            fitted = fit_image(sample.image_bgr, size_hw)
-            logits = (
-                network(torch.from_numpy(fitted[None]).to(device)).cpu().numpy()
-            )  # (1, classes, h/s, w/s)
-            height, width = sample.label.shape
-            masks.append(class_mask(logits, (height, width)))
+    masks = [masks_at([sample.image_bgr])[0] for sample in samples]
     return sample_sheet(samples, masks, dataset.classes)
 
 

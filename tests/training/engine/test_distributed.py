@@ -16,8 +16,8 @@ from training.data import open_dataset
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes, joined_processes
+from training.engine.inference import BATCH_SIZE, evaluate
 from training.engine.trainer import Trainer
-from training.evaluate import BATCH_SIZE, evaluate
 from training.evaluation.confusion import ConfusionMatrix
 
 # SGD and few large batches: Adam makes whole steps of gradients that differ from 0 by rounding only, and
@@ -173,12 +173,12 @@ def test_only_the_first_process_writes(runs: Path) -> None:
 def test_shares_of_a_validation_add_up_to_exactly_the_whole(camvid_root: Path) -> None:
     dataset = open_dataset("camvid", str(camvid_root), "train")
     network = Trainer(CONFIG, dataset).averaged_network()
-    whole = evaluate(network, dataset, (64, 96))
+    whole = evaluate(network, dataset, (64, 96)).confusion
     total = ConfusionMatrix(len(dataset.classes))
     for rank in range(2):
         indices = Processes(rank, 2).share(len(dataset), BATCH_SIZE)
         assert 0 < len(indices) < len(dataset)
-        total += evaluate(network, dataset, (64, 96), indices=indices)
+        total += evaluate(network, dataset, (64, 96), indices=indices).confusion
     assert np.array_equal(total.matrix, whole.matrix)
 
 

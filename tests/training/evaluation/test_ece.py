@@ -4,7 +4,7 @@ import torch
 
 from runtime.errors import DatasetError
 from runtime.network.mask import class_mask
-from training.evaluation.ece import Calibration, class_probabilities
+from training.evaluation.ece import ConfidenceBins, class_probabilities
 
 
 def ece_by_definition(labels: list[int], masks: list[int], confidences: list[float]) -> float:
@@ -35,31 +35,31 @@ def random_pixels(seed: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ece_agrees_with_the_definition_over_all_images_together(seed: int) -> None:
     images = [random_pixels(10 * seed + place, shape) for place, shape in enumerate([(20, 31), (7, 5)])]
-    calibration = Calibration()
+    bins = ConfidenceBins()
     for image in images:
-        calibration.update(*image)
+        bins.update(*image)
     labels, masks, confidences = (
         [value for part in parts for value in part.ravel().tolist()] for parts in zip(*images, strict=True)
     )
-    assert calibration.ece == pytest.approx(ece_by_definition(labels, masks, confidences), abs=1e-9)
-    assert calibration.ece > 0.05
+    assert bins.ece == pytest.approx(ece_by_definition(labels, masks, confidences), abs=1e-9)
+    assert bins.ece > 0.05
     sure = [c for c, label in zip(confidences, labels, strict=True) if label != 255]
-    assert calibration.mean_confidence == pytest.approx(np.mean(sure))
+    assert bins.mean_confidence == pytest.approx(np.mean(sure))
 
 
 def test_a_confidence_that_is_as_often_right_has_no_error() -> None:
-    calibration = Calibration()
+    bins = ConfidenceBins()
     label = np.zeros((1, 4), np.uint8)
-    calibration.update(label, np.array([[0, 0, 0, 1]], np.uint8), np.full((1, 4), 0.75, np.float32))
-    assert calibration.ece == pytest.approx(0)
+    bins.update(label, np.array([[0, 0, 0, 1]], np.uint8), np.full((1, 4), 0.75, np.float32))
+    assert bins.ece == pytest.approx(0)
 
 
 @pytest.mark.parametrize(("confidence", "place"), [(0.0, 0), (1 / 15, 0), (0.0667, 1), (1.0, 14)])
 def test_a_bin_reaches_up_to_its_upper_end(confidence: float, place: int) -> None:
-    calibration = Calibration()
+    bins = ConfidenceBins()
     one = np.zeros((1, 1), np.uint8)
-    calibration.update(one, one, np.full((1, 1), confidence))
-    assert np.flatnonzero(calibration.counts).tolist() == [place]
+    bins.update(one, one, np.full((1, 1), confidence))
+    assert np.flatnonzero(bins.counts).tolist() == [place]
 
 
 @pytest.mark.parametrize("size_hw", [(24, 40), (25, 33), (3, 5)])
@@ -93,15 +93,15 @@ ONE = np.zeros((2, 2), np.uint8)
 def test_what_is_no_confidence_is_refused_and_not_counted(
     mask: np.ndarray, confidence: np.ndarray, message: str
 ) -> None:
-    calibration = Calibration()
+    bins = ConfidenceBins()
     with pytest.raises(DatasetError, match=message):
-        calibration.update(ONE, mask, confidence)
-    assert calibration.counts.sum() == 0
+        bins.update(ONE, mask, confidence)
+    assert bins.counts.sum() == 0
 
 
 @pytest.mark.parametrize("figure", ["ece", "mean_confidence"])
 def test_no_labelled_pixel_gives_an_error_and_no_number(figure: str) -> None:
-    calibration = Calibration()
-    calibration.update(ONE + np.uint8(255), ONE, np.ones((2, 2), np.float32))
+    bins = ConfidenceBins()
+    bins.update(ONE + np.uint8(255), ONE, np.ones((2, 2), np.float32))
     with pytest.raises(DatasetError, match="expected labelled pixels, found none"):
-        getattr(calibration, figure)
+        getattr(bins, figure)

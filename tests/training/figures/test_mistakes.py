@@ -9,23 +9,30 @@ from runtime.contract import CAMVID_CLASSES, ClassMap
 from runtime.errors import ConfigError
 from training.data import Sample
 from training.evaluation.confusion import ConfusionMatrix
-from training.figures.mistakes import ScoredImage, WorstImages, draw_confusion, draw_worst
+from training.evaluation.measure import MeasuredImage
+from training.figures.mistakes import WorstImages, draw_confusion, draw_worst
+
+
+def measured(index: int, sample: Sample, mask: np.ndarray, num_classes: int = 2) -> MeasuredImage:
+    confusion = ConfusionMatrix(num_classes)
+    confusion.update(sample.label, mask)
+    return MeasuredImage(index, sample, mask, confusion)
 
 
 def scored_halves(wrong_rows: list[int]) -> WorstImages:
     """Images of 8 rows of class 0, of which so many are predicted as 1."""
-    worst = WorstImages(2, num_classes=2)
+    worst = WorstImages(2)
     for index, wrong in enumerate(wrong_rows):
         label, mask = np.zeros((8, 4), np.uint8), np.zeros((8, 4), np.uint8)
         mask[:wrong] = 1
-        worst.add(Sample(np.zeros((8, 4, 3), np.uint8), label, f"image_{index}"), mask)
+        worst.add(measured(index, Sample(np.zeros((8, 4, 3), np.uint8), label, f"image_{index}"), mask))
     return worst
 
 
 def test_keeps_the_worst_images_the_worst_first() -> None:
     images = scored_halves([1, 6, 0, 4, 2]).images
     assert [(image.index, image.sample.name) for image in images] == [(1, "image_1"), (3, "image_3")]
-    assert [image.miou for image in images] == [0.25 / 2, 0.5 / 2]
+    assert [image.confusion.miou for image in images] == [0.25 / 2, 0.5 / 2]
 
 
 def test_of_equally_bad_images_the_earlier_are_kept() -> None:
@@ -33,16 +40,17 @@ def test_of_equally_bad_images_the_earlier_are_kept() -> None:
 
 
 def test_an_image_without_labels_has_no_score_but_a_place() -> None:
-    worst = WorstImages(3, num_classes=2)
-    for value in (255, 0):
+    worst = WorstImages(3)
+    for index, value in enumerate((255, 0)):
         label = np.full((4, 4), value, np.uint8)
-        worst.add(Sample(np.zeros((4, 4, 3), np.uint8), label, str(value)), np.zeros((4, 4), np.uint8))
-    assert [(image.index, image.miou) for image in worst.images] == [(1, 1.0)]
+        sample = Sample(np.zeros((4, 4, 3), np.uint8), label, str(value))
+        worst.add(measured(index, sample, np.zeros((4, 4), np.uint8)))
+    assert [(image.index, image.confusion.miou) for image in worst.images] == [(1, 1.0)]
 
 
 def test_refuses_to_keep_none() -> None:
     with pytest.raises(ConfigError, match="at least 1, got 0"):
-        WorstImages(0, num_classes=2)
+        WorstImages(0)
 
 
 def test_the_confusion_matrix_is_darkest_where_a_class_is_found(tmp_path: Path) -> None:
@@ -66,7 +74,7 @@ def test_any_class_names_can_be_drawn(tmp_path: Path, names: tuple[str, ...]) ->
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
     classes = ClassMap(names, tuple((i, i, i) for i in range(len(names))))
     sample = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), r"$\frac$.png")
-    draw_worst(tmp_path / "worst.png", [ScoredImage(1.0, 0, sample, sample.label)], classes, r"$\frac$")
+    draw_worst(tmp_path / "worst.png", [measured(0, sample, sample.label, len(names))], classes, r"$\frac$")
     assert cv2.imread(str(tmp_path / "worst.png")) is not None
 
 
@@ -78,7 +86,7 @@ def test_the_sheet_shows_label_prediction_and_error(
     label, mask = np.full((48, 64), road, np.uint8), np.full((48, 64), road, np.uint8)
     mask[:24] = sky
     label[32:] = 255
-    scored = ScoredImage(0.4, 0, Sample(sample.image_bgr, label, "street"), mask)
+    scored = measured(0, Sample(sample.image_bgr, label, "street"), mask, len(CAMVID_CLASSES))
     draw_worst(tmp_path / "worst.png", [scored], CAMVID_CLASSES, "title")
     sheet = cv2.imread(str(tmp_path / "worst.png"))
     assert sheet is not None
