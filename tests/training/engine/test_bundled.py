@@ -66,3 +66,11 @@ def test_it_is_exported_into_the_working_directory(box: Path) -> None:
     assert export_main(["tiny"]) == 0
     assert Path("tiny.onnx").is_file()
     assert sorted(path.name for path in box.iterdir()) == ["tiny.pt"]
+
+
+def test_a_checkout_holds_the_checkpoints_of_the_bundled_models() -> None:
+    weights = Path(training.engine.bundled.__file__).parents[1] / "weights"
+    if not weights.is_dir():
+        pytest.skip("this installation came without checkpoints")
+    assert bundled_names() == ["camvid-m", "camvid-n", "camvid-s"]
+    assert load_checkpoint(checkpoint_file("camvid-n")).contract.classes == CAMVID_CLASSES
