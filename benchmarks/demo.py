@@ -15,6 +15,7 @@ from shlex import quote
 
 import numpy as np
 
+from benchmarks.timing.endless import rendered_drive
 from export.module import ExportReport
 from export.to_onnx import export_checkpoint, report_text
 from runtime.base.codec import to_plain
@@ -26,13 +27,13 @@ from runtime.loop import run
 from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
 from runtime.sinks import VideoSink, write_contact_sheet
-from runtime.sources import SyntheticDrive
 from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.inference import evaluate
 from training.evaluation.measure import measure_segmenter
 from training.streets import Drive
+from training.streets.scenes import FRAMES_PER_SECOND
 from training.train import train
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")
@@ -170,8 +171,8 @@ def _drive(segment: Segmenter, config: DemoConfig, video_path: Path) -> list[flo
     """Run the camera's loop over the drive; return the milliseconds from frame to mask."""
     overlay = Overlay(segment.contract.classes)
     with (
-        SyntheticDrive(config.drive_seed, config.drive_size_hw) as source,
-        VideoSink(video_path, source.fps) as video,
+        rendered_drive(config.drive_seed, config.drive_size_hw) as source,
+        VideoSink(video_path, FRAMES_PER_SECOND) as video,
     ):
         # One after the other: drawing the next scene costs far more than a camera's frame, and a mask's
         # milliseconds would hold much of it.

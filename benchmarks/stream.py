@@ -24,6 +24,7 @@ from benchmarks.render.document import Table
 from benchmarks.render.text_file import write_text
 from benchmarks.timing.ages import RateResult, judge, take_masks
 from benchmarks.timing.duration import duration_s
+from benchmarks.timing.endless import rendered_drive
 from benchmarks.timing.steady_capture import SteadyCapture
 from runtime import ConfigError, Segmenter, SourceError, bundled_model
 from runtime.base.codec import to_plain
@@ -213,7 +214,7 @@ def read_frames(spec: str, count: int = DISTINCT_FRAMES) -> list[Image]:
     Raises:
         SourceError: a camera or stream, a recording without frames, or one whose frames differ in size.
     """
-    with open_source(spec) as source:
+    with rendered_drive() if spec == "synthetic" else open_source(spec) as source:
         if source.live:
             raise SourceError(
                 f"{spec}: expected a recording, which can be shown at any rate, got a camera or stream; "

@@ -55,7 +55,7 @@ def test_the_wheel_holds_exactly_the_four_packages_and_the_models(tmp_path: Path
         "benchmarks",
     }
     assert {f"runtime/models/{path.name}" for path in MODELS} <= set(names)
-    assert "runtime/py.typed" in names
+    assert {"runtime/py.typed", "runtime/assets/synthetic.avi"} <= set(names)
 
 
 def test_the_models_in_the_box_are_small() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import cycle
+from itertools import count, cycle
 
 from runtime.frame import Image
 from runtime.sources import PacedSource, Source, open_source
@@ -48,6 +48,16 @@ class Endless(RecordedSource):
 
     def _image(self) -> Image | None:
         return next(self._images_bgr, None)
+
+
+def rendered_drive(seed: int = 0, size_hw: tuple[int, int] = (360, 480)) -> Endless:
+    """Return a drive through the streets of `training.streets`, each frame rendered when it is read.
+
+    Raises:
+        ConfigError: a size that is too small for a street.
+    """
+    drive = Drive(seed, size_hw)
+    return Endless((drive.frame(index).image_bgr for index in count()), FRAMES_PER_SECOND)
 
 
 def _again_and_again(spec: str, source: Source) -> Iterator[Image]:

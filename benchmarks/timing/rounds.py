@@ -17,6 +17,7 @@ from benchmarks.machine.noise import Noise, noise_of
 from benchmarks.machine.system_files import SystemFiles
 from benchmarks.results.results import Rounds
 from benchmarks.subjects.entrants import Entrant
+from benchmarks.timing.endless import rendered_drive
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.sources import Source, open_source
@@ -149,7 +150,7 @@ def frames_name(frames: str) -> str:
 
 
 def _open_recorded(frames: str) -> Source:
-    source = open_source(frames)
+    source = rendered_drive() if frames == SYNTHETIC else open_source(frames)
     if source.live:
         source.close()
         raise ConfigError(

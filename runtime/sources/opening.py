@@ -35,7 +35,7 @@ def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None 
             a stream: an `rtsp://`, `http://`, … address (live);
             a video file (every frame);
             images: one file, or a pattern such as `frames/*.png`, in natural order (every frame);
-            `synthetic`: an endless drive through the built-in streets, 360x480 (every frame).
+            `synthetic`: the bundled drive through rendered streets, 360x480, without an end (every frame).
         realtime: play a video or the drive at its own pace and leave out what the caller is too slow for.
         policy: when a camera or stream worries, tries again and gives up.
 

@@ -1,10 +1,11 @@
-"""Video files, image files and the synthetic drive: every frame, in order."""
+"""Video files, image files and the bundled drive: every frame, in order."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,8 @@ from runtime.errors import SourceError
 from runtime.frame import Frame, Image, check_image
 from runtime.sources.source import Capture, Source, announced_frames, stated_fps
 from runtime.sources.state import Lifecycle, SourceState, SourceStatus
-from training.streets import Drive
 
-_DRIVE_FPS = 15.0
+CLIP = Path(__file__).parent.parent / "assets" / "synthetic.avi"
 _Answer = TypeVar("_Answer")
 
 
@@ -107,7 +107,8 @@ class VideoFile(RecordedSource):
         if not self._path.is_file():
             raise SourceError(f"{path}: expected a video file, found none; check the path")
         # Of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
-        self._capture = open_capture(str(self._path.absolute()))
+        self._open = partial(open_capture, str(self._path.absolute()))
+        self._capture = self._open()
         if not self._capture.isOpened():
             raise SourceError(
                 f"{path}: expected a video, got a file that OpenCV cannot open as one; it may be cut off, "
@@ -172,25 +173,34 @@ class ImageFiles(RecordedSource):
         return self._count < len(self._paths)
 
 
-class SyntheticDrive(RecordedSource):
-    """An endless drive through the built-in synthetic streets, rendered frame by frame."""
+class SyntheticDrive(VideoFile):
+    """The bundled clip, a drive through rendered streets, played over and over without an end.
 
-    fps = _DRIVE_FPS
+    Its frames are 360x480 at 15 a second. They were rendered by `training.streets`, which the runtime does
+    not need to play them.
+    """
 
-    def __init__(self, seed: int = 0, size_hw: tuple[int, int] = (360, 480)) -> None:
-        """Choose the street.
+    def __init__(self) -> None:
+        """Open the clip.
 
         Raises:
-            ConfigError: a size that is too small for a street.
+            SourceError: an installation without it.
         """
-        super().__init__()
-        self._drive = Drive(seed, size_hw)
+        super().__init__(CLIP)
 
     def _image(self) -> Image | None:
-        return self._drive.frame(self._count).image_bgr
+        self._start_over_at_the_end()
+        return super()._image()
 
     def _pass(self) -> bool:
-        return True
+        self._start_over_at_the_end()
+        return super()._pass()
+
+    def _start_over_at_the_end(self) -> None:
+        """Open the clip again after its last frame: seeking is not exact with every decoder."""
+        if self._count and self._count % self._announced == 0:
+            self._capture.release()
+            self._capture = self._open()
 
 
 def _read_image(path: str | Path) -> Image:

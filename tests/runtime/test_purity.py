@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,16 @@ def test_a_runtime_module_loads_nothing_heavy(module, heavy_modules_loaded_by):
 def test_a_module_that_loads_something_heavy_is_caught(tmp_path, heavy_modules_loaded_by):
     (tmp_path / "leaky.py").write_text("import runtime\nimport onnx\n")
     assert heavy_modules_loaded_by("leaky", tmp_path) == ["onnx"]
+
+
+def test_the_runtime_needs_no_other_package_of_ours():
+    names = ", ".join(MODULES)
+    others = "[name for name in sys.modules if name.split('.')[0] in ('training', 'export', 'benchmarks')]"
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys, {names}; print({others})"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "[]\n"

@@ -26,12 +26,14 @@ from runtime.sources import (
     LivePolicy,
     PacedSource,
     SourceState,
+    SyntheticDrive,
     VideoFile,
     open_source,
     opening,
     without_secrets,
 )
 from runtime.sources.devices import users_of
+from runtime.sources.recorded import CLIP
 
 WAIT_S = 20.0
 SECRET = "s3cr3t"
@@ -373,6 +375,19 @@ def test_synthetic_drive_goes_on():
     assert [frame.image_bgr.shape for frame in frames] == [(360, 480, 3)] * 3
     assert not np.array_equal(frames[0].image_bgr, frames[2].image_bgr)
     assert not source.live
+
+
+def test_synthetic_drive_starts_over_at_its_end():
+    with SyntheticDrive() as read, SyntheticDrive() as skipped:
+        length = int(cv2.VideoCapture(str(CLIP)).get(cv2.CAP_PROP_FRAME_COUNT))
+        frames = [read.read() for _ in range(length + 2)]
+        assert all(skipped.skip() for _ in range(length + 1))
+        second = skipped.read()
+        assert read.fps == 15.0
+    assert [frame.frame_id for frame in frames] == list(range(length + 2))
+    assert np.array_equal(frames[length].image_bgr, frames[0].image_bgr)
+    assert np.array_equal(frames[length + 1].image_bgr, second.image_bgr)
+    assert second.frame_id == length + 1
 
 
 class SkippingClock(Clock):
