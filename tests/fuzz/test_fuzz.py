@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fuzz_worker
-from benchmarks.corruption import TARGETS, Originals, damaged, sealed, unsealed
-from benchmarks.fuzz import fuzz, main, read_originals, report_text
-from benchmarks.fuzz_worker import Worker, open_file
 from runtime.errors import EdgesegError
 from runtime.network.onnx_file import parse_onnx
+from tests.fuzz import worker as fuzz_worker
+from tests.fuzz.__main__ import main
+from tests.fuzz.corruption import TARGETS, Originals, damaged, sealed, unsealed
+from tests.fuzz.fuzzing import FuzzConfig, fuzz, read_originals, report_text
+from tests.fuzz.worker import Worker, open_file
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_what_must_not_happen_is_seen(
 
 
 def test_files_are_opened_in_a_process_of_their_own(originals: Originals) -> None:
-    outcomes = fuzz(originals, 3, targets=("contract", "onnx"))
+    outcomes = fuzz(originals, FuzzConfig(variants=3, targets=("contract", "onnx")))
     assert [(outcome.target, outcome.index) for outcome in outcomes] == [
         (target, index) for target in ("contract", "onnx") for index in range(3)
     ]
@@ -119,7 +121,21 @@ def test_files_are_opened_in_a_process_of_their_own(originals: Originals) -> Non
     assert report_text(outcomes, 0).splitlines()[-1] == "failures   0 of 6 (seed 0)"
 
 
-@pytest.mark.parametrize("flag", ["--variants", "--jobs", "--time-limit"])
-def test_numbers_that_cannot_work_are_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--variants", "at least 1"), ("--jobs", "at least 1"), ("--time-limit", "above 0 s")],
+)
+def test_numbers_that_cannot_work_are_refused(
+    flag: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([flag, "0"]) == 1
-    assert "expected positive numbers" in capsys.readouterr().err
+    assert f"expected a number {said}, got 0" in capsys.readouterr().err
+
+
+def test_the_command_prints_every_outcome(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", str(tiny_onnx), "--variants", "2", "--targets", "contract", "graph", "--json"]
+    assert main(arguments) == 0
+    outcomes = json.loads(capsys.readouterr().out)
+    assert [(one["target"], one["index"]) for one in outcomes] == [
+        (target, index) for target in ("contract", "graph") for index in range(2)
+    ]

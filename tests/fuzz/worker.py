@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.corruption import Originals, damaged
 from runtime.contract import ModelContract
 from runtime.errors import EdgesegError
 from runtime.network.session import NetworkSession
+from tests.fuzz.corruption import Originals, damaged
 from training.engine.checkpoint import load_checkpoint
 
 START_METHOD: Literal["spawn"] = "spawn"  # torch and onnxruntime do not survive a fork
