@@ -22,8 +22,8 @@ from benchmarks.machine.energy import EnergyMeter
 from benchmarks.machine.noise import noise_of
 from benchmarks.machine.process_usage import CpuMeter
 from benchmarks.machine.system_files import SystemFiles
+from benchmarks.render.document import write_text
 from benchmarks.render.latency_text import as_markdown, as_text, minute_row
-from benchmarks.render.text_file import write_text
 from benchmarks.timing.cold_start import measure_cold_start
 from benchmarks.timing.duration import duration_s
 from benchmarks.timing.frame_timer import FrameTimer

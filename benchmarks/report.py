@@ -22,29 +22,23 @@ from benchmarks.layers.op_profile import DEFAULT_RUNS
 from benchmarks.limits import ModelLimits, measure_models
 from benchmarks.machine.conv_rate import ConvRate
 from benchmarks.machine.description import calibrated_machine
-from benchmarks.render import terminal
-from benchmarks.render.content import TITLE, main_table, readme_blocks, report_blocks
-from benchmarks.render.document import Figure, to_html, to_markdown
-from benchmarks.render.pareto import candidates, draw_pareto
+from benchmarks.render.document import to_text
+from benchmarks.render.page import main_table, write_report
 from benchmarks.results.results import (
     MeasuredAccuracy,
     ModelResult,
     Results,
     Settings,
     read_results,
-    write_results,
 )
 from benchmarks.subjects.entrants import OurEntrant, PeerEntrant, open_entrants
 from benchmarks.timing.rounds import SYNTHETIC, RoundsConfig, frames_name, run_rounds
 from runtime.base.command import exit_code, make_parser
-from runtime.base.files import replacing
 from runtime.errors import ConfigError
 from runtime.network.session import PROVIDERS, default_threads
 from runtime.segmenter import Segmenter, bundled_model
 from training.data import DATASETS, SegmentationDataset, open_dataset
 from training.evaluation.measure import MeasuredImage, check_same_classes, measure_segmenter
-
-_PARETO_FILE_WIDTH, _PARETO_FILE_HEIGHT = 640, 400
 
 
 @dataclass(frozen=True)
@@ -146,32 +140,6 @@ def _data_name(accuracies: dict[str, MeasuredAccuracy]) -> str:
     return f"{summary.dataset} {summary.split} ({summary.frames} images)"
 
 
-def write_report(out: Path, results: Results) -> None:
-    """Write the folder; an earlier report's files are replaced.
-
-    Raises:
-        ConfigError: a folder that cannot be written.
-    """
-    blocks = report_blocks(results)
-    texts = {
-        "report.md": to_markdown(TITLE, blocks),
-        "report.html": to_html(TITLE, blocks),
-        "readme.md": to_markdown("", readme_blocks(results)),
-    }
-    for block in blocks:
-        if isinstance(block, Figure):
-            texts[f"{block.name}.svg"] = block.drawing.file()
-    if points := candidates(results):
-        texts["pareto.svg"] = draw_pareto(points, _PARETO_FILE_WIDTH, _PARETO_FILE_HEIGHT).file()
-    try:
-        write_results(out / "results.json", results)
-        for name, text in texts.items():
-            with replacing(out / name) as part:
-                part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     rounds = RoundsConfig()
@@ -247,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _check_writable(args.out)
             results = measure(config, dataset)
         write_report(args.out, results)
-        print(terminal.as_text(main_table(results)))
+        print(to_text([main_table(results)]))
         print(f"\nlook at   {args.out / 'report.html'}\n")
         print(f"next: python -m benchmarks.compare OLD/results.json {quote(str(args.out / 'results.json'))}")
 

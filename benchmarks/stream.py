@@ -18,10 +18,9 @@ from shlex import quote
 
 from benchmarks.machine.description import Machine, calibrated_machine
 from benchmarks.machine.process_usage import CpuMeter
-from benchmarks.render import terminal
-from benchmarks.render.ages import draw_ages
-from benchmarks.render.document import Table
-from benchmarks.render.text_file import write_text
+from benchmarks.render import canvas
+from benchmarks.render.charts import draw_ages
+from benchmarks.render.document import Table, to_text, write_text
 from benchmarks.timing.ages import RateResult, judge, take_masks
 from benchmarks.timing.duration import duration_s
 from benchmarks.timing.endless import rendered_drive
@@ -205,7 +204,7 @@ def as_text(report: StreamReport) -> str:
         f"model: {report.model}, sha256 {report.sha256[:16]}",
         f"machine: {report.machine}",
     ]
-    return "\n\n".join([terminal.as_text(Table(heads, rows)), "\n".join(facts)])
+    return "\n\n".join([to_text([Table(heads, rows)]), "\n".join(facts)])
 
 
 def read_frames(spec: str, count: int = DISTINCT_FRAMES) -> list[Image]:
@@ -280,9 +279,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         plain = json.dumps(to_plain(report))
         print(plain if given.json else as_text(report))
         write_text(given.out / "stream.json", plain)
-        write_text(given.out / "ages.svg", draw_ages(report.rates, config.deadline_ms).file())
+        if canvas.available():
+            write_text(given.out / "ages.svg", draw_ages(report.rates, config.deadline_ms).file())
+        else:
+            print(f"note: {canvas.MISSING}", file=sys.stderr)
         if not given.json:
-            print(f"\nwrote {given.out / 'ages.svg'} and stream.json")
+            print(f"\nwrote {' and '.join(path.name for path in sorted(given.out.iterdir()))} in {given.out}")
             print(f"next: python -m benchmarks.accuracy --model {quote(str(model))} --data synthetic")
 
     return exit_code(command)

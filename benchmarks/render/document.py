@@ -1,4 +1,4 @@
-"""One text, two forms: Markdown for a repository, HTML for a browser."""
+"""One text, three forms: columns for a terminal, Markdown for a repository, HTML for a browser."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
+from typing import TextIO
 
-from benchmarks.render.svg import Drawing, figure_css
+from benchmarks.render.canvas import THEME, Chart
+from runtime.base.files import replacing
+from runtime.errors import OutputError
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,17 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain texts; the first column names the row, the others are numbers."""
+    """Rows of plain texts: the first column names the row, the others are numbers.
+
+    Attributes:
+        header: names of the columns.
+        rows: as many texts each.
+        has_notes: whether the last column is text, too.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    has_notes: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,65 @@ class Figure:
     """A picture, also a file `name`.svg beside the page."""
 
     name: str
-    drawing: Drawing
+    chart: Chart
     caption: str
 
 
 Block = Heading | Paragraph | Bullets | Command | Table | Figure
+
+
+def to_text(blocks: Iterable[Block]) -> str:
+    """Return the text for a terminal, without figures.
+
+    >>> print(to_text([Heading("Stages"), Table(("ms", "p50"), (("network", "3.07"), ("draw", "0.35")))]))
+    Stages
+    ms        p50
+    network  3.07
+    draw     0.35
+    """
+    parts: list[str] = []
+    for block in blocks:
+        match block:
+            case Heading() | Paragraph():
+                parts.append(block.text)
+            case Bullets():
+                parts.append("\n".join(block.items))
+            case Command():
+                parts.append(f"    {block.text}")
+            case Table():
+                parts.append("\n".join(_lines(block)))
+        if not isinstance(block, Figure | Heading):
+            parts.append("")
+    return "\n".join(parts).rstrip("\n")
+
+
+def _lines(table: Table) -> list[str]:
+    """Return a table in columns, texts to the left and numbers to the right."""
+    rows = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = {0, len(widths) - 1} if table.has_notes else {0}
+    return [
+        "  ".join(
+            cell.ljust(width) if column in texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+class LiveTable:
+    """Prints a table whose rows come one by one, so that its columns cannot be fitted to them."""
+
+    def __init__(self, header: Sequence[str], out: TextIO, width: int = 8) -> None:
+        """Print the header; columns are so wide at least."""
+        self._widths = [max(len(name), width) for name in header]
+        self._out = out
+        self.row(header)
+
+    def row(self, cells: Sequence[str]) -> None:
+        """Print one row."""
+        aligned = (cell.rjust(width) for cell, width in zip(cells, self._widths, strict=True))
+        print(" ".join(aligned), file=self._out, flush=True)
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -76,16 +141,19 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
             case Command():
                 parts.append("\n".join(f"    {line}" for line in block.text.splitlines()))
             case Table():
-                rows = [block.header, ["---", *("---:" for _ in block.header[1:])], *block.rows]
+                rule = ["---", *("---:" for _ in block.header[1:])]
+                if block.has_notes:
+                    rule[-1] = "---"
+                rows = [block.header, rule, *block.rows]
                 parts.append("\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows))
             case Figure():
-                parts.append(f"![{block.drawing.title}]({block.name}.svg)\n\n{block.caption}")
+                parts.append(f"![{block.chart.title}]({block.name}.svg)\n\n{block.caption}")
     return "\n\n".join(parts) + "\n"
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """Return the text as a page that needs nothing but itself: no script, no other file, no network."""
-    css = figure_css() + files("benchmarks.render").joinpath("page.css").read_text(encoding="utf-8")
+    css = THEME + files("benchmarks.render").joinpath("page.css").read_text(encoding="utf-8")
     body = "\n".join(_group(wide, sections) for wide, sections in groupby(_sections(blocks), _is_wide))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -139,9 +207,7 @@ def _html(block: Block) -> str:
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
             return f'<div class="table" tabindex="0">{table}</div>'
         case Figure():
-            return (
-                f"<figure>{block.drawing.inline()}<figcaption>{_inline(block.caption)}</figcaption></figure>"
-            )
+            return f"<figure>{block.chart.inline()}<figcaption>{_inline(block.caption)}</figcaption></figure>"
 
 
 def _inline(text: str) -> str:
@@ -152,3 +218,18 @@ def _inline(text: str) -> str:
 def _cell(text: str) -> str:
     """Return text for a Markdown table, where a bar would begin a new cell."""
     return text.replace("|", "\\|")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        OutputError: a file that cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: expected a file that can be written, got {error}; choose another"
+        ) from error

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmarks.machine.description import NOT_TOLD
-from benchmarks.render import terminal
-from benchmarks.render.document import Block, Bullets, Heading, Table, to_markdown
+from benchmarks.render.document import Block, Bullets, Heading, Table, to_markdown, to_text
 from benchmarks.timing.cold_start import STAGES as COLD_STAGES
 from benchmarks.timing.cold_start import ColdStart
 from benchmarks.timing.frame_timer import STAGES
@@ -22,8 +21,8 @@ _MINUTE_HEADS = ("until s", "frames", "p50", "p99", "max", "CPU %", "°C", "MHz"
 def as_text(report: LatencyReport) -> str:
     """Return the report for a terminal."""
     (_, stages), *others = _sections(report)
-    parts = [terminal.as_text(stages), "\n".join(_facts(report))]
-    return "\n\n".join([*parts, *(f"{title}\n{terminal.as_text(table)}" for title, table in others)])
+    parts = [to_text([stages]), "\n".join(_facts(report))]
+    return "\n\n".join([*parts, *(f"{title}\n{to_text([table])}" for title, table in others)])
 
 
 def as_markdown(report: LatencyReport) -> str:

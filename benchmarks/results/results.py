@@ -15,7 +15,6 @@ from benchmarks.machine.description import Machine
 from benchmarks.machine.noise import NOISY_SPREAD_PERCENT, Noise
 from benchmarks.results.statistics import Floats, round_medians
 from runtime.base.codec import DecodeError, from_plain, to_plain
-from runtime.base.files import replacing
 from runtime.contract import Accuracy
 from runtime.errors import ConfigError
 
@@ -175,18 +174,13 @@ class Results:
         return self.noise.is_noisy or self.unrest_percent > NOISY_SPREAD_PERCENT
 
 
-def write_results(path: Path, results: Results) -> None:
-    """Write a results file, whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with replacing(path) as part:
-        part.write_text(json.dumps(to_plain(results), allow_nan=False), encoding="utf-8")
+def results_json(results: Results) -> str:
+    """Return what `read_results` reads."""
+    return json.dumps(to_plain(results), allow_nan=False)
 
 
 def read_results(path: Path) -> Results:
-    """Read what `write_results` wrote.
+    """Read a file that holds `results_json`.
 
     Raises:
         ConfigError: a file that is missing, is no such file, or was written by another version.

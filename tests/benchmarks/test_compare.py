@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.compare import Limits, as_text, compare, main
 from benchmarks.machine.noise import Noise
-from benchmarks.results.results import Results, Rounds, write_results
+from benchmarks.results.results import Results, Rounds, results_json
 from runtime.errors import ConfigError
 
 Make = Callable[..., Results]
@@ -186,8 +186,8 @@ def test_limits_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
 
 @pytest.fixture
 def paths(tmp_path: Path, make_results: Make) -> tuple[str, str]:
-    write_results(tmp_path / "old.json", make_results(1))
-    write_results(tmp_path / "new.json", make_results(2, slower=1.3, accuracy_drop=0.05))
+    (tmp_path / "old.json").write_text(results_json(make_results(1)))
+    (tmp_path / "new.json").write_text(results_json(make_results(2, slower=1.3, accuracy_drop=0.05)))
     return str(tmp_path / "old.json"), str(tmp_path / "new.json")
 
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import stream
 from benchmarks.machine.description import this_machine
 from benchmarks.machine.process_usage import CpuUse
-from benchmarks.render.ages import draw_ages
+from benchmarks.render.charts import draw_ages
 from benchmarks.stream import StreamConfig, main, measure_capacity, read_frames
 from benchmarks.timing.ages import Mask, judge, take_masks
 from benchmarks.timing.steady_capture import SteadyCapture

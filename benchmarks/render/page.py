@@ -1,18 +1,28 @@
-"""What the report says, from the results alone."""
+"""What a comparison's report says, from the results alone, and the folder that it makes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from shlex import quote
 
 from benchmarks.layers.machine_limits import MachineLimits
-from benchmarks.render.classes import draw_classes
-from benchmarks.render.distribution import draw_distribution
-from benchmarks.render.document import Block, Bullets, Command, Figure, Heading, Paragraph, Table
-from benchmarks.render.drift import draw_drift
-from benchmarks.render.operators import draw_operators
-from benchmarks.render.pareto import Candidate, candidates, draw_pareto, pareto_front
-from benchmarks.render.stages import PARTS, draw_stages
-from benchmarks.results.results import ModelResult, Results
+from benchmarks.render import canvas, charts
+from benchmarks.render.canvas import Chart
+from benchmarks.render.charts import PARTS, Candidate, candidates, pareto_front
+from benchmarks.render.document import (
+    Block,
+    Bullets,
+    Command,
+    Figure,
+    Heading,
+    Paragraph,
+    Table,
+    to_html,
+    to_markdown,
+    write_text,
+)
+from benchmarks.results.results import ModelResult, Results, results_json
 from benchmarks.results.statistics import miou_points, paired_ratio, percentile
 
 TITLE = "edgeseg benchmark report"
@@ -20,37 +30,57 @@ NOTHING = "–"
 LAYERS = 3  # named of each network
 
 
+def write_report(out: Path, results: Results) -> None:
+    """Write the folder; an earlier report's files are replaced.
+
+    Raises:
+        OutputError: a folder that cannot be written.
+    """
+    blocks = report_blocks(results)
+    texts = {
+        "results.json": results_json(results),
+        "report.md": to_markdown(TITLE, blocks),
+        "report.html": to_html(TITLE, blocks),
+        "readme.md": to_markdown("", readme_blocks(results)),
+        **{f"{block.name}.svg": block.chart.file() for block in blocks if isinstance(block, Figure)},
+    }
+    if (points := candidates(results)) and canvas.available():
+        texts["pareto.svg"] = charts.draw_pareto(points, 640, 400).file()  # alone it has more room
+    for name, text in texts.items():
+        write_text(out / name, text)
+
+
 def report_blocks(results: Results) -> list[Block]:
-    """Return the whole report."""
+    """Return the whole report; without matplotlib it has no figures and says so."""
     points = candidates(results)
-    blocks: list[Block] = [*_summary(results, points)]
+    blocks: list[Block] = _summary(results, points)
+    if not canvas.available():
+        blocks.append(
+            Paragraph(f"This report has {canvas.MISSING}, then run `benchmarks.report --from results.json`.")
+        )
     if points:
-        blocks += [
-            Heading("Accuracy against latency", wide=False),
-            Figure(
-                "pareto",
-                draw_pareto(points),
-                "Filled dots are on the Pareto front: no other model here is both faster and better. Bars "
-                "are 95 % intervals of the median time.",
-            ),
-        ]
+        blocks += _figure(
+            "pareto",
+            lambda: charts.draw_pareto(points),
+            "Filled dots are on the Pareto front: no other model here is both faster and better. Bars are "
+            "95 % intervals of the median time.",
+            "Accuracy against latency",
+        )
     blocks += [Heading("How to read this", wide=False), Bullets(how_to_read(results))]
     blocks += [Heading("Stages", wide=False), *_stages(results)]
-    blocks += [
-        Heading("Distribution", wide=False),
-        Figure(
-            "distribution",
-            draw_distribution(results),
-            "Every sample that counted. The ticks below each hill are p50, p90, p99 and max.",
-        ),
-        Heading("The machine meanwhile", wide=False),
-        Figure(
-            "drift",
-            draw_drift(results),
-            "Each model's median of a round against its median of all rounds. All run in every round, in an "
-            "order shuffled anew: lines that move together show the machine, and ratios are free of it.",
-        ),
-    ]
+    blocks += _figure(
+        "distribution",
+        lambda: charts.draw_distribution(results),
+        "Every sample that counted. The ticks below each hill are p50, p90, p99 and max.",
+        "Distribution",
+    )
+    blocks += _figure(
+        "drift",
+        lambda: charts.draw_drift(results),
+        "Each model's median of a round against its median of all rounds. All run in every round, in an "
+        "order shuffled anew: lines that move together show the machine, and ratios are free of it.",
+        "The machine meanwhile",
+    )
     if results.machine_limits is not None:
         blocks += [
             Heading("Layers, and the machine's limit", wide=False),
@@ -66,8 +96,16 @@ def readme_blocks(results: Results) -> list[Block]:
     points = candidates(results)
     blocks: list[Block] = []
     if points:
-        blocks.append(Figure("docs/pareto", draw_pareto(points), f"*{_measured_on(results)}*"))
+        blocks = _figure("docs/pareto", lambda: charts.draw_pareto(points), f"*{_measured_on(results)}*")
     return [*blocks, main_table(results), Bullets(how_to_read(results))]
+
+
+def _figure(name: str, draw: Callable[[], Chart], caption: str, heading: str = "") -> list[Block]:
+    """Return a figure under its heading; nothing where there is no matplotlib to draw with."""
+    if not canvas.available():
+        return []
+    figure: Block = Figure(name, draw(), caption)
+    return [Heading(heading, wide=False), figure] if heading else [figure]
 
 
 def main_table(results: Results) -> Table:
@@ -170,7 +208,7 @@ def _stages(results: Results) -> list[Block]:
         ]
         rows.append((model.label, *cells))
     return [
-        Figure("stages", draw_stages(results), "Medians of the stages, milliseconds."),
+        *_figure("stages", lambda: charts.draw_stages(results), "Medians of the stages, milliseconds."),
         Table(("p50, ms", *PARTS, "total"), rows),
     ]
 
@@ -184,7 +222,7 @@ def _classes(results: Results) -> list[Block]:
     rows.append(("mIoU", *(f"{accuracy.miou:.4f}" for _, accuracy in measured)))
     rows.append(("pixel accuracy", *(f"{accuracy.pixel_accuracy:.4f}" for _, accuracy in measured)))
     return [
-        Figure("classes", draw_classes(results), f"IoU on {results.settings.data}."),
+        *_figure("classes", lambda: charts.draw_classes(results), f"IoU on {results.settings.data}."),
         Table(("IoU", *(label for label, _ in measured)), rows),
     ]
 
@@ -213,8 +251,10 @@ def _layers(results: Results, machine: MachineLimits) -> list[Block]:
         for label, limits in profiled
     ]
     return [
-        Figure(
-            "operators", draw_operators(results), "Medians of onnxruntime's profiler, summed by operator."
+        *_figure(
+            "operators",
+            lambda: charts.draw_operators(results),
+            "Medians of onnxruntime's profiler, summed by operator.",
         ),
         Table(("network", "GMAC", "ms", "ms at the limit", "×"), rows),
         Paragraph(

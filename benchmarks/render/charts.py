@@ -1,0 +1,387 @@
+"""Every chart of the benchmarks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.render.canvas import (
+    FRAME,
+    GROUND,
+    INK,
+    MODELS,
+    ON,
+    RULE,
+    SMALL,
+    SOFT,
+    STAGE_COLORS,
+    WIDTH,
+    begin,
+    chart,
+    fitted,
+    log_ticks,
+    model_color,
+    text_width,
+)
+from benchmarks.results.results import Results
+from benchmarks.results.statistics import Estimate, Floats, percentile, percentile_estimate, round_medians
+from benchmarks.timing.ages import RateResult
+from benchmarks.timing.frame_timer import STAGES
+from runtime.base.percentiles import percentiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+PARTS = tuple(stage for stage in STAGES if stage != "total")
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model's place: index among the models, mIoU from 0 to 1, milliseconds a frame."""
+
+    index: int
+    label: str
+    miou: float
+    frame_ms: Estimate
+
+
+def candidates(results: Results) -> list[Candidate]:
+    """Return the models of which accuracy and whole frames were measured."""
+    return [
+        Candidate(
+            index, model.label, model.accuracy.summary.miou, percentile_estimate(model.stage("total"), 50)
+        )
+        for index, model in enumerate(results.models)
+        if model.accuracy is not None and model.whole == "total"
+    ]
+
+
+def pareto_front(points: Sequence[Candidate]) -> list[Candidate]:
+    """Return those that no other beats: none is faster and at least as good, or better and as fast.
+
+    Returns:
+        Fastest first.
+    """
+    front: list[Candidate] = []
+    for point in sorted(points, key=lambda point: (point.frame_ms.value, -point.miou)):
+        if not front or point.miou > front[-1].miou:
+            front.append(point)
+    return front
+
+
+@chart("mIoU against milliseconds a frame; the Pareto front is dashed")
+def draw_pareto(
+    figure: Figure, points: Sequence[Candidate], width: float = WIDTH, height: float = 330
+) -> None:
+    """Draw at least one point, with the interval of its time; those of the front are filled."""
+    begin(figure, height, width=width)
+    axes = figure.add_subplot()
+    mious = [point.miou for point in points]
+    room = max(0.3 * (max(mious) - min(mious)), 0.01)
+    right = 1.15 * max(max(point.frame_ms.value, point.frame_ms.high) for point in points)
+    axes.set(xlim=(0, right), ylim=(min(mious) - room, max(mious) + room))
+    axes.locator_params("y", nbins=5)
+    axes.grid(axis="x", visible=False)
+    axes.set_title("mIoU", loc="left", fontsize=13, color=SOFT)
+    axes.set_xlabel("ms from frame to overlay, median: further left is faster", loc="right")
+    front = pareto_front(points)
+    axes.step(
+        [*(point.frame_ms.value for point in front), right],
+        [*(point.miou for point in front), front[-1].miou],
+        where="post",
+        color=FRAME,
+        linewidth=1.5,
+        dashes=(4, 3),
+    )
+    for point in points:
+        color, beaten = model_color(point.index), point not in front
+        axes.hlines(point.miou, point.frame_ms.low, point.frame_ms.high, color=color)
+        place = [point.frame_ms.value], [point.miou]
+        axes.scatter(
+            *place, 121, GROUND if beaten else color, edgecolor=color, linewidth=2.5 * beaten, zorder=3
+        )
+    _label_points(figure, axes, points, front)
+
+
+def _label_points(
+    figure: Figure, axes: Axes, points: Sequence[Candidate], front: Sequence[Candidate]
+) -> None:
+    """Write each point's name and numbers where they hide least, of the best places the first."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # fixes where the axes lie
+    figure.set_layout_engine("none")
+    frame = axes.get_window_extent()
+
+    def at(point: tuple[float, float]) -> tuple[float, float]:
+        x, y = axes.transData.transform(point)
+        return float(x), float(y)
+
+    def around(start: tuple[float, float], end: tuple[float, float], room: float) -> Bbox:
+        (left, right), (low, high) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+        return Bbox([[left - room, low - room], [right + room, high + room]])
+
+    centers = [at((point.frame_ms.value, point.miou)) for point in points]
+    taken = [around(center, center, 7) for center in centers]
+    lines = [around(at((p.frame_ms.low, p.miou)), at((p.frame_ms.high, p.miou)), 1) for p in points]
+    for before, after in pairwise([at((point.frame_ms.value, point.miou)) for point in front]):
+        lines += [
+            around(before, (after[0], before[1]), 1),
+            around((after[0], before[1]), after, 1),
+        ]
+    for point, (x, y) in zip(points, centers, strict=True):
+        numbers = f"{point.frame_ms.value:.1f} ms, {point.miou:.3f}"
+        label = fitted(figure, point.label, 0.6 * frame.width)
+        wide = max(text_width(figure, label, weight="bold"), text_width(figure, numbers, SMALL))
+        high, gap = 32.0, 10.0
+        levels = (4, -high - 4, gap, -high - gap, -high / 2, high, -2 * high, 2 * high, -3 * high)
+        places = [
+            Bbox.from_bounds(left, y + level, wide, high)
+            for level in levels
+            for left in (x + gap, x - gap - wide, x - wide / 2)
+            if left != x - wide / 2 or not -high < level < gap  # not over its own point
+        ]
+        inside = [place for place in places if frame.contains(*place.min) and frame.contains(*place.max)]
+        place = min(
+            inside or places,
+            key=lambda place: 10 * sum(_shared(place, one) for one in taken) + place.count_overlaps(lines),
+        )
+        taken.append(place)
+        end = np.clip((x, y), place.min, place.max)
+        if np.hypot(*(end - (x, y))) > 20:  # so that the eye finds the way from a label to its point
+            axes.plot(*zip((x, y), end, strict=True), color=FRAME, linewidth=1, transform=None, zorder=2)
+        figure.text(place.x0, place.y0 + 19, label, fontweight="bold", transform=None)
+        figure.text(place.x0, place.y0 + 4, numbers, fontsize=SMALL, color=SOFT, transform=None)
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """Return the area that two boxes share."""
+    width, height = np.minimum(one.max, other.max) - np.maximum(one.min, other.min)
+    return float(max(width, 0) * max(height, 0))
+
+
+def _draw_bars(figure: Figure, rows: dict[str, dict[str, float]], colors: dict[str, str]) -> None:
+    """Draw a bar a row, cut into parts, with the row's name above it and its sum behind it."""
+    shown = [name for name in colors if any(name in parts for parts in rows.values())]
+    begin(figure, 46 * len(rows), [(colors[name], name) for name in shown])
+    axes = figure.add_subplot()
+    longest = max(sum(parts.values()) for parts in rows.values())
+    pixels = WIDTH - 70
+    axes.set(xlim=(0, longest * WIDTH / pixels), ylim=(len(rows) - 0.7, -0.7))
+    axes.axis("off")
+    for row, (label, parts) in enumerate(rows.items()):
+        axes.text(0, row - 0.26, fitted(figure, label, WIDTH), fontweight="bold", va="bottom")
+        so_far_ms = 0.0
+        for name in (name for name in shown if name in parts):
+            width, number = parts[name], f"{parts[name]:.2f}"
+            axes.barh(row, width, 0.4, so_far_ms, color=colors[name], edgecolor=GROUND, linewidth=0.8)
+            if width / longest * pixels > text_width(figure, number, SMALL) + 6:
+                middle = so_far_ms + width / 2
+                axes.text(
+                    middle,
+                    row,
+                    number,
+                    color=ON,
+                    fontsize=SMALL,
+                    fontweight="bold",
+                    ha="center",
+                    va="center",
+                )
+            so_far_ms += width
+        end = so_far_ms, row
+        axes.annotate(f"{so_far_ms:.1f} ms", end, (6, 0), textcoords="offset pixels", va="center")
+
+
+@chart("median milliseconds of each stage")
+def draw_stages(figure: Figure, results: Results) -> None:
+    """Draw the medians of the stages; they need not add up to the median of the whole."""
+    rows = {
+        model.label: {name: percentile(model.stage(name), 50) for name in PARTS if name in model.stages_ms}
+        for model in results.models
+    }
+    _draw_bars(figure, rows, STAGE_COLORS)
+
+
+def operator_times(results: Results) -> dict[str, dict[str, float]]:
+    """Return the sums of the layers' median milliseconds, a model and operator, for the models profiled.
+
+    Operators that take most come first; those beyond the colours are put together.
+    """
+    times = {model.label: Counter[str]() for model in results.models if model.limits is not None}
+    for model in results.models:
+        for op in model.limits.ops if model.limits else ():
+            times[model.label][op.operator] += op.median_ms  # type: ignore[assignment]
+    totals = sum(times.values(), Counter[str]())
+    named = [operator for operator, _ in totals.most_common(len(MODELS) - 1)]
+    found = {}
+    for label, counted in times.items():
+        found[label] = {operator: float(counted[operator]) for operator in named if counted[operator]}
+        if rest := sum(ms for operator, ms in counted.items() if operator not in named):
+            found[label][OTHERS] = float(rest)
+    return found
+
+
+@chart("milliseconds of each kind of operator")
+def draw_operators(figure: Figure, results: Results) -> None:
+    """Draw the times of the operators that onnxruntime ran, for at least one profiled model."""
+    times = operator_times(results)
+    named = dict.fromkeys(name for parts in times.values() for name in parts if name != OTHERS)
+    _draw_bars(figure, times, dict(zip([*named, OTHERS], [*MODELS[: len(named)], MODELS[-1]], strict=True)))
+
+
+@chart("distribution of the milliseconds a frame, logarithmic")
+def draw_distribution(figure: Figure, results: Results) -> None:
+    """Draw a hill of samples a model, the slowest included, and marks at the percentiles below it."""
+    samples = [model.stage(model.whole).ravel() for model in results.models]
+    low, high = 0.93 * min(one.min() for one in samples), 1.08 * max(one.max() for one in samples)
+    begin(figure, 74 * len(samples) + 36)
+    edges = np.geomspace(low, high, 77)
+    rows = figure.subplots(len(samples), 1, sharex=True, squeeze=False)[:, 0]
+    for index, (model, one, axes) in enumerate(zip(results.models, samples, rows, strict=True)):
+        numbers = {f"p{percent}": percentile(one[None], percent) for percent in (50, 90, 99)}
+        numbers["max"] = float(one.max())
+        said = ", ".join(f"{name} {number:.1f}" for name, number in numbers.items())
+        room = WIDTH - text_width(figure, said, SMALL) - 16
+        axes.set_title(fitted(figure, model.label, room), loc="left", fontsize=13, fontweight="bold")
+        axes.set_title(said, loc="right", fontsize=SMALL, color=SOFT)
+        counts = np.histogram(one, edges)[0]
+        visible = np.where(counts, np.maximum(counts, 0.05 * counts.max()), 0)  # a single frame too
+        axes.stairs(visible, edges, fill=True, color=model_color(index))
+        axes.set(xlim=(low, high), xscale="log", yticks=[])
+        axes.plot(
+            list(numbers.values()),
+            [-0.1] * len(numbers),
+            "|",
+            color=INK,
+            markersize=7,
+            markeredgewidth=1.5,
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
+        axes.tick_params(axis="x", pad=11)
+        log_ticks(axes.xaxis)
+    rows[-1].set_xlabel("ms, logarithmic; nothing is cut off", loc="right")
+
+
+def relative(rounds_ms: Floats) -> Floats:
+    """Return each round's median in per cent above or below that of all rounds."""
+    medians = round_medians(rounds_ms)
+    return np.asarray(100 * (medians / np.median(medians) - 1))
+
+
+@chart("per cent above or below the own median, round by round")
+def draw_drift(figure: Figure, results: Results) -> None:
+    """Draw the medians of all rounds; lines that move together show the machine and not the models."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    lines = {model.label: model.stage(model.whole) for model in results.models}
+    entries = [(f"{model_color(index)}-", label) for index, label in enumerate(lines)]
+    begin(figure, 210, [*entries, (f"{INK}--", "plain convolutions")])
+    axes = figure.add_subplot()
+    numbers = range(1, results.settings.rounds + 1)
+    for index, rounds_ms in enumerate(lines.values()):
+        axes.plot(numbers, relative(rounds_ms), color=model_color(index), linewidth=1.6)
+    axes.plot(numbers, relative(results.yardstick), color=INK, linewidth=2.4, linestyle=(0, (1, 1)))
+    axes.set_xlim(0.8, results.settings.rounds + 0.2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -4), max(high, 4))
+    axes.grid(axis="x", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "0 %"))
+    axes.set_xlabel("round", loc="right")
+
+
+@chart("IoU of each class")
+def draw_classes(figure: Figure, results: Results) -> None:
+    """Draw the IoU of every class, one dot a model, for the models whose accuracy was measured."""
+    measured = {
+        index: model.accuracy.summary.per_class_iou
+        for index, model in enumerate(results.models)
+        if model.accuracy is not None
+    }
+    names = list(next(iter(measured.values())))
+    row = max(22.0, 4.0 * len(measured) + 8)  # pixels
+    begin(
+        figure,
+        row * len(names) + 30,
+        [(model_color(index), results.models[index].label) for index in measured],
+    )
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names, fontsize=13, color=INK)
+    axes.grid(axis="y", visible=False)
+    axes.hlines(np.arange(len(names)) + 0.5, 0, 1, color=RULE, linewidth=1)
+    for place, name in enumerate(names):
+        if all(iou[name] is None for iou in measured.values()):
+            axes.text(0.01, place, "does not occur", fontsize=SMALL, color=SOFT, va="center")
+    for order, (index, iou) in enumerate(measured.items()):
+        aside = (order - (len(measured) - 1) / 2) * 4 / row  # models of the same IoU would hide each other
+        known = [(value, place + aside) for place, value in enumerate(iou.values()) if value is not None]
+        values, heights = np.array(known).reshape(-1, 2).T
+        axes.scatter(values, heights, 49, model_color(index), linewidth=0, clip_on=False)
+
+
+@chart("age of each mask over time, from capture to mask, a panel for each rate")
+def draw_ages(figure: Figure, rates: Sequence[RateResult], deadline_ms: float) -> None:
+    """Draw them below each other on one scale, which is logarithmic, so that no outlier hides the rest.
+
+    Args:
+        figure: given by the decorator.
+        rates: at least one.
+        deadline_ms: drawn as a line across each panel.
+    """
+    late = f"{FRAME}--", f"late: above {deadline_ms:g} ms"
+    ranges = (MODELS[0], "youngest to oldest mask"), (f"{MODELS[1]}-", "median")
+    begin(figure, 176 * len(rates) + 14, [*ranges, late])
+    ages_ms = [mask.age_ms for rate in rates for mask in rate.masks]
+    low, high = min(*ages_ms, deadline_ms) / 1.15, max(*ages_ms, deadline_ms) * 1.15
+    panels = figure.subplots(len(rates), 1, squeeze=False)[:, 0]
+    for rate, axes in zip(rates, panels, strict=True):
+        _draw_rate(axes, rate, deadline_ms)
+        axes.set(ylim=(low, high), yscale="log")
+        log_ticks(axes.yaxis, 4, " ms")
+    panels[-1].set_xlabel("seconds", loc="right", fontsize=SMALL)
+
+
+def rate_summary(rate: RateResult) -> str:
+    """Return a panel's numbers in words."""
+    age = rate.age_ms
+    return (
+        f"age p50 {age['p50']:.1f}, p99 {age['p99']:.1f}, max {age['max']:.1f} ms; "
+        f"{rate.dropped_percent:.0f} % dropped; {rate.late} of {len(rate.masks)} late"
+    )
+
+
+def _draw_rate(axes: Axes, rate: RateResult, deadline_ms: float, columns: int = 140) -> None:
+    """Draw one rate; the masks of a column are drawn together, from the youngest to the oldest."""
+    axes.set_title(f"{rate.times_capacity:g}× capacity", loc="left", fontsize=13, fontweight="bold", pad=20)
+    axes.set_title(
+        f"{rate.source_fps:.0f} frames/s in, {rate.masks_a_second:.0f} masks/s out",
+        loc="right",
+        fontsize=13,
+        color=SOFT,
+        pad=20,
+    )
+    axes.text(0, 1.05, rate_summary(rate), fontsize=SMALL, color=SOFT, transform=axes.transAxes)
+    until_s = max(mask.ready_s for mask in rate.masks)
+    found: dict[int, list[float]] = {}
+    for mask in rate.masks:
+        found.setdefault(min(int(columns * mask.ready_s / until_s), columns - 1), []).append(mask.age_ms)
+    columns_ms = [found[column] for column in sorted(found)]
+    middles_s = [(column + 0.5) * until_s / columns for column in sorted(found)]
+    axes.vlines(
+        middles_s, list(map(min, columns_ms)), list(map(max, columns_ms)), color=MODELS[0], linewidth=2
+    )
+    axes.plot(middles_s, [percentiles(ages)["p50"] for ages in columns_ms], color=MODELS[1], linewidth=1.6)
+    axes.axhline(deadline_ms, color=FRAME, linewidth=1.5, dashes=(4, 3))
+    axes.set_xlim(0, until_s)
+    axes.grid(axis="x", visible=False)
