@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 OLDEST_PYTHON ?= $(shell for python in python3.10 $(PYTHON); do "$$python" -V >/dev/null 2>&1 && echo "$$python" && break; done)
 OLDEST := .venv-oldest
 
-.PHONY: setup demo test test-oldest clean
+.PHONY: setup demo test test-oldest docs clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --disable-pip-version-check --quiet \
-		--editable ".[train,export,dev]"
+		--editable ".[all,dev]"
 	touch $@
 
 demo: setup
@@ -33,6 +33,15 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	PIP_CONSTRAINT=constraints-oldest.txt $(OLDEST)/bin/pip install --disable-pip-version-check --quiet \
 		--editable . onnx pytest
+	touch $@
+
+# The pages under docs/ as a site in build/site; a broken link or reference fails.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(VENV)/.installed
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --disable-pip-version-check --quiet \
+		--editable ".[docs]"
 	touch $@
 
 clean:

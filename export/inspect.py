@@ -19,6 +19,7 @@ from runtime.base.codec import to_plain
 from runtime.base.flags import flag, run_command
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ModelLoadError
+from runtime.network.description import contract_lines, file_lines
 from runtime.network.onnx_file import GraphValue, read_onnx_file
 
 
@@ -121,15 +122,13 @@ def report_text(inspection: Inspection) -> str:
     lines = [
         f"file       {inspection.path} ({inspection.size_bytes / 1e6:.2f} MB, opset {inspection.opset}, "
         f"IR {inspection.ir_version}, by {inspection.producer or 'an unnamed tool'})",
-        f"checksum   {'inside, and it matches' if inspection.is_sealed else 'none inside'}",
-        *(f"input      {_value_text(value)}" for value in inspection.inputs),
-        *(f"output     {_value_text(value)}" for value in inspection.outputs),
+        *file_lines(inspection),
         f"operators  {sum(inspection.operators.values())}: "
         + ", ".join(f"{count} {name}" for name, count in inspection.operators.items()),
         f"parameters {inspection.parameters / 1e6:.3f} M",
         "work       "
         + ("unknown, since sizes are free" if inspection.gmacs is None else f"{inspection.gmacs:.3f} GMAC"),
-        *_contract_lines(inspection.contract),
+        *contract_lines(inspection.contract),
     ]
     path = quote(inspection.path)
     if inspection.contract is None:
@@ -137,40 +136,6 @@ def report_text(inspection: Inspection) -> str:
     else:
         lines.append(f"next       python -m benchmarks.latency --model {path}")
     return "\n".join(lines)
-
-
-def _contract_lines(contract: ModelContract | None) -> list[str]:
-    """Return the contract's part of the report."""
-    if contract is None:
-        return ["contract   none: not a file of edgeseg"]
-    height, width = contract.input.size_hw
-    normalization, accuracy, origin = contract.normalization, contract.accuracy, contract.origin
-    numbers = {
-        name: ", ".join(f"{value:.4g}" for value in values)
-        for name, values in {"mean": normalization.mean_bgr, "std": normalization.std_bgr}.items()
-    }
-    measured = (
-        "not measured"
-        if accuracy is None
-        else f"mIoU {accuracy.miou:.4f} on {accuracy.frames} frames of {accuracy.dataset} {accuracy.split}"
-    )
-    free = ", free" if contract.input.is_dynamic else ""
-    return [
-        f"contract   {contract.name}, schema {contract.schema}: {height}x{width}{free}, "
-        f"{contract.output.kind} at stride {contract.output.stride}",
-        f"classes    {', '.join(contract.classes.names)}",
-        f"inside     (BGR - ({numbers['mean']})) / ({numbers['std']})",
-        f"accuracy   {measured}",
-        f"arithmetic {'float32' if origin.quantization == 'none' else origin.quantization}",
-        f"origin     {origin.checkpoint_sha256[:12] or 'unknown'}; "
-        + ", ".join(f"{tool} {version}" for tool, version in origin.tools.items()),
-        *([f"terms      {origin.terms}"] if origin.terms else []),
-    ]
-
-
-def _value_text(value: GraphValue) -> str:
-    axes = "of unknown shape" if value.shape is None else f"[{', '.join(str(axis) for axis in value.shape)}]"
-    return f"{value.name} {value.type} {axes}"
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
 """What pip installs: the four packages, a base without torch, and the networks in the box."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import venv
 from importlib import import_module
 from importlib.metadata import requires
 from pathlib import Path
 from zipfile import ZipFile
 
+import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from runtime.contract import ModelContract
@@ -29,33 +34,125 @@ def test_the_base_install_is_numpy_opencv_and_onnxruntime() -> None:
     ]
 
 
-def test_the_wheel_holds_exactly_the_four_packages_and_the_models(tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks, since building leaves folders behind."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if tracked.returncode:
         pytest.skip("needs a git checkout")
-    source = tmp_path / "source"
+    copy = tmp_path_factory.mktemp("checkout")
     for name in filter(None, tracked.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    return copy
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
     code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
-        cwd=source,
-        capture_output=True,
-        check=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+    command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
+    subprocess.run(command, cwd=project, capture_output=True, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(checkout, tmp_path_factory.mktemp("wheel"))
+
+
+def files_of(wheel: Path) -> set[str]:
     with ZipFile(wheel) as archive:
-        names = archive.namelist()
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_exactly_the_four_packages_and_the_models(wheel: Path) -> None:
+    names = files_of(wheel)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
         "training",
         "export",
         "runtime",
         "benchmarks",
     }
-    assert {f"runtime/models/{path.name}" for path in MODELS} <= set(names)
-    assert {"runtime/py.typed", "runtime/assets/synthetic.avi"} <= set(names)
+    assert {f"runtime/models/{path.name}" for path in MODELS} <= names
+    assert {"runtime/py.typed", "runtime/assets/synthetic.avi"} <= names
+
+
+def test_the_wheel_is_small_and_holds_no_checkpoint(wheel: Path) -> None:
+    assert wheel.stat().st_size <= 12_000_000
+    assert [name for name in files_of(wheel) if name.endswith(".pt")] == []
+
+
+def test_the_wheel_carries_its_licence_and_the_notice_of_the_weights(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info" in name}
+        assert b"Apache License" in archive.read(f"{info}/licenses/LICENSE")
+        assert b"research" in archive.read(f"{info}/licenses/NOTICE")
+        assert b"License-Expression: Apache-2.0" in archive.read(f"{info}/METADATA")
+
+
+@pytest.fixture(scope="session")
+def robot(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment with the base install and nothing else."""
+    environment = tmp_path_factory.mktemp("robot") / "venv"
+    venv.create(environment, with_pip=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    for module in (np, cv2, onnxruntime):  # those of this environment, instead of a download
+        folder = Path(module.__file__ or "").parent
+        for part in (folder, *folder.parent.glob(f"{folder.name}*.libs"), *_metadata_of(module.__name__)):
+            (packages / part.name).symlink_to(part)
+    for libraries in Path(cv2.__file__ or "").parents[1].glob("opencv*.libs"):
+        (packages / libraries.name).symlink_to(libraries)
+    install = [environment / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    return environment / "bin"
+
+
+def _metadata_of(module: str) -> list[Path]:
+    names = {"cv2": "opencv_python"}.get(module, module)
+    return list(Path(sys.modules[module].__file__ or "").parents[1].glob(f"{names}-*.dist-info"))
+
+
+def run_on(robot: Path, *command: str) -> str:
+    """Run a command outside of the checkout, seeing nothing of this environment's packages."""
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [robot / command[0], *command[1:]], cwd=robot, env=clean, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", ["torch", "onnx", "matplotlib", "edgeseg_weights"])
+def test_the_base_install_has_nothing_heavy(robot: Path, module: str) -> None:
+    code = f"from importlib.util import find_spec; print(find_spec({module!r}))"
+    assert run_on(robot, "python", "-c", code) == "None\n"
+
+
+def test_the_base_install_segments_frames(robot: Path) -> None:
+    drive = ("--source", "synthetic", "--headless", "--max-frames", "3", "--json")
+    assert json.loads(run_on(robot, "edgeseg", "camera", *drive))["frames"] == 3
+
+
+def test_the_base_install_tells_the_terms(robot: Path) -> None:
+    assert "terms      CamVid: research use" in run_on(robot, "edgeseg", "info")
+
+
+def test_the_base_install_says_what_training_needs(robot: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run_on(robot, "edgeseg", "train", "--help")
+    assert failed.value.returncode == 1
+    assert failed.value.stderr == "error: edgeseg train needs PyTorch; pip install 'edgeseg[train]'\n"
+
+
+def test_the_weights_are_a_wheel_of_their_own(checkout: Path, robot: Path, tmp_path: Path) -> None:
+    weights = build_wheel(checkout / "weights", tmp_path)
+    names = sorted(Path(name).name for name in files_of(weights) if name.endswith(".pt"))
+    assert names == ["camvid-m.pt", "camvid-n.pt", "camvid-s.pt"]
+    code = (
+        f"import sys; sys.path.append({str(checkout / 'weights')!r}); "
+        "from training.engine.bundled import bundled_names; print(*bundled_names())"
+    )
+    assert run_on(robot, "python", "-c", code) == "camvid-m camvid-n camvid-s\n"
 
 
 def test_the_models_in_the_box_are_small() -> None:

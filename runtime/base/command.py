@@ -16,6 +16,7 @@ from types import FrameType
 from runtime.errors import EdgesegError
 
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
+PROGRAMS: dict[str, str] = {}  # what a user typed for a module, such as "edgeseg latency"
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -28,14 +29,14 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def make_parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser for `python -m module` whose help shows every default.
+    """Return a parser for a module's command line whose help shows every default.
 
-    Also makes stdout and stderr take every text: what their encoding lacks becomes `?`, and what is
-    written to one that was closed goes nowhere.
+    It calls itself `python -m module`, or by the name in `PROGRAMS`. Also makes stdout and stderr take every
+    text: what their encoding lacks becomes `?`, and what is written to one that was closed goes nowhere.
     """
-    _prepare_output()
+    prepare_output()
     return argparse.ArgumentParser(
-        prog=f"python -m {module}",
+        prog=PROGRAMS.get(module, f"python -m {module}"),
         description=description,
         formatter_class=_HelpWithDefaults,
         allow_abbrev=False,
@@ -79,7 +80,7 @@ def exit_code(command: Callable[[], None]) -> int:
     return EXIT_OK
 
 
-def _prepare_output() -> None:
+def prepare_output() -> None:
     """Replace closed output streams, and the characters that an open one cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -295,7 +295,8 @@ class _Builder:
             names, settings["metavar"] = (prefix + name,), described.metavar or names[0]
             if default is not MISSING:
                 settings["nargs"] = "?"
-        settings["default"] = argparse.SUPPRESS  # the dataclass holds it
+        # The dataclass holds it; only a positional that is left out would be given SUPPRESS as its value.
+        settings["default"] = default if "nargs" in settings else argparse.SUPPRESS
         if kind is bool:
             settings["action"] = "store_false" if default is True else "store_true"
         else:

@@ -14,7 +14,7 @@ from runtime.base.files import replacing
 from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
 from training.engine.archive import check_archive, check_tensors
-from training.engine.bundled import bundled_names
+from training.engine.bundled import where_to_look
 from training.network import CameraNetwork, NetworkConfig, build_network, network_config
 
 FORMAT = "edgeseg.checkpoint/2"
@@ -120,11 +120,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        names = ", ".join(bundled_names()) or "none"
-        raise CheckpointError(
-            f"{path}: expected a checkpoint, found no such file; "
-            f"check the path, or name a bundled one ({names})"
-        )
+        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; {where_to_look()}")
     check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

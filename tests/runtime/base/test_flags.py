@@ -148,3 +148,19 @@ def test_the_help_states_unit_range_and_default_once(capsys):
     assert "address (100 %)" in shown
     assert "-o OUTPUT, --output OUTPUT" in shown
     assert "--share" not in shown
+
+
+@dataclass(frozen=True)
+class Place:
+    where: Path | None = flag("file", name="where", default=None)
+    how: str = flag("way", name="how", default="slow")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [([], Place()), (["a"], Place(Path("a"))), (["a", "fast"], Place(Path("a"), "fast"))],
+)
+def test_a_positional_with_a_default_may_be_left_out(argv, expected):
+    given = []
+    assert run_command("tests.place", "Go.", Place, given.append, argv) == 0
+    assert given == [expected]

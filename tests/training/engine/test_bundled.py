@@ -54,6 +54,14 @@ def test_what_is_neither_is_refused_with_the_names_that_there_are(box: Path) -> 
         load_checkpoint(checkpoint_file("nobody"))
 
 
+def test_an_installation_without_them_says_how_to_get_them(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.engine.bundled, "WEIGHTS", box / "nothing")
+    with pytest.raises(CheckpointError, match=r"camvid-s: expected a checkpoint.*pip install \./weights"):
+        load_checkpoint(checkpoint_file("camvid-s"))
+
+
 def test_a_training_starts_from_it_and_learns_from_it(box: Path) -> None:
     source, sha256 = read_source("tiny")
     assert source is not None
@@ -69,8 +77,5 @@ def test_it_is_exported_into_the_working_directory(box: Path) -> None:
 
 
 def test_a_checkout_holds_the_checkpoints_of_the_bundled_models() -> None:
-    weights = Path(training.engine.bundled.__file__).parents[1] / "weights"
-    if not weights.is_dir():
-        pytest.skip("this installation came without checkpoints")
     assert bundled_names() == ["camvid-m", "camvid-n", "camvid-s"]
     assert load_checkpoint(checkpoint_file("camvid-n")).contract.classes == CAMVID_CLASSES
