@@ -16,8 +16,7 @@ from shlex import quote
 import numpy as np
 
 from benchmarks.timing.endless import rendered_drive
-from export.module import ExportReport
-from export.to_onnx import export_checkpoint, report_text
+from export.module import ExportReport, export_checkpoint, report_text
 from runtime.base.codec import to_plain
 from runtime.base.command import exit_code, make_parser
 from runtime.base.percentiles import percentiles
@@ -31,10 +30,10 @@ from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.inference import evaluate
+from training.engine.loop import train
 from training.evaluation.measure import measure_segmenter
 from training.streets import Drive
 from training.streets.scenes import FRAMES_PER_SECOND
-from training.train import train
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")
 FOLDERS = ("samples", "tensorboard")

@@ -9,23 +9,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import onnx
 from torch import nn
 
-from export.graph.mask_output import set_outputs
+from export.graph.metadata import tool_versions, write_model
+from export.graph.outputs import set_outputs
 from export.graph.simplify import simplify
-from export.graph.stamp import stamp, tool_versions
 from export.graph.trace import trace
 from export.half.conversion import to_half
 from export.proof.accuracy import AccuracyParity, prove_accuracy
 from export.proof.parity import FLOAT16, FLOAT32, MIN_FRAMES, Parity, proof_frames, prove
-from runtime.base.files import replacing
+from runtime.base.files import file_sha256, replacing
+from runtime.base.flags import check_fields, flag
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError
 from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
 from training.data import SegmentationDataset
-from training.network import CameraNetwork
+from training.engine.checkpoint import checkpoint_file, load_checkpoint
+from training.network.build import CameraNetwork
 
 # 18 brought the Resize that PyTorch's exporter writes; onnxruntime 1.18, the oldest supported, ends at 21.
 OPSETS = (18, 19, 20, 21)
@@ -34,31 +35,28 @@ OutputKind = Literal["logits", "mask", "both"]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to export.
+    """How to export."""
 
-    Attributes:
-        output: what the file gives, see `runtime.contract.GraphOutput`. Logits by default: the runtime makes
-            a mask of them at the frame's own size in less time than a graph needs for its input's size.
-        size_hw: height and width in pixels of the input; None takes the contract's.
-        dynamic: leave batch, height and width free.
-        half: float16 weights and arithmetic, float32 where float16 could overflow.
-        opset: ONNX operator set version, one of `OPSETS`.
-        simplify: False keeps the graph as it was traced.
-    """
-
-    output: OutputKind = "logits"
-    size_hw: tuple[int, int] | None = None
-    dynamic: bool = False
-    half: bool = False
-    opset: int = OPSETS[0]
-    simplify: bool = True
+    output: OutputKind = flag(
+        "logits for edgeseg's runtime, which finishes them fastest; a mask at the input's size for any other "
+        "consumer",
+        default="logits",
+    )
+    size_hw: tuple[int, int] | None = flag(
+        "height and width of the input; default: as trained",
+        default=None,
+        unit="pixels",
+        name="--imgsz",
+        metavar=("H", "W"),
+    )
+    dynamic: bool = flag("leave batch, height and width free", default=False)
+    half: bool = flag("float16 weights and arithmetic, float32 where float16 could overflow", default=False)
+    opset: int = flag("ONNX operator set version", default=OPSETS[0], choices=OPSETS)
+    simplify: bool = flag("keep the graph as it was traced, without onnxsim", default=True)
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        if self.output not in ("logits", "mask", "both"):
-            raise ConfigError(f"output: expected logits, mask or both, got {self.output!r}")
-        if self.opset not in OPSETS:
-            raise ConfigError(f"opset: expected one of {list(OPSETS)}, got {self.opset}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -127,10 +125,10 @@ def export_module(
     tolerance = FLOAT16 if options.half else FLOAT32
     network = copy.deepcopy(module).eval()
     graph_network = network.with_std_folded() if isinstance(network, CameraNetwork) else network
-    traced = trace(graph_network, contract, options.opset)
-    model = traced
+    model = trace(graph_network, contract, options.opset)
+    traced_nodes = len(model.graph)
     if options.simplify:
-        model = simplify(traced, {contract.input.name: (1, *contract.input.size_hw, 3)})
+        model = simplify(model, {contract.input.name: (1, *contract.input.size_hw, 3)})
     pictures = list(proof_frames(frames))
     islands: tuple[str, ...] = ()
     if options.half:
@@ -142,12 +140,12 @@ def export_module(
     accuracy = None
     try:
         with replacing(path) as part:
-            _save(model, contract, part)
+            write_model(model, contract, part)
             parity = prove(part, network, pictures, tolerance)
             if dataset is not None:
                 accuracy = prove_accuracy(part, network, dataset, tolerance)
                 contract = dataclasses.replace(contract, accuracy=accuracy.file)
-                _save(model, contract, part)
+                write_model(model, contract, part)
                 NetworkSession(part)  # what is renamed into place did open
     except OSError as error:
         raise ConfigError(
@@ -157,13 +155,78 @@ def export_module(
         path=path,
         contract=contract,
         options=options,
-        traced_nodes=len(traced.graph.node),
-        nodes=len(model.graph.node),
+        traced_nodes=traced_nodes,
+        nodes=len(model.graph),
         size_bytes=path.stat().st_size,
         parity=parity,
         accuracy=accuracy,
         islands=islands,
     )
+
+
+def export_checkpoint(
+    checkpoint_path: str | Path,
+    output_path: str | Path | None = None,
+    options: ExportOptions = ExportOptions(),
+    *,
+    frames: str | None = None,
+    dataset: SegmentationDataset | None = None,
+) -> ExportReport:
+    """Write a checkpoint's network as an ONNX file that reproduces it, or write nothing.
+
+    Args:
+        checkpoint_path: .pt file of `training.train`, or name of a bundled one.
+        output_path: ends in .onnx; None takes the checkpoint's path or name with that ending.
+        options: how to export.
+        frames: images or a video to compare on, see `export.proof.parity.proof_frames`.
+        dataset: labelled images to compare the mIoU on; the file's goes into its contract.
+
+    Raises:
+        CheckpointError: a checkpoint that is missing, damaged or unsafe.
+        EdgesegError: as `export_module`.
+    """
+    output = Path(checkpoint_path).with_suffix(".onnx") if output_path is None else Path(output_path)
+    file = checkpoint_file(checkpoint_path)
+    checkpoint = load_checkpoint(file)
+    network = checkpoint.build()
+    contract = checkpoint.contract.with_origin(checkpoint_sha256=file_sha256(file)).with_input(
+        size_multiple=checkpoint.config.size_multiple
+    )
+    return export_module(network, contract, output, options, frames=frames, dataset=dataset)
+
+
+def report_text(report: ExportReport) -> str:
+    """Return the report as lines for the terminal."""
+    parity, tolerance = report.parity, report.parity.tolerance
+    image, output = report.contract.input, report.contract.output
+    (height, width) = image.size_hw
+    any_size = f" or any multiple of {image.size_multiple}, any batch" if image.is_dynamic else ""
+    simplified = (
+        f"{report.nodes} in the file, simplified"
+        if report.options.simplify
+        else f"{report.nodes} in the file, not simplified (--no-simplify)"
+    )
+    lines = [
+        f"{report.path}: {report.contract.name}, {height}x{width}{any_size}, "
+        f"{'logits and mask' if output.kind == 'both' else output.kind}, {report.size_bytes / 1e6:.2f} MB",
+        f"  graph   {report.traced_nodes} nodes traced, {simplified}",
+        f"  logits  differ by at most {parity.absolute:.2g}, {parity.relative:.1e} of the largest "
+        f"(allowed {tolerance.relative:.1e} in {tolerance.dtype})",
+        f"  masks   agree on {parity.mask_agreement:.4%} of {len(parity.frames)} frames' pixels "
+        f"(asked for {tolerance.mask_agreement:.1%} in each)",
+    ]
+    if report.options.half:
+        lines.insert(2, f"  float32 {', '.join(report.islands) or 'nothing but the logits'}")
+    if report.accuracy is not None:
+        of_network, of_file = report.accuracy.network, report.accuracy.file
+        lines.append(
+            f"  mIoU    {of_network.miou:.4f} in PyTorch, {of_file.miou:.4f} in the file, difference "
+            f"{report.accuracy.difference:+.4f} (allowed {tolerance.miou}), {of_file.frames} images of "
+            f"{of_file.dataset} {of_file.split}"
+        )
+    elif report.contract.accuracy is None:
+        lines.append("  mIoU    not measured for this file; --data and --root measure it")
+    return "\n".join(lines)
 
 
 def _planned(contract: ModelContract, options: ExportOptions) -> ModelContract:
@@ -185,9 +248,3 @@ def _planned(contract: ModelContract, options: ExportOptions) -> ModelContract:
         .with_output(kind=options.output)
         .with_origin(tools={**contract.origin.tools, **tool_versions()})
     )
-
-
-def _save(model: onnx.ModelProto, contract: ModelContract, path: Path) -> None:
-    """Write the graph with its contract."""
-    stamp(model, contract)
-    onnx.save(model, path)

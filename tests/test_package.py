@@ -150,7 +150,7 @@ def test_the_weights_are_a_wheel_of_their_own(checkout: Path, robot: Path, tmp_p
     assert names == ["camvid-m.pt", "camvid-n.pt", "camvid-s.pt"]
     code = (
         f"import sys; sys.path.append({str(checkout / 'weights')!r}); "
-        "from training.engine.bundled import bundled_names; print(*bundled_names())"
+        "from training.engine.checkpoint import bundled_names; print(*bundled_names())"
     )
     assert run_on(robot, "python", "-c", code) == "camvid-m camvid-n camvid-s\n"
 

@@ -12,14 +12,12 @@ from shlex import quote
 from runtime.base.files import make_folder
 from runtime.base.flags import flag, nested, run_command
 from training.data.catalog import DataOptions
-from training.engine.bundled import checkpoint_file
-from training.engine.checkpoint import load_checkpoint
 from training.engine.config import check_device
-from training.engine.inference import predictor
 from training.evaluation.accuracy import accuracy_json, accuracy_table, warn_if_seen
 from training.evaluation.measure import check_same_classes, measure
 from training.evaluation.views import Views
-from training.figures.mistakes import WorstImages, draw_confusion, draw_worst
+from training.figures.charts import draw_confusion
+from training.figures.sheets import WorstImages, draw_worst
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,10 @@ class EvaluateOptions:
 
 def command(options: EvaluateOptions) -> None:
     """Measure, draw what is asked for, and print."""
+    # torch takes seconds, which --help does without
+    from training.engine.checkpoint import checkpoint_file, load_checkpoint
+    from training.engine.inference import predictor
+
     check_device(options.device)
     checkpoint = load_checkpoint(checkpoint_file(options.checkpoint))
     contract = checkpoint.contract

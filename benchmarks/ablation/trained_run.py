@@ -7,13 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.to_onnx import export_checkpoint
+from export.module import export_checkpoint
 from runtime.contract import Accuracy
 from runtime.segmenter import Segmenter
 from training.data import SegmentationDataset
 from training.engine.config import TrainConfig
+from training.engine.loop import train
 from training.evaluation.measure import measure_segmenter
-from training.train import train
 
 
 @dataclass(frozen=True)

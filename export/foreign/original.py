@@ -6,15 +6,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.foreign.rewrite import SMALLEST_PROBABILITY, ForeignInput, ForeignOutput
+from export.graph.probe import check_file, open_graph
 from export.proof.parity import proof_frames
 from runtime.errors import ModelLoadError, ParityError
 from runtime.network.resize import fit_image
-from runtime.network.session import NetworkSession, session_options
+from runtime.network.session import NetworkSession
 
 # Normalisation in the graph and by hand round differently, and a foreign network may be deep.
 MAX_RELATIVE_DIFFERENCE = 1e-3
@@ -24,22 +24,21 @@ MIN_CLASS_AGREEMENT = 0.999  # pixels whose two best classes tie may go either w
 class Original:
     """The network as it was, in onnxruntime."""
 
-    def __init__(self, model: onnx.ModelProto, input_name: str, path: Path) -> None:
+    def __init__(self, model: ir.Model, path: Path) -> None:
         """Open a graph of `export.foreign.rewrite.with_size`; the path is for messages.
 
         Raises:
             ModelLoadError: onnxruntime cannot open it.
         """
-        self._input_name = input_name
-        element = model.graph.input[0].type.tensor_type.elem_type
-        self._dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+        (image,) = model.graph.inputs
+        assert image.dtype is not None
+        assert image.shape is not None
+        self._input_name, self._dtype = image.name, image.dtype.numpy()
         self.path = path
-        self.shape = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
-        self.names = [value.name for value in model.graph.output]
+        self.shape = list(image.shape.numpy())
+        self.names = [str(value.name) for value in model.graph.outputs]
         try:
-            self._session = ort.InferenceSession(
-                model.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
-            )
+            self._session = open_graph(model, threads=1)
         except Exception as error:  # onnxruntime's errors have no common base class
             raise ModelLoadError(
                 f"model {path}: onnxruntime cannot open it with an input of {self.shape} "
@@ -79,10 +78,7 @@ def compare(
     Raises:
         ParityError: listing each frame that differs, or an invalid graph.
     """
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ParityError(f"proof: expected a valid ONNX graph, onnx.checker says: {error}") from error
+    check_file(path)
     session = NetworkSession(path)
     size_hw = session.contract.input.size_hw
     failed, count, largest, agreements = [], 0, 0.0, []

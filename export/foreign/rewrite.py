@@ -11,51 +11,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import onnx
-import onnx.inliner
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx_ir import DataType
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
+from export.graph.edit import append, insert_before, opset_of
+from runtime.base.flags import check_fields, flag
 from runtime.contract import GraphOutput, Normalization
 from runtime.errors import ConfigError
 
 Layout = Literal["nchw", "nhwc"]
 OutputKind = Literal["logits", "softmax", "argmax"]
 MIN_OPSET = 11  # the first whose Resize can say where a pixel's centre is
-FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+FLOAT_TYPES = (DataType.FLOAT, DataType.FLOAT16, DataType.DOUBLE)
 SMALLEST_PROBABILITY = 1e-30  # 0 has no logarithm
-_PREFIX = "network/"
+_PREFIX = "network/"  # of every name inside, so that none of them is image, logits or mask
 
 
 @dataclass(frozen=True)
 class ForeignInput:
-    """What the network wants: (pixels / scale - mean) / std, with pixels of 0 to 255.
+    """What the network wants: (pixels / scale - mean) / std, with pixels of 0 to 255."""
 
-    Attributes:
-        color: order of the channels, of `mean` and of `std`.
-        layout: order of the input's axes.
-        scale: what the pixels are divided by first.
-        mean: subtracted next, one number a channel.
-        std: divided by last, one number a channel.
-    """
-
-    color: Literal["rgb", "bgr"] = "rgb"
-    layout: Layout = "nchw"
-    scale: float = 255.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    color: Literal["rgb", "bgr"] = flag(
+        "order of the input's channels, of --mean and of --std", default="rgb"
+    )
+    layout: Layout = flag("order of the input's axes", default="nchw")
+    scale: float = flag("divides the pixels of 0 to 255 first", default=255.0, above=0)
+    mean: tuple[float, float, float] = flag("subtracted next, one number a channel", default=(0.0, 0.0, 0.0))
+    std: tuple[float, float, float] = flag(
+        "divides last, one number a channel", default=(1.0, 1.0, 1.0), above=0
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not all(map(math.isfinite, (self.scale, *self.mean, *self.std))):
-            raise ConfigError("scale, mean and std: expected finite numbers; correct them")
-        if self.scale <= 0 or min(self.std) <= 0:
-            raise ConfigError(
-                f"scale and std: expected positive numbers, got {self.scale:g} and {self.std}; correct them"
-            )
+        check_fields(self)
+        if not all(map(math.isfinite, self.mean)):
+            raise ConfigError(f"mean: expected finite numbers, got {self.mean}; correct it")
 
     @property
     def normalization(self) -> Normalization:
@@ -109,30 +104,28 @@ class ForeignOutput:
         return GraphOutput(stride=self.stride(size_hw) or 1)
 
 
-def with_size(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) -> onnx.ModelProto:
+def with_size(model: ir.Model, name: str, shape: tuple[int, ...]) -> ir.Model:
     """Return a copy whose input of this name has this shape, without shapes inside that may be outdated."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
-    element = next(value.type.tensor_type.elem_type for value in fixed.graph.input if value.name == name)
-    del fixed.graph.input[:]  # old files list their constants among the inputs
-    fixed.graph.input.append(helper.make_tensor_value_info(name, element, shape))
-    del fixed.graph.value_info[:]
-    for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    used = {node.domain for node in fixed.graph.node} | {"", "ai.onnx"}
-    kept = [entry for entry in fixed.opset_import if entry.domain in used]
-    del fixed.opset_import[:]
-    fixed.opset_import.extend(kept)
-    return fixed
+    fixed = model.clone()
+    graph = fixed.graph
+    (image,) = (value for value in graph.inputs if value.name == name)
+    image.shape = ir.Shape(shape)
+    graph.inputs.clear()  # old files list their constants here too
+    graph.inputs.append(image)
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+    fixed.opset_imports[""] = opset_of(fixed)  # known as ai.onnx, too
+    return RemoveUnusedOpsetsPass()(fixed).model
 
 
 def rewrite(
-    model: onnx.ModelProto,
+    model: ir.Model,
     source: ForeignInput,
     output: ForeignOutput,
     size_hw: tuple[int, int],
     classes: int,
-) -> onnx.ModelProto:
+) -> ir.Model:
     """Return a graph around the network, as this module's text draws it.
 
     Args:
@@ -142,127 +135,110 @@ def rewrite(
         size_hw: height and width of its input.
         classes: their number.
     """
-    wrapped = onnx.compose.add_prefix(model, _PREFIX)
+    wrapped = model.clone()
     graph = wrapped.graph
-    head = _head(source, graph.input[0].name, graph.input[0].type.tensor_type.elem_type)
-    body = list(graph.node)
-    raw = _PREFIX + output.name
+    (raw,) = (value for value in graph.outputs if value.name == output.name)
+    for part in wrapped.graphs():
+        made = [value for node in part for value in node.outputs]
+        for value in dict.fromkeys((*part.inputs, *part.initializers.values(), *made)):
+            value.name = f"{_PREFIX}{value.name}" if value.name else ""
+    graph.outputs.clear()
+    _add_head(graph, source, size_hw)
     if output.kind == "argmax":
-        tail = _mask_tail(output, raw, size_hw)
-        result = helper.make_tensor_value_info("mask", TensorProto.UINT8, (1, *size_hw))
+        result = _add_mask_tail(graph, raw, output, size_hw)
+        result.type, result.shape = ir.TensorType(DataType.UINT8), ir.Shape((1, *size_hw))
     else:
-        is_probability = output.kind == "softmax" and not _without_softmax(body, raw)
+        is_probability = output.kind == "softmax" and not _without_softmax(raw)
         stride = output.stride(size_hw)
-        tail = _logits_tail(output, raw, size_hw if stride is None else None, is_probability)
+        result = _add_logits_tail(graph, raw, output, size_hw if stride is None else None, is_probability)
         shape = (1, classes, *(side // (stride or 1) for side in size_hw))
-        result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
-    for part in (graph.node, graph.input, graph.output):
-        del part[:]
-    graph.input.append(helper.make_tensor_value_info("image", TensorProto.UINT8, (1, *size_hw, 3)))
-    graph.output.append(result)
-    graph.initializer.extend([*head.constants, *tail.constants])
-    graph.node.extend([*head.nodes, *body, *tail.nodes])
+        result.type, result.shape = ir.TensorType(DataType.FLOAT), ir.Shape(shape)
+    graph.outputs.append(result)
     return wrapped
 
 
-class _Steps:
-    """A chain of nodes under construction."""
-
-    def __init__(self, name: str, start: str) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self._name = name
-        self._end = start
-
-    def add(self, operator: str, *constants: NDArray[Any] | None, **attributes: Any) -> None:
-        """Append a node that takes the chain's end and some constants; None is an input left out."""
-        place = f"{self._name}/{operator}_{len(self.nodes)}"
-        names = [self._end]
-        for index, constant in enumerate(constants):
-            names.append("" if constant is None else f"{place}/{index}")
-            if constant is not None:
-                self.constants.append(numpy_helper.from_array(constant, names[-1]))
-        self.nodes.append(helper.make_node(operator, names, [place], name=place, **attributes))
-        self._end = place
-
-    def finish(self, name: str) -> _Steps:
-        """Give the chain's end its name."""
-        self.nodes[-1].output[0] = name
-        return self
-
-
-def _head(source: ForeignInput, name: str, element: int) -> _Steps:
-    """Camera pixels to the network's input; channels change places as whole planes, a plain copy."""
-    steps = _Steps("head", "image")
+def _add_head(graph: ir.Graph, source: ForeignInput, size_hw: tuple[int, int]) -> None:
+    """Make the network's input of camera pixels; channels change places as whole planes, a plain copy."""
+    (old,) = graph.inputs
+    x = ir.val("image", DataType.UINT8, (1, *size_hw, 3))
+    graph.inputs[0] = x
+    first = graph[0]
     step = -1 if source.color == "rgb" else 1
     normalization = source.normalization
     mean = np.array(normalization.mean_bgr[::step], np.float32).reshape(1, 3, 1, 1)
     std = np.array(normalization.std_bgr[::step], np.float32).reshape(1, 3, 1, 1)
-    steps.add("Transpose", perm=[0, 3, 1, 2])  # (1, 3, H, W)
+    x = insert_before(first, "Transpose", [x], "head/planes", perm=[0, 3, 1, 2])  # (1, 3, H, W)
     if source.color == "rgb":
-        steps.add("Gather", np.array([2, 1, 0], np.int64), axis=1)
-    steps.add("Cast", to=TensorProto.FLOAT)
+        x = insert_before(first, "Gather", [x, np.array([2, 1, 0], np.int64)], "head/rgb", axis=1)
+    x = insert_before(first, "Cast", [x], "head/float", to=DataType.FLOAT)
     if mean.any():
-        steps.add("Sub", mean)
+        x = insert_before(first, "Sub", [x, mean], "head/centred")
     if (std != 1).any():
-        steps.add("Div", std)
+        x = insert_before(first, "Div", [x, std], "head/scaled")
     if source.layout == "nhwc":
-        steps.add("Transpose", perm=[0, 2, 3, 1])  # (1, H, W, 3)
-    if element != TensorProto.FLOAT:
-        steps.add("Cast", to=element)
-    return steps.finish(name)
+        x = insert_before(first, "Transpose", [x], "head/pixels", perm=[0, 2, 3, 1])  # (1, H, W, 3)
+    if old.dtype != DataType.FLOAT:
+        x = insert_before(first, "Cast", [x], "head/typed", to=old.dtype)
+    old.replace_all_uses_with(x)
 
 
-def _logits_tail(
-    output: ForeignOutput, raw: str, resize_hw: tuple[int, int] | None, is_probability: bool
-) -> _Steps:
-    """The network's output to float32 logits (1, C, h, w)."""
-    steps = _Steps("tail", raw)
-    steps.add("Cast", to=TensorProto.FLOAT)
+def _add_logits_tail(
+    graph: ir.Graph,
+    x: ir.Value,
+    output: ForeignOutput,
+    resize_hw: tuple[int, int] | None,
+    is_probability: bool,
+) -> ir.Value:
+    """Make float32 logits (1, C, h, w) of the network's output."""
+    x = append(graph, "Cast", [x], "tail/float", to=DataType.FLOAT)
     if is_probability:
-        steps.add("Max", np.array(SMALLEST_PROBABILITY, np.float32))
-        steps.add("Log")
+        x = append(graph, "Max", [x, np.array(SMALLEST_PROBABILITY, np.float32)], "tail/positive")
+        x = append(graph, "Log", [x], "tail/log")
     if output.layout == "nhwc":
-        steps.add("Transpose", perm=[0, 3, 1, 2])
+        x = append(graph, "Transpose", [x], "tail/planes", perm=[0, 3, 1, 2])
     if resize_hw is not None:
-        sizes = np.array([1, output.shape[1 if output.layout == "nchw" else 3], *resize_hw], np.int64)
-        # None would be an error before opset 13: regions and scales are then empty, not absent.
-        empty = np.array([], np.float32)
-        steps.add("Resize", empty, empty, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
-    return steps.finish("logits")
+        classes = output.shape[1 if output.layout == "nchw" else 3]
+        x = _add_resize(graph, x, (1, classes, *resize_hw), mode="linear")
+    x.name = "logits"
+    return x
 
 
-def _mask_tail(output: ForeignOutput, raw: str, size_hw: tuple[int, int]) -> _Steps:
-    """The network's class indices to a uint8 mask (1, H, W)."""
-    steps = _Steps("tail", raw)
+def _add_mask_tail(graph: ir.Graph, x: ir.Value, output: ForeignOutput, size_hw: tuple[int, int]) -> ir.Value:
+    """Make a uint8 mask (1, H, W) of the network's class indices."""
     if output.size_hw != size_hw:
-        steps.add("Cast", to=TensorProto.FLOAT)
-        steps.add("Reshape", np.array([1, 1, *output.size_hw], np.int64))
-        empty = np.array([], np.float32)
-        steps.add(
-            "Resize",
-            empty,
-            empty,
-            np.array([1, 1, *size_hw], np.int64),
-            mode="nearest",
-            coordinate_transformation_mode="half_pixel",
-            nearest_mode="round_prefer_ceil",
-        )
-    steps.add("Cast", to=TensorProto.UINT8)
-    steps.add("Reshape", np.array([1, *size_hw], np.int64))
-    return steps.finish("mask")
+        x = append(graph, "Cast", [x], "tail/float", to=DataType.FLOAT)
+        x = append(graph, "Reshape", [x, np.array([1, 1, *output.size_hw], np.int64)], "tail/planes")
+        x = _add_resize(graph, x, (1, 1, *size_hw), mode="nearest", nearest_mode="round_prefer_ceil")
+    x = append(graph, "Cast", [x], "tail/bytes", to=DataType.UINT8)
+    return append(graph, "Reshape", [x, np.array([1, *size_hw], np.int64)], "mask")
 
 
-def _without_softmax(nodes: list[onnx.NodeProto], end: str) -> bool:
-    """Make the Softmax before an output an Identity: what goes into it are logits. Return whether it is."""
-    makers = {name: node for node in nodes for name in node.output}
-    while end in makers:
-        node = makers[end]
+def _add_resize(graph: ir.Graph, x: ir.Value, shape: tuple[int, ...], **modes: str) -> ir.Value:
+    # None would be an error before opset 13: regions and scales are then empty, not absent.
+    empty, sizes = np.array([], np.float32), np.array(shape, np.int64)
+    return append(
+        graph,
+        "Resize",
+        [x, empty, empty, sizes],
+        "tail/resized",
+        coordinate_transformation_mode="half_pixel",
+        **modes,
+    )
+
+
+def _without_softmax(end: ir.Value) -> bool:
+    """Make the Softmax before an output an Identity: what goes into it are logits. Return whether it is.
+
+    From  logits ─ Softmax ─ (Transpose)
+    to    logits ─ Identity ─ (Transpose)
+    """
+    node = end.producer()
+    while node is not None:
         if node.op_type in ("Softmax", "LogSoftmax") and not node.domain:
             node.op_type = "Identity"
-            del node.attribute[:]
+            node.attributes.clear()
             return True
-        if node.op_type not in ("Transpose", "Identity"):
+        if node.op_type not in ("Transpose", "Identity") or node.inputs[0] is None:
             return False
-        end = node.input[0]
+        node = node.inputs[0].producer()
     return False

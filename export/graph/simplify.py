@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 
 import onnx
+import onnx_ir as ir
 import onnxsim
 
 from runtime.errors import ParityError
@@ -14,9 +15,7 @@ from runtime.errors import ParityError
 RANDOM_CHECKS = 2  # runs of both graphs on random images; the real proof is export.proof.parity
 
 
-def simplify(
-    model: onnx.ModelProto, check_shapes: Mapping[str, Sequence[int]] | None = None
-) -> onnx.ModelProto:
+def simplify(model: ir.Model, check_shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
     """Return the simplified graph.
 
     Args:
@@ -26,11 +25,13 @@ def simplify(
     Raises:
         ParityError: onnxsim failed, or the simplified graph gives other numbers.
     """
-    simplified: onnx.ModelProto
     shapes = None if check_shapes is None else {name: list(shape) for name, shape in check_shapes.items()}
+    simplified: onnx.ModelProto
     try:
         with redirect_stdout(io.StringIO()):  # onnxsim prints its progress
-            simplified, same = onnxsim.simplify(model, check_n=RANDOM_CHECKS, test_input_shapes=shapes)
+            simplified, same = onnxsim.simplify(
+                ir.to_proto(model), check_n=RANDOM_CHECKS, test_input_shapes=shapes
+            )
     except Exception as error:  # onnxsim raises what its C++ passes and its checker raise
         raise ParityError(
             f"simplify: expected a smaller graph, onnxsim {onnxsim.__version__} failed "
@@ -41,4 +42,4 @@ def simplify(
             f"simplify: expected the numbers of the traced graph, onnxsim {onnxsim.__version__} changed "
             "them, so no file was written; keep the graph as it was traced with --no-simplify"
         )
-    return simplified
+    return ir.from_proto(simplified)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import onnx
+import onnx_ir as ir
 import torch
 from onnxscript import opset18
 from torch import nn
@@ -20,7 +20,7 @@ from runtime.errors import ConfigError
 LARGEST_SIDE = 65536
 
 
-def trace(network: nn.Module, contract: ModelContract, opset: int) -> onnx.ModelProto:
+def trace(network: nn.Module, contract: ModelContract, opset: int) -> ir.Model:
     """Return the network as an ONNX graph with the input and the logits that its contract promises.
 
     The graph keeps PyTorch's order of work: the uint8 image is transposed first (a quarter of the bytes
@@ -58,7 +58,7 @@ def trace(network: nn.Module, contract: ModelContract, opset: int) -> onnx.Model
                 f"{type(error).__name__}: {_first_line(error)}; {advice}"
             ) from error
     assert program is not None
-    return program.model_proto
+    return program.model
 
 
 def _free_sizes(contract: ModelContract) -> dict[int, object] | None:

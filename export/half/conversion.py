@@ -9,17 +9,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+import onnx_ir as ir
+from onnx_ir import DataType
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from export.graph.edit import (
+    Array,
+    append,
+    array_of,
+    constant,
+    insert_after,
+    insert_before,
+    numbers,
+    replace_output,
+    set_array,
+    sweep,
+    typed_copy,
+)
+from export.graph.probe import watch
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from runtime.network.session import default_threads, session_options
 
 HEADROOM = 4  # other pictures than the ones tried may give larger numbers
 LARGEST = float(np.finfo(np.float16).max) / HEADROOM
@@ -30,10 +41,16 @@ FLOAT32_ONLY = frozenset(
 )
 # Inputs by place that stay float32 by definition, while the node's others change.
 FLOAT32_INPUTS = {"Resize": (1, 2)}
+_SUBGRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+_SUMS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 
 
-def to_half(model: onnx.ModelProto, images: Iterable[Image]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def to_half(model: ir.Model, images: Iterable[Image]) -> tuple[ir.Model, tuple[str, ...]]:
     """Return the float16 graph, and the operations that stayed float32.
+
+        x32 ─ Conv(w32) ─ y32 ─ Exp ─ z32          where y overflows in float16
+        x16 ─ Conv(w16) ─ y16                      where nothing does
+        x16 ─ Cast ─ x32 ─ Conv(w32) ─ y32 ─ Exp ─ z32 ─ Cast ─ z16        an island
 
     Args:
         model: float32, with float32 outputs, which stay float32; not changed.
@@ -45,147 +62,126 @@ def to_half(model: onnx.ModelProto, images: Iterable[Image]) -> tuple[onnx.Model
     Returns:
         A new model, and each island as `operation name`.
     """
-    if any(_subgraphs(node) for node in model.graph.node):
+    if any(attribute.type in _SUBGRAPHS for node in model.graph for attribute in node.attributes.values()):
         raise ConfigError("half: expected a graph without branches and loops, got one; export it in float32")
-    islands = _overflowing(model, images)
-    return _Conversion(model, islands).run(), tuple(sorted(islands))
+    half = typed_copy(LiftConstantsToInitializersPass(True, 0)(model.clone()).model)
+    islands = _overflowing(half, images)
+    _convert(half, islands)
+    return sweep(half), tuple(sorted(islands))
 
 
-def _subgraphs(node: onnx.NodeProto) -> bool:
-    return any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
-
-
-def _float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Return the names of all float32 tensors, weights included."""
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    values = [*graph.input, *graph.output, *graph.value_info]
-    names = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return names | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-
-
-def _overflowing(model: onnx.ModelProto, images: Iterable[Image]) -> set[str]:
+def _overflowing(model: ir.Model, images: Iterable[Image]) -> set[str]:
     """Return the nodes, by the name of their first output, that float16 could not hold."""
-    floats = _float_tensors(model)
-    produced = [name for node in model.graph.node for name in node.output if name in floats]
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in produced
-    )
-    session = ort.InferenceSession(
-        watched.SerializeToString(), session_options(default_threads()), providers=["CPUExecutionProvider"]
-    )
+    produced = [str(value.name) for node in model.graph for value in node.outputs if _is_float(value)]
     peaks: dict[str, float] = defaultdict(float)
     sums: dict[str, float] = defaultdict(float)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and (values := numpy_helper.to_array(tensor)).size:
-            peaks[tensor.name] = _peak(values)
+    for name, value in model.graph.initializers.items():
+        values = array_of(value)
+        if _is_float(value) and values is not None and values.size:
+            peaks[name] = _peak(values)
+    run = watch(model, produced)
     for image in images:
-        for name, values in zip(
-            produced, session.run(produced, {model.graph.input[0].name: image[None]}), strict=True
-        ):
+        for name, values in run(image[None]).items():
             peaks[name] = max(peaks[name], _peak(values))
             if values.ndim == 4:
                 sums[name] = max(sums[name], _peak(np.abs(values).sum(axis=(2, 3))))
-    return {
-        node.output[0]
-        for node in model.graph.node
-        if max((peaks[name] for name in (*node.input, *node.output)), default=0) > LARGEST
-        or (
-            node.op_type in ("GlobalAveragePool", "ReduceMean", "ReduceSum") and sums[node.input[0]] > LARGEST
-        )
-    }
+    overflowing = set()
+    for node in model.graph:
+        read, made = ([str(value.name) for value in ends if value] for ends in (node.inputs, node.outputs))
+        largest = max(peaks[name] for name in (*read, *made))
+        if largest > LARGEST or (node.op_type in _SUMS and sums[read[0]] > LARGEST):
+            overflowing.add(made[0])
+    return overflowing
 
 
-def _peak(values: NDArray[np.float32]) -> float:
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype == DataType.FLOAT
+
+
+def _peak(values: Array) -> float:
     """Return the largest magnitude; infinity for what is no number."""
     largest = float(np.abs(values).max())
     return largest if np.isfinite(largest) else float("inf")
 
 
-@dataclass
-class _Conversion:
-    """One rewriting of a graph, node by node in their order."""
+def _convert(model: ir.Model, islands: set[str]) -> None:
+    """Rewrite a graph node by node; a tensor is cast at its first use in another type than its own."""
+    graph = model.graph
+    made = [value for node in graph for value in node.outputs]
+    names = {
+        value: str(value.name)
+        for value in (*graph.inputs, *graph.initializers.values(), *made)
+        if _is_float(value)
+    }  # of all float32 tensors
+    typed = {(value, DataType.FLOAT): value for value in names}
 
-    model: onnx.ModelProto
-    islands: set[str]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    weights: dict[str, TensorProto] = field(default_factory=dict)
-    # (tensor of the old graph, wanted type) → its name in the new one
-    names: dict[tuple[str, int], str] = field(default_factory=dict)
+    def in_type(value: ir.Value, kind: DataType, reader: ir.Node | None) -> ir.Value:
+        if (value, kind) not in typed:
+            name = names[value] if kind == DataType.FLOAT else f"{names[value]}_half"
+            weights = array_of(value)
+            if weights is not None:
+                typed[value, kind] = constant(graph, name, weights.astype(np.float16))
+            elif reader is not None:
+                typed[value, kind] = insert_before(reader, "Cast", [value], name, to=kind)
+            else:
+                typed[value, kind] = append(graph, "Cast", [value], name, to=kind)
+        return typed[value, kind]
 
-    def run(self) -> onnx.ModelProto:
-        """Return the rewritten model."""
-        floats = _float_tensors(self.model)
-        constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        for node in self.model.graph.node:
-            self._add(node, floats, constants)
-        for output in self.model.graph.output:
-            if output.name in floats:
-                self._name_as(output.name, TensorProto.FLOAT, constants)
-        rewritten = onnx.ModelProto()
-        rewritten.CopyFrom(self.model)
-        del rewritten.graph.node[:], rewritten.graph.initializer[:], rewritten.graph.value_info[:]
-        rewritten.graph.node.extend(self.nodes)
-        rewritten.graph.initializer.extend(self.weights.values())
-        return rewritten
-
-    def _add(self, old: onnx.NodeProto, floats: set[str], constants: dict[str, TensorProto]) -> None:
-        """Append one node in its new type, behind the casts that it needs."""
-        node = onnx.NodeProto()
-        node.CopyFrom(old)
-        is_half = old.output[0] not in self.islands and old.op_type not in FLOAT32_ONLY
-        for place, name in enumerate(old.input):
-            if name in floats:
-                stays = not is_half or place in FLOAT32_INPUTS.get(old.op_type, ())
-                kind = TensorProto.FLOAT if stays else TensorProto.FLOAT16
-                node.input[place] = self._name_as(name, kind, constants)
-            elif name in constants:
-                self.weights[name] = constants[name]
-        results = [name for name in old.output if name in floats]
+    for node in tuple(graph):
+        is_half = node.outputs[0].name not in islands and node.op_type not in FLOAT32_ONLY
+        for place, value in enumerate(node.inputs):
+            if value in names:
+                stays = not is_half or place in FLOAT32_INPUTS.get(node.op_type, ())
+                kind = DataType.FLOAT if stays else DataType.FLOAT16
+                node.replace_input_with(place, in_type(value, kind, node))
+        results = [value for value in node.outputs if value in names]
         if is_half and results:
-            _make_half(node)
-            for place, name in enumerate(old.output):
-                if name in floats:
-                    node.output[place] = self._new_name(name)
-                    self.names[name, TensorProto.FLOAT16] = node.output[place]
-        else:
-            self.names |= {(name, TensorProto.FLOAT): name for name in results}
-        self.nodes.append(node)
-
-    def _new_name(self, name: str) -> str:
-        """Return a name for a float16 tensor; a graph's output keeps its own for the float32 one."""
-        return f"{name}_half"
-
-    def _name_as(self, name: str, kind: int, constants: dict[str, TensorProto]) -> str:
-        """Return the name of a tensor in the wanted type; casts it at its first use in that type."""
-        if (name, kind) in self.names:
-            return self.names[name, kind]
-        wanted = name if kind == TensorProto.FLOAT else self._new_name(name)
-        if name in constants:
-            tensor = constants[name]
-            if kind == TensorProto.FLOAT16:
-                tensor = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), wanted)
-            self.weights[wanted] = tensor
-        else:
-            other = TensorProto.FLOAT if kind == TensorProto.FLOAT16 else TensorProto.FLOAT16
-            source = self.names.get((name, other), name)  # a float32 input of the graph has its own name
-            self.nodes.append(helper.make_node("Cast", [source], [wanted], f"{wanted}_cast", to=kind))
-        self.names[name, kind] = wanted
-        return wanted
+            _retype(node, DataType.FLOAT, DataType.FLOAT16)
+            for value in results:
+                value.name, value.type = f"{names[value]}_half", ir.TensorType(DataType.FLOAT16)
+                typed[value, DataType.FLOAT16] = typed.pop((value, DataType.FLOAT))
+    for output in tuple(graph.outputs):
+        if output in names and (wanted := in_type(output, DataType.FLOAT, None)) is not output:
+            wanted.type, wanted.shape = ir.TensorType(DataType.FLOAT), output.shape
+            replace_output(output, wanted)
 
 
-def _make_half(node: onnx.NodeProto) -> None:
-    """Change the attributes that name a float32 type or hold a float32 tensor."""
-    for attribute in node.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
-            attribute.i = TensorProto.FLOAT16
-        if attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
-            values = numpy_helper.to_array(attribute.t).astype(np.float16)
-            attribute.t.CopyFrom(numpy_helper.from_array(values, attribute.t.name))
-        elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-            values = np.array(
-                attribute.f if attribute.name == "value_float" else attribute.floats, np.float16
-            )
-            attribute.CopyFrom(helper.make_attribute("value", numpy_helper.from_array(values)))
+def _retype(node: ir.Node, old: DataType, new: DataType) -> None:
+    """Change the attributes that name a type or hold a tensor of it."""
+    for name, attribute in tuple(node.attributes.items()):
+        if node.op_type == "Cast" and name == "to" and attribute.as_int() == old:
+            node.attributes[name] = ir.AttrInt64(name, new)
+        elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == old:
+            values = attribute.as_tensor().numpy().astype(new.numpy())
+            node.attributes[name] = ir.AttrTensor(name, ir.tensor(values))
+
+
+def rounded_everywhere(model: ir.Model) -> ir.Model:
+    """Return a float32 graph that rounds as a processor with float16 arithmetic does.
+
+        x16 ─ Conv(w16) ─ y16
+        x32 ─ Conv(w32) ─ Cast (float16) ─ Cast (float32) ─ y32
+
+    onnxruntime has few float16 operations on x86 and computes the rest in float32 without rounding in
+    between, so that running the file itself would prove its weights only. Here every float16 tensor is
+    cast to float16 and back, explicitly, which onnxruntime keeps.
+
+    Args:
+        model: of `to_half`; not changed.
+    """
+    rounded = typed_copy(model)
+    graph = rounded.graph
+    for node in tuple(graph):
+        _retype(node, DataType.FLOAT16, DataType.FLOAT)
+        for value in node.outputs:
+            if value.dtype == DataType.FLOAT16:
+                value.type = ir.TensorType(DataType.FLOAT)
+                uses = value.uses()
+                half = insert_after(value, "Cast", [value], f"{value.name}_rounded", to=DataType.FLOAT16)
+                single = insert_after(half, "Cast", [half], f"{value.name}_single", to=DataType.FLOAT)
+                for reader, place in uses:
+                    reader.replace_input_with(place, single)
+    for value in graph.initializers.values():
+        if value.dtype == DataType.FLOAT16:
+            set_array(value, numbers(value).astype(np.float32))
+    return rounded

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.int8.progress import tracked
+from export.graph.probe import Watch, watch
+from runtime.base.progress import tracked
 from runtime.errors import ParityError
 from runtime.frame import Image
-from runtime.network.session import default_threads, session_options
 
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99  # share of the values that keep inside; half of the others is cut off at each end
@@ -38,7 +37,7 @@ class ActivationRanges:
 
 
 def calibrate(
-    model: onnx.ModelProto, names: Sequence[str], images_bgr: Sequence[Image], method: str
+    model: ir.Model, names: Sequence[str], images_bgr: Sequence[Image], method: str
 ) -> ActivationRanges:
     """Run a float32 graph on pictures and watch some of its tensors.
 
@@ -52,13 +51,12 @@ def calibrate(
     Raises:
         ParityError: a tensor with values that are not finite.
     """
-    session = _watching(model, names)
-    image_name = model.graph.input[0].name
+    run = watch(model, names)
     low = dict.fromkeys(names, 0.0)
     high = dict.fromkeys(names, 0.0)
     sums: dict[str, NDArray[np.float64]] = {}
-    for image in tracked(images_bgr, len(images_bgr), "ranges"):
-        for name, values in zip(names, session.run(list(names), {image_name: image[None]}), strict=True):
+    for image in tracked(images_bgr, "ranges"):
+        for name, values in run(image[None]).items():
             lowest, highest = float(values.min()), float(values.max())
             if not np.isfinite([lowest, highest]).all():
                 raise ParityError(
@@ -71,41 +69,24 @@ def calibrate(
                 sums[name] = sums[name] + mean if name in sums else mean
     limits = {name: (low[name], high[name]) for name in names}
     if method != "minmax":
-        counts = _histograms(session, image_name, limits, images_bgr, is_magnitude=method == "entropy")
+        counts = _histograms(run, limits, images_bgr, is_magnitude=method == "entropy")
         narrow = _entropy_limits if method == "entropy" else _percentile_limits
         limits = {name: narrow(counts[name], limits[name]) for name in names}
     means = {name: total / len(images_bgr) for name, total in sums.items()}
     return ActivationRanges(limits, means, len(images_bgr))
 
 
-def _watching(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSession:
-    """Open a graph with more outputs."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {value.name for value in watched.graph.output}
-    for name in names:
-        if name not in present:
-            watched.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            )
-    return ort.InferenceSession(
-        watched.SerializeToString(), session_options(default_threads()), providers=["CPUExecutionProvider"]
-    )
-
-
 def _histograms(
-    session: ort.InferenceSession,
-    image_name: str,
+    run: Watch,
     limits: dict[str, tuple[float, float]],
     images_bgr: Sequence[Image],
     *,
     is_magnitude: bool,
 ) -> dict[str, NDArray[np.int64]]:
     """Count the values of each tensor, (2048,), between its limits or, as magnitudes, from zero."""
-    names = list(limits)
-    counts = {name: np.zeros(_BINS, np.int64) for name in names}
-    for image in tracked(images_bgr, len(images_bgr), "histograms"):
-        for name, values in zip(names, session.run(names, {image_name: image[None]}), strict=True):
+    counts = {name: np.zeros(_BINS, np.int64) for name in limits}
+    for image in tracked(images_bgr, "histograms"):
+        for name, values in run(image[None]).items():
             low, high = limits[name]
             if high == low:
                 continue

@@ -6,19 +6,18 @@ Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Corre
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
+import onnx_ir as ir
 
-from export.graph.view import GraphView, attribute, replace_constants
-from export.int8.image_input import ImagePath
+from export.graph.edit import is_constant, numbers, only_reader, set_array
+from export.int8.qdq import quantize_weights
 from export.int8.ranges import ActivationRanges
+from export.int8.stem import ImagePath
 from export.int8.target import TargetCpu
-from export.int8.weights import quantize_weights
 
 _ROUNDS = 3  # a layer that ends one pair and starts the next settles within few
 
 
-def equalize(model: onnx.ModelProto, image: ImagePath | None) -> onnx.ModelProto:
+def equalize(model: ir.Model, image: ImagePath | None) -> ir.Model:
     """Return a graph of the same function whose channels have more alike ranges.
 
     A Relu lets any positive factor of a channel through, so a channel may be made small in front of it and
@@ -28,75 +27,80 @@ def equalize(model: onnx.ModelProto, image: ImagePath | None) -> onnx.ModelProto
         Conv(w1 / s, b1 / s) ─ Relu ─ Conv(w2 * s)
 
     Args:
-        model: float32 graph.
+        model: float32 graph; stays as it is.
         image: its first convolution, which reads pixels, is no second one of a pair.
     """
-    view = GraphView(model)
-    arrays = {
-        name: np.array(values, np.float32)
-        for name, values in view.constants.items()
-        if values.dtype == np.float32
-    }
-    pairs = [pair for node in model.graph.node if (pair := _pair(view, node, image)) is not None]
+    equalized = model.clone()
+    pairs = [
+        (_constants(node), _constants(second))
+        for node in equalized.graph
+        if (second := _second(node, image)) is not None
+    ]
     for _ in range(_ROUNDS):
-        for first, second in pairs:
-            before, after = arrays[first.input[1]], arrays[second.input[1]]
+        for (weights, *bias), (next_weights, *_) in pairs:
+            before, after = numbers(weights), numbers(next_weights)
             out_range = np.abs(before).max(axis=(1, 2, 3))  # (C,)
             in_range = np.abs(after).max(axis=(0, 2, 3))  # (C,)
             is_alive = (out_range > 0) & (in_range > 0)
             factor = np.ones_like(out_range)
             factor[is_alive] = np.sqrt(out_range[is_alive] / in_range[is_alive])
-            arrays[first.input[1]] = before / factor[:, None, None, None]
-            arrays[second.input[1]] = after * factor[:, None, None]
-            if len(first.input) > 2 and first.input[2]:
-                arrays[first.input[2]] = arrays[first.input[2]] / factor
-    return replace_constants(model, arrays)
+            set_array(weights, before / factor[:, None, None, None])
+            set_array(next_weights, after * factor[:, None, None])
+            for value in bias:
+                set_array(value, numbers(value) / factor)
+    return equalized
 
 
-def correct_biases(model: onnx.ModelProto, ranges: ActivationRanges, target: TargetCpu) -> onnx.ModelProto:
+def correct_biases(model: ir.Model, ranges: ActivationRanges, target: TargetCpu) -> ir.Model:
     """Return a graph whose biases take back what rounding the weights adds to each channel on average.
+
+        Conv(w, b)
+        Conv(w, b - e * mean(x))
 
     The rounded weights differ from the true ones by e, so the outputs by e * x, on average e * mean(x).
 
     Args:
-        model: float32 graph.
+        model: float32 graph; stays as it is.
         ranges: with the means of its activations.
         target: says how weights are rounded.
     """
-    view = GraphView(model)
-    arrays: dict[str, NDArray[np.float32]] = {}
-    for node in model.graph.node:
-        has_constants = node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in view.constants
-        if not has_constants or node.input[1] not in view.constants:
+    corrected = model.clone()
+    for node in corrected.graph:
+        constants = _constants(node)
+        if node.op_type != "Conv" or len(constants) < 2 or not all(map(is_constant, constants)):
             continue
-        mean = ranges.channel_means.get(node.input[0])  # (I,); the image's is not watched
-        if mean is None or attribute(node, "group", 1) != 1:
-            continue
-        weights = np.asarray(view.constants[node.input[1]], np.float32)
+        source = node.inputs[0]
+        mean = None if source is None else ranges.channel_means.get(str(source.name))  # (I,)
+        if mean is None or node.attributes.get_int("group", 1) != 1:
+            continue  # the image's mean is not watched
+        weights, bias = map(numbers, constants)
         error = quantize_weights(weights, target.weight_limit).dequantized.astype(np.float64) - weights
         shift = error.sum(axis=(2, 3)) @ mean  # (O,)
-        arrays[node.input[2]] = (view.constants[node.input[2]] - shift).astype(np.float32)
-    return replace_constants(model, arrays)
+        set_array(constants[1], (bias - shift).astype(np.float32))
+    return corrected
 
 
-def _pair(
-    view: GraphView, node: onnx.NodeProto, image: ImagePath | None
-) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    """Return a convolution and the one behind its Relu, if each is all that the other one knows."""
-    if not _is_plain(view, node):
+def _second(node: ir.Node, image: ImagePath | None) -> ir.Node | None:
+    """Return the convolution behind a convolution's Relu, if each is all that the other one knows."""
+    if not _is_plain(node):
         return None
-    relu = view.only_reader(node.output[0])
-    second = None if relu is None or relu.op_type != "Relu" else view.only_reader(relu.output[0])
-    if second is None or not _is_plain(view, second):
+    relu = only_reader(node.outputs[0])
+    second = None if relu is None or relu.op_type != "Relu" else only_reader(relu.outputs[0])
+    if second is None or not _is_plain(second):
         return None
-    is_first = image is not None and second.output[0] == image.conv
-    return None if is_first else (node, second)
+    is_first = image is not None and second.outputs[0].name == image.conv
+    return None if is_first else second
 
 
-def _is_plain(view: GraphView, node: onnx.NodeProto) -> bool:
+def _is_plain(node: ir.Node) -> bool:
     """Whether a node is a convolution over all channels whose constants are its own."""
     return (
         node.op_type == "Conv"
-        and attribute(node, "group", 1) == 1
-        and all(name in view.constants and len(view.readers[name]) == 1 for name in node.input[1:] if name)
+        and node.attributes.get_int("group", 1) == 1
+        and all(is_constant(value) and len(value.uses()) == 1 for value in _constants(node))
     )
+
+
+def _constants(node: ir.Node) -> list[ir.Value]:
+    """Return weights and bias, if there is one."""
+    return [value for value in node.inputs[1:] if value is not None]

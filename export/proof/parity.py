@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.half.rounding import rounded_everywhere
-from runtime.contract import ModelContract
+from export.graph.probe import check_file, watch
+from export.half.conversion import rounded_everywhere
 from runtime.errors import ParityError
 from runtime.frame import Image
 from runtime.network.mask import class_mask
 from runtime.network.resize import fit_image
-from runtime.network.session import NetworkSession, default_threads, session_options
+from runtime.network.session import NetworkSession
 from runtime.sources import open_source
 from training.streets import render_scene
 
@@ -146,15 +145,13 @@ def prove(path: Path, network: nn.Module, frames: Sequence[Named], tolerance: To
         ModelLoadError: onnxruntime cannot open the file.
         ContractError: the graph does not fit its contract.
     """
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ParityError(f"proof: expected a valid ONNX graph, onnx.checker says: {error}") from error
+    check_file(path)
     session = NetworkSession(path)
     contract = session.contract
     ways: dict[str, Callable[[Image], Logits]] = {"": _logits_of(path, session)}
     if tolerance.dtype == "float16":
-        ways[", rounded to float16"] = _logits_session(rounded_everywhere(onnx.load(path)), contract)
+        rounded = rounded_everywhere(ir.load(path))
+        ways[", rounded to float16"] = _watched_logits(rounded, contract.output.name)
     compared = [
         parity for name, image in frames for parity in _compare(name, [image], network, session, ways)
     ]
@@ -178,22 +175,14 @@ def prove(path: Path, network: nn.Module, frames: Sequence[Named], tolerance: To
 
 def _logits_of(path: Path, session: NetworkSession) -> Callable[[Image], Logits]:
     """Return how to get a file's logits, whether they are an output or not."""
-    if session.contract.output.has_logits:
-        return session.run
-    return _logits_session(onnx.load(path), session.contract)
+    output = session.contract.output
+    return session.run if output.has_logits else _watched_logits(ir.load(path), output.name)
 
 
-def _logits_session(model: onnx.ModelProto, contract: ModelContract) -> Callable[[Image], Logits]:
+def _watched_logits(model: ir.Model, name: str) -> Callable[[Image], Logits]:
     """Return how to get the logits out of a graph in memory."""
-    name = contract.output.name
-    if name not in [output.name for output in model.graph.output]:
-        model.graph.output.append(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, None, None, None])
-        )
-    session = ort.InferenceSession(
-        model.SerializeToString(), session_options(default_threads()), providers=["CPUExecutionProvider"]
-    )
-    return lambda images_bgr: session.run([name], {contract.input.name: images_bgr})[0]
+    run = watch(model, [name])
+    return lambda images_bgr: run(images_bgr)[name]
 
 
 def _compare_larger_batch(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, OutputError
 
 
 @contextmanager
@@ -41,6 +41,21 @@ def replacing(target: str | Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        OutputError: a file that cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path}: expected a file that can be written, got {error}; choose another"
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -43,7 +43,7 @@ class _Flag:
     above: float | None
     at_most: float | None
     below: float | None
-    choices: Collection[str] | None
+    choices: Collection[Any] | None
     names: tuple[str, ...]
     metavar: str | tuple[str, ...] | None
     parse: Callable[[str], Any] | None
@@ -102,7 +102,7 @@ def flag(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    choices: Collection[str] | None = None,
+    choices: Collection[Any] | None = None,
     name: str | Sequence[str] = (),
     metavar: str | tuple[str, ...] | None = None,
     parse: Callable[[str], Any] | None = None,
@@ -121,7 +121,7 @@ def flag(
         above: the value that it must exceed.
         at_most: highest value allowed.
         below: the value that it must stay under.
-        choices: names allowed; `Literal` says so by itself.
+        choices: names or numbers allowed; `Literal` says so by itself.
         name: the flag's spelling where it is not the field's, several with the short one first; a name
             without dashes makes a positional argument.
         metavar: what stands for the value in the help.
@@ -181,7 +181,7 @@ def check_fields(settings: Any) -> None:
         choices = described.choices or _choices(kind)
         for one in values:
             if choices and one not in choices:
-                raise ConfigError(f"{field.name}: expected one of {', '.join(choices)}, got {one}")
+                raise ConfigError(f"{field.name}: expected one of {', '.join(map(str, choices))}, got {one}")
             if isinstance(one, int | float) and not isinstance(one, bool) and not described.holds(one):
                 unit = f" {described.unit}" if described.unit else ""
                 got = " ".join(map(str, values))
@@ -241,7 +241,7 @@ def _flags_of(settings: type[Any]) -> Iterable[tuple[dataclasses.Field[Any], _Fl
             yield field, described, hints[field.name]
 
 
-def _choices(kind: Any) -> Collection[str] | None:
+def _choices(kind: Any) -> Collection[Any] | None:
     """Return the names that a `Literal` allows."""
     kind = _without_none(kind)
     return get_args(kind) if get_origin(kind) is Literal else None
@@ -337,6 +337,8 @@ def _value(name: str, described: _Flag, kind: Any) -> dict[str, Any]:
     choices = described.choices or _choices(one)
     if choices:
         settings["choices"] = list(choices)
+        if not isinstance(settings["choices"][0], str):
+            settings["type"] = _reader(type(settings["choices"][0]))
     else:
         settings["type"] = _reader(described.parse or one)
     if described.metavar is not None:

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from benchmarks.recipe_ablation import BASE, CHANGES, Outcome, changed, changes_of, main, outcome_table
+from benchmarks.ablation.recipe import BASE, CHANGES, Outcome, changed, changes_of, outcome_table
+from benchmarks.recipe_ablation import main
 from runtime.errors import ConfigError
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig

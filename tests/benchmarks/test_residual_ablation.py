@@ -4,22 +4,21 @@ import json
 import cv2
 import pytest
 
-from benchmarks.residual_ablation import (
+from benchmarks.ablation.residual import (
     VARIANTS,
     Epoch,
     Outcome,
     comparison_table,
     count_macs,
     draw_comparison,
-    main,
     read_curve,
 )
+from benchmarks.residual_ablation import main
 from runtime.contract import Normalization
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
-from training.network import CameraNetwork, build_network
-from training.network.article import ArticleKerasConfig
-from training.network.residual import ResidualConfig
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ArticleKerasConfig, ResidualConfig
 
 TINY = ["--size", "32", "64", "--batch-size", "2", "--epochs", "1"]
 

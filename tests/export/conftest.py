@@ -2,7 +2,7 @@ import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -10,8 +10,7 @@ from torch import nn
 import export.module
 import export.proof.parity
 from export.graph.trace import trace
-from export.module import ExportReport
-from export.to_onnx import export_checkpoint
+from export.module import ExportReport, export_checkpoint
 from runtime.contract import (
     CAMVID_CLASSES,
     Accuracy,
@@ -22,8 +21,9 @@ from runtime.contract import (
     Origin,
 )
 from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.network import CameraNetwork, NetworkConfig, build_network
-from training.network.residual import ResidualConfig
+from training.network import NetworkConfig
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ResidualConfig
 
 TINY = ResidualConfig(8, (8, 8, 16, 16), (1, 2, 1, 1), decoder_width=8, detail_width=8)
 CONTRACT = ModelContract(
@@ -89,19 +89,13 @@ def exported(
 
 
 @pytest.fixture(scope="session")
-def traced(exported: tuple[Path, ExportReport]) -> onnx.ModelProto:
+def traced(exported: tuple[Path, ExportReport]) -> ir.Model:
     """The graph of every checkpoint that `write_checkpoint` writes by default."""
     checkpoint = load_checkpoint(exported[0])
     return trace(checkpoint.build().with_std_folded(), checkpoint.contract, 18)
 
 
 @pytest.fixture
-def quick_trace(traced: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_trace(traced: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare a test the seconds that tracing takes; everything after it is real."""
-
-    def copy(*_: object) -> onnx.ModelProto:
-        model = onnx.ModelProto()
-        model.CopyFrom(traced)
-        return model
-
-    monkeypatch.setattr(export.module, "trace", copy)
+    monkeypatch.setattr(export.module, "trace", lambda *_: traced.clone())

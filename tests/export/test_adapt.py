@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-import export.adapt
-from export.adapt import AdaptOptions, adapt, main, read_classes
+import export.foreign.adaptation
+from export.adapt import main
+from export.foreign.adaptation import AdaptOptions, adapt, read_classes
 from export.foreign.rewrite import ForeignInput, OutputKind
+from export.graph.edit import numbers, set_array
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, ModelLoadError, ParityError
 from runtime.network.session import NetworkSession
@@ -215,13 +218,13 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
 def test_a_result_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = write_keras_like(tmp_path / "keras.onnx")
 
-    def damage(model: onnx.ModelProto) -> onnx.ModelProto:
-        for tensor in model.graph.initializer:
-            if tensor.name.endswith("head"):
-                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+    def damage(model: ir.Model) -> ir.Model:
+        for name, value in model.graph.initializers.items():
+            if name.endswith("head"):
+                set_array(value, -numbers(value))
         return model
 
-    monkeypatch.setattr(export.adapt, "simplify", damage)
+    monkeypatch.setattr(export.foreign.adaptation, "simplify", damage)
     options = AdaptOptions(NHWC, kind="softmax")
     with pytest.raises(ParityError, match="16 of 16 frames differ"):
         adapt(original, class_map(10), options=options)
@@ -296,3 +299,16 @@ def test_the_command_says_what_it_proved_and_what_to_run_next(
     assert json.loads(capsys.readouterr().out)["contract"]["classes"]["names"][9] == "class 9"
     assert main([str(tmp_path / "gone.onnx"), *flags]) == 1
     assert "found none" in capsys.readouterr().err
+
+
+def test_an_output_is_of_one_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--classes", str(write_classes(tmp_path, 10)), "--softmax-output", "--argmax-output"]
+    assert main([str(write_keras_like(tmp_path / "keras.onnx")), *flags]) == 1
+    assert "expected --softmax-output or --argmax-output, got both" in capsys.readouterr().err
+
+
+def test_the_operator_set_may_be_called_by_its_long_name(tmp_path: Path) -> None:
+    model = onnx.load(write_keras_like(tmp_path / "keras.onnx"))
+    model.opset_import[0].domain = "ai.onnx"
+    onnx.save(model, tmp_path / "long.onnx")
+    adapt(tmp_path / "long.onnx", class_map(10), options=AdaptOptions(NHWC, "softmax"))

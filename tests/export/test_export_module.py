@@ -90,7 +90,11 @@ def test_network_of_another_stride_than_promised_leaves_no_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"output": "classes"}, "logits, mask or both"), ({"opset": 9}, "opset: expected")]
+    ("options", "says"),
+    [
+        ({"output": "classes"}, "output: expected one of logits, mask, both"),
+        ({"opset": 9}, "opset: expected"),
+    ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.inspect import inspect, main
-from export.to_onnx import ExportReport
+from export.module import ExportReport
 from runtime.errors import ModelLoadError
 
 

@@ -4,21 +4,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-import export.int8.paired_speed
-import export.quantize
+import export.int8.judge
+import export.int8.quantization
 import export.to_onnx
-from export.graph.stamp import stamp
-from export.int8.builder import REPAIRS, Int8Builder
-from export.int8.frames import AgreementJudge, source_images
-from export.int8.optimized_graph import optimized_graph
-from export.int8.paired_speed import PairedSpeed, paired_speed
+from export.graph.metadata import write_model
+from export.int8.judge import AgreementJudge, PairedSpeed, optimized_graph, paired_speed, source_images
+from export.int8.quantization import QuantizeConfig, QuantizeReport, quantize_file
+from export.int8.search import REPAIRS, Int8Builder
 from export.int8.target import TARGETS, detect_target
-from export.quantize import QuantizeConfig, QuantizeReport, main, quantize_file
-from export.to_onnx import ExportReport
+from export.module import ExportReport
+from export.quantize import main
 from runtime.errors import ConfigError, ParityError
 from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
@@ -55,7 +54,7 @@ def set_speed(monkeypatch: pytest.MonkeyPatch) -> Callable[[PairedSpeed], None]:
     """Replace the clock, which says nothing about a network this small; int8 takes half the time."""
 
     def replace(speed: PairedSpeed) -> None:
-        monkeypatch.setattr(export.quantize, "paired_speed", lambda *_, **__: speed)
+        monkeypatch.setattr(export.int8.quantization, "paired_speed", lambda *_, **__: speed)
 
     replace(FAST)
     return replace
@@ -164,11 +163,10 @@ def test_repaired_forms_are_as_near(
 ) -> None:
     contract = NetworkSession(float_file).contract
     images = [fit_image(scene, contract.input.size_hw) for scene in scenes]
-    builder = Int8Builder(onnx.load(float_file), images, "minmax", TARGETS["x86-vnni"], "logits")
+    builder = Int8Builder(ir.load(float_file), images, "minmax", TARGETS["x86-vnni"], "logits")
 
     built = builder.build(form)
-    stamp(built, contract)
-    onnx.save(built, tmp_path / "repaired.onnx")
+    write_model(built, contract, tmp_path / "repaired.onnx")
 
     points, _ = judge.points(tmp_path / "repaired.onnx")
     assert points > 80
@@ -190,8 +188,8 @@ def test_the_output_must_be_another_onnx_file(
 
 
 def test_an_operator_set_without_scales_per_channel_is_refused(float_file: Path, scenes: list[Image]) -> None:
-    model = onnx.load(float_file)
-    model.opset_import[0].version = 12
+    model = ir.load(float_file)
+    model.opset_imports[""] = 12
 
     with pytest.raises(ConfigError, match="operator set 13 or newer for x86, got 12"):
         Int8Builder(model, scenes, "minmax", TARGETS["x86"], "logits")
@@ -226,7 +224,7 @@ def test_runs_of_both_files_take_turns_in_both_orders(
     other.write_bytes(float_file.read_bytes())
     order: list[str] = []
 
-    class Recorder(export.int8.paired_speed.Segmenter):
+    class Recorder(export.int8.judge.Segmenter):
         def __init__(self, model: Path, **settings: int) -> None:
             super().__init__(model, **settings)
             self.stem = model.stem
@@ -235,7 +233,7 @@ def test_runs_of_both_files_take_turns_in_both_orders(
             order.append(self.stem)
             return super().__call__(frame)
 
-    monkeypatch.setattr(export.int8.paired_speed, "Segmenter", Recorder)
+    monkeypatch.setattr(export.int8.judge, "Segmenter", Recorder)
 
     speed = paired_speed(float_file, other, pairs=4, threads=1)
 
@@ -288,6 +286,17 @@ def test_the_command_refuses_in_one_line(
 
     assert "error: quantize: expected int8 to take less than 95% of float32's time" in capsys.readouterr().err
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "got"), [([], "neither"), (["--data", "synthetic", "--frames", "scene*.png"], "both")]
+)
+def test_either_labels_or_frames_calibrate(
+    command: list[str], frames: str, pictures: list[str], got: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *(frames if item == "scene*.png" else item for item in pictures)]) == 1
+
+    assert f"expected --data or --frames, got {got}; choose one" in capsys.readouterr().err
 
 
 def test_the_export_goes_on_to_int8(

@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 
-from export.module import ExportOptions, ExportReport
-from export.to_onnx import export_checkpoint, main
+from export.module import ExportOptions, ExportReport, export_checkpoint
+from export.to_onnx import main
 from runtime import Segmenter
 from runtime.errors import ConfigError, FrameError
 from runtime.network.session import NetworkSession

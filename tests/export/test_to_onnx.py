@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
 import export.module
-from export.module import ExportReport
-from export.to_onnx import export_checkpoint, main
+from export.graph.edit import append, numbers, set_array
+from export.module import ExportReport, export_checkpoint
+from export.to_onnx import main
 from runtime import Segmenter
 from runtime.errors import EdgesegError, ParityError, SourceError
 from training.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
@@ -24,12 +26,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def add_to_first_weight(model: onnx.ModelProto, value: float) -> onnx.ModelProto:
+def add_to_first_weight(model: ir.Model, value: float) -> ir.Model:
     """Do what a faulty rewriter would."""
-    tensor = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
-    weights = onnx.numpy_helper.to_array(tensor).copy()
+    tensor = next(value for value in model.graph.initializers.values() if numbers(value).ndim == 4)
+    weights = numbers(tensor).copy()
     weights.flat[0] += value
-    tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+    set_array(tensor, weights)
     return model
 
 
@@ -119,8 +121,8 @@ def test_network_that_gives_nan_is_refused(checkpoint_path: Path, tmp_path: Path
 
 @pytest.mark.usefixtures("quick_trace")
 def test_invalid_graph_is_refused(checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def add_unknown(model: onnx.ModelProto, _: object) -> onnx.ModelProto:
-        model.graph.node.append(onnx.helper.make_node("NoSuchOperation", ["image"], ["nothing"]))
+    def add_unknown(model: ir.Model, _: object) -> ir.Model:
+        append(model.graph, "NoSuchOperation", [model.graph.inputs[0]], "nothing")
         return model
 
     monkeypatch.setattr(export.module, "simplify", add_unknown)

@@ -22,8 +22,8 @@ from runtime.network.onnx_file import read_onnx_file
 from tests.fuzz.corruption import TARGETS, Originals
 from tests.fuzz.worker import Worker
 from training.engine.checkpoint import Checkpoint, save_checkpoint
-from training.network import CameraNetwork, build_network
-from training.network.residual import ResidualConfig
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ResidualConfig
 
 TINY = ResidualConfig(8, (8, 8, 16, 16), (1, 1, 1, 1), decoder_width=8, detail_width=8)
 SHOWN_FAILURES = 20

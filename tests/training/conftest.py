@@ -51,7 +51,7 @@ def camvid_root(tmp_path: Path, make_camvid: Callable[[Path], Path]) -> Path:
 @pytest.fixture
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave curves.png out, which takes most of a tiny training's time; there is a test of it elsewhere."""
-    monkeypatch.setattr("training.train.draw_curves", lambda *_: None)
+    monkeypatch.setattr("training.engine.loop.draw_curves", lambda *_: None)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import torch
 from runtime.contract import CAMVID_CLASSES, Accuracy, GraphOutput, ImageInput, ModelContract, Normalization
 from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.evaluate import main
-from training.network import SIZES, CameraNetwork, build_network
+from training.network import SIZES
+from training.network.build import CameraNetwork, build_network
 
 NORMALIZATION = Normalization((110.0, 110.0, 110.0), (60.0, 60.0, 60.0))
 SIZE_HW = (64, 96)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from runtime.base.progress import tracked
 from runtime.errors import DatasetError
 from training.data.catalog import READERS, find_root
 from training.data.dataset import IGNORE, Sample
@@ -92,6 +91,13 @@ class Inspection:
         """Number of findings that are errors."""
         return sum(finding.level == "error" for finding in self.findings)
 
+    def spread_samples(self, most: int = 8) -> Iterator[tuple[PairedFiles, list[int]]]:
+        """Yield each split that has a sound sample, with the places of up to `most`, evenly spread."""
+        for dataset, readable in self.readable:
+            if readable:
+                places = np.linspace(0, len(readable) - 1, min(most, len(readable))).round().astype(int)
+                yield dataset, [readable[place] for place in places]
+
 
 @dataclass
 class _Survey:
@@ -121,13 +127,12 @@ class _Survey:
         return self.dataset.pairs[self.readable[place]].image
 
 
-def inspect_dataset(name: str, root: str | Path, *, progress: bool = False) -> Inspection:
+def inspect_dataset(name: str, root: str | Path) -> Inspection:
     """Read every pair of every split and report on them.
 
     Args:
         name: a kind of data set that consists of files, a key of `training.data.catalog.READERS`.
         root: its folder.
-        progress: whether to draw a progress bar on stderr.
 
     Raises:
         DatasetError: `root` is no folder; everything else becomes a finding.
@@ -141,7 +146,7 @@ def inspect_dataset(name: str, root: str | Path, *, progress: bool = False) -> I
         return Inspection((), (Finding("error", "layout", "", str(error)),), ())
     for split in names:
         try:
-            survey = _survey(reader.open(folder, split), progress=progress)
+            survey = _survey(reader.open(folder, split))
         except DatasetError as error:
             found = [Finding("error", "layout", split, str(error))]
         else:
@@ -159,9 +164,9 @@ def inspect_dataset(name: str, root: str | Path, *, progress: bool = False) -> I
     )
 
 
-def _survey(dataset: PairedFiles, *, progress: bool) -> _Survey:
+def _survey(dataset: PairedFiles) -> _Survey:
     survey = _Survey(dataset)
-    for index in tqdm(range(len(dataset)), dataset.split, leave=False, disable=not progress, file=sys.stderr):
+    for index in tracked(range(len(dataset)), f"reading {dataset.split}"):
         read = dataset.examine(index)
         if isinstance(read, Sample):
             survey.add(index, read)
@@ -283,3 +288,22 @@ def _count(items: Sequence[str], kind: str) -> str:
 def _some(items: Sequence[str]) -> str:
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + more
+
+
+def summary_table(inspection: Inspection) -> str:
+    """Return images, sizes and drives of each split, then each class's share of pixels and of images."""
+    splits = inspection.splits
+    lines = []
+    for summary in splits:
+        sizes = ", ".join(f"{size} ({count})" for size, count in list(summary.sizes.items())[:4])
+        drives = ", ".join(f"{drive} ({count})" for drive, count in summary.drives.items())
+        lines.append(f"{summary.split}: {summary.images} pairs; {sizes}" + (f"; {drives}" if drives else ""))
+    if not splits:
+        return ""
+    width = max(len(name) for name in [*splits[0].pixel_share, "share of pixels, images"])
+    lines += ["", f"{'share of pixels, images':<{width}}" + "".join(f"{s.split:>16}" for s in splits)]
+    for name in splits[0].pixel_share:
+        shares = "".join(f"{s.pixel_share[name]:>9.2%}{s.image_share[name]:>7.0%}" for s in splits)
+        lines.append(f"{name:<{width}}{shares}")
+    lines.append(f"{'void':<{width}}" + "".join(f"{s.void_share:>9.2%}{'':7}" for s in splits).rstrip())
+    return "\n".join(lines)

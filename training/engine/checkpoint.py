@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from runtime.base.files import replacing
 from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
 from training.engine.archive import check_archive, check_tensors
-from training.engine.bundled import where_to_look
-from training.network import CameraNetwork, NetworkConfig, build_network, network_config
+from training.network import NetworkConfig
+from training.network.build import CameraNetwork, build_network, network_config
 
 FORMAT = "edgeseg.checkpoint/2"
+_WEIGHTS_PACKAGE = "edgeseg_weights"
 MAX_CONFIG_NUMBER = 4096  # of channels or blocks; beyond, even a plan of the network takes too long
 
 
@@ -120,7 +122,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; {where_to_look()}")
+        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; {_where_to_look()}")
     check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -151,6 +153,47 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ContractError) as error:
         raise CheckpointError(f"{path}: the checkpoint is damaged ({error}); train again") from None
+
+
+def _weights_folder() -> Path:
+    """Return where the checkpoints that come with edgeseg lie; a folder that is not there if there are none.
+
+    A checkout holds them in `weights/`; elsewhere the package `edgeseg-weights`, made from that folder,
+    brings them. A wheel of edgeseg has none, since a robot that runs networks needs none.
+    """
+    checkout = Path(__file__).parents[2] / "weights" / _WEIGHTS_PACKAGE
+    spec = None if checkout.is_dir() else find_spec(_WEIGHTS_PACKAGE)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else checkout
+
+
+WEIGHTS = _weights_folder()
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the checkpoints in this installation."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.pt"))
+
+
+def checkpoint_file(given: str | Path) -> Path:
+    """Return the path of a checkpoint that a user named: a file's, or a bundled one's, as in "camvid-s".
+
+    A file of that name in the working directory comes first. What is neither is returned as it is, for
+    `load_checkpoint` to refuse.
+    """
+    path = Path(given)
+    if not path.exists() and str(given) in bundled_names():
+        return WEIGHTS / f"{given}.pt"
+    return path
+
+
+def _where_to_look() -> str:
+    """Return the advice for a checkpoint that was not found."""
+    if names := bundled_names():
+        return f"check the path, or name a bundled one ({', '.join(names)})"
+    return (
+        "check the path; the bundled ones are in a package of their own, made from edgeseg's checkout: "
+        "pip install ./weights"
+    )
 
 
 def _largest_number(plain: Any) -> int:

@@ -1,24 +1,26 @@
-"""The settings of a training."""
+"""The settings of a training, also the flags of `training.train`. No torch until a device is named."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
+from runtime.base.flags import check_fields, flag
 from runtime.errors import ConfigError
-from training.engine.losses import LOSSES
-from training.engine.optimization import OPTIMIZERS, SCHEDULES
-from training.engine.transfer import FREEZES
 from training.network import SIZES, NetworkSize, ResidualConfig
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("poly", "cosine")
+LOSSES = ("cross-entropy", "weighted", "class-balanced", "ohem", "boundary")
+# What `--freeze` takes → how the names of the network's parts begin that it holds.
+FREEZES: dict[str, tuple[str, ...]] = {"none": (), "stem": ("stem",), "encoder": ("stem", "stage_")}
 AUX_WEIGHT = 0.4
 # On --resume, since no bit of a step depends on them.
 CHANGEABLE = ("workers", "checkpoint_every_steps", "init_from", "patience", "samples_every")
+
+_DATA, _NETWORK, _SCHEDULE, _LOSS = "data", "network", "schedule", "loss"
+_OVERFITTING, _RESULTS, _MACHINE = "against over-fitting", "results", "machine"
 
 
 def check_device(name: str) -> None:
@@ -27,8 +29,15 @@ def check_device(name: str) -> None:
     Raises:
         ConfigError: an unknown name, or a device on which no tensor can be made.
     """
+    if name == "cpu":
+        return
+    import torch
+
     try:
-        torch.zeros(1, device=name)
+        device = torch.device(name)
+        # A tensor would take memory of a GPU that may be another process's.
+        if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
+            torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"device: expected one that torch has here, got {name!r} ({str(error).splitlines()[0]}); "
@@ -38,124 +47,181 @@ def check_device(name: str) -> None:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training; the only place where their defaults are.
+    """Settings of a training; the only place where their defaults are."""
 
-    Attributes:
-        network: name of a network and its size.
-        depths: residual blocks a stage, from stride 4 to 32; None takes those of the size.
-        plain: leaves the skip connections out.
-        dropout: share of the channels before the classifier that a step sets to 0.
-        drop_path: how often a step leaves out the deepest block, for each image; earlier ones less.
-        aux_weight: of the loss of a second classifier at stride 16, that only training has; 0 for none.
-            None takes `AUX_WEIGHT` where the network has a place for it, 0 elsewhere.
-        teacher: path or bundled name of a checkpoint to learn from, besides the labels.
-        distill_weight: of the divergence from the teacher; labels weigh 1.
-        size_hw: height and width in pixels of the exported network's input.
-        crop_hw: height and width in pixels of the training's crops; None takes `size_hw`.
-        color_strength: how far colours, light, noise and blur may go; 0 leaves the images' own.
-        style: how often an image takes on some of another's light and colour cast.
-        synthetic_share: share of a batch that is rendered streets, for data of the same classes.
-        synthetic_scenes: how many different ones.
-        epochs: passes over the training split.
-        batch_size: images a step, over all processes together.
-        optimizer: name of the optimizer.
-        learning_rate: its peak.
-        weight_decay: of convolution weights.
-        schedule: shape of the learning rate's way to 0.
-        warmup_epochs: length of the linear rise to the peak.
-        loss: name of the loss.
-        label_smoothing: share of the labels' certainty that goes to all classes alike.
-        loss_stride: 1 takes every pixel of the labels, s one of each s x s.
-        average_decay: of the moving average of the weights, a step.
-        validate_every: epochs from one validation to the next; the last epoch always validates.
-        patience: epochs without a better validation mIoU after which the training ends; 0 runs all epochs.
-        samples_every: epochs from one sheet of sample predictions to the next; 0 draws none.
-        init_from: path or bundled name of a checkpoint whose weights and normalisation come first.
-        freeze: the part of the network that keeps the weights of `init_from`.
-        checkpoint_every_steps: steps from one last.pt to the next within an epoch; 0 writes it after epochs.
-        precision: "bf16" and "fp16" compute the network in 16 bits where PyTorch finds it safe.
-        compile: whether torch.compile makes the network's code.
-        workers: threads that prepare images, a process.
-        seed: of every random choice.
-        device: torch device.
-    """
+    crop_hw: tuple[int, int] | None = flag(
+        "height and width of the training's crops; default: those of --size",
+        default=None,
+        name="--crop",
+        unit="pixels",
+        metavar=("H", "W"),
+        group=_DATA,
+    )
+    synthetic_share: float = flag(
+        "share of a batch that is rendered streets; needs CamVid's classes",
+        default=0.0,
+        at_least=0,
+        below=1,
+        group=_DATA,
+    )
+    synthetic_scenes: int = flag("how many different streets", default=1500, at_least=1, group=_DATA)
 
-    network: str = "residual-s"
-    depths: tuple[int, int, int, int] | None = None
-    plain: bool = False
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    aux_weight: float | None = None
-    teacher: str | None = None
-    distill_weight: float = 1.0
-    size_hw: tuple[int, int] = (352, 480)
-    crop_hw: tuple[int, int] | None = None
-    color_strength: float = 1.0
-    style: float = 0.0
-    synthetic_share: float = 0.0
-    synthetic_scenes: int = 1500
-    epochs: int = 100
-    batch_size: int = 8
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    schedule: str = "cosine"
-    warmup_epochs: int = 2
-    loss: str = "boundary"
-    label_smoothing: float = 0.0
-    loss_stride: int = 1
-    average_decay: float = 0.995
-    validate_every: int = 1
-    patience: int = 0
-    samples_every: int = 10
-    init_from: str | None = None
-    freeze: str = "none"
-    checkpoint_every_steps: int = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
-    workers: int = 1
-    seed: int = 0
-    device: str = "cpu"
+    network: str = flag("network and size", default="residual-s", choices=SIZES, group=_NETWORK)
+    depths: tuple[int, int, int, int] | None = flag(
+        "residual blocks in each stage, from stride 4 to 32; default: those of the size",
+        default=None,
+        at_least=0,
+        metavar="N",
+        group=_NETWORK,
+    )
+    plain: bool = flag("leave out the skip connections, to compare", default=False, group=_NETWORK)
+    size_hw: tuple[int, int] = flag(
+        "height and width of the network's input",
+        default=(352, 480),
+        name="--size",
+        unit="pixels",
+        metavar=("H", "W"),
+        group=_NETWORK,
+    )
+    init_from: str | None = flag(
+        "start from a checkpoint's weights and normalisation, by path or bundled name (camvid-s); of its "
+        "classifier, classes of equal name",
+        default=None,
+        metavar="CKPT",
+        group=_NETWORK,
+    )
+    freeze: str = flag(
+        "part of the network that keeps the weights of --init-from",
+        default="none",
+        choices=FREEZES,
+        group=_NETWORK,
+    )
+
+    epochs: int = flag("passes over the training split", default=100, at_least=1, group=_SCHEDULE)
+    batch_size: int = flag("images a step, over all processes", default=8, at_least=1, group=_SCHEDULE)
+    optimizer: str = flag("optimizer", default="adamw", choices=OPTIMIZERS, group=_SCHEDULE)
+    learning_rate: float = flag("peak learning rate", default=2e-3, above=0, group=_SCHEDULE)
+    schedule: str = flag("decay of the learning rate", default="cosine", choices=SCHEDULES, group=_SCHEDULE)
+    warmup_epochs: int = flag(
+        "linear rise to the peak learning rate", default=2, at_least=0, unit="epochs", group=_SCHEDULE
+    )
+    average_decay: float = flag(
+        "decay of the moving average of the weights, a step",
+        default=0.995,
+        at_least=0,
+        below=1,
+        group=_SCHEDULE,
+    )
+    validate_every: int = flag(
+        "epochs between validations; the last epoch always validates",
+        default=1,
+        at_least=1,
+        metavar="N",
+        group=_SCHEDULE,
+    )
+    seed: int = flag("seed of every random choice", default=0, at_least=0, group=_SCHEDULE)
+
+    loss: str = flag("training loss", default="boundary", choices=LOSSES, group=_LOSS)
+    label_smoothing: float = flag(
+        "share of the labels' certainty that goes to all classes",
+        default=0.0,
+        at_least=0,
+        below=1,
+        group=_LOSS,
+    )
+    loss_stride: int = flag(
+        "1 takes every pixel of the labels, 2 one of each 2x2, in half the time",
+        default=1,
+        at_least=1,
+        group=_LOSS,
+    )
+    aux_weight: float | None = flag(
+        "weight of the loss of a second classifier, half-way up the encoder and in training only; 0 for "
+        f"none; default: {AUX_WEIGHT} in a residual network",
+        default=None,
+        at_least=0,
+        metavar="WEIGHT",
+        group=_LOSS,
+    )
+    teacher: str | None = flag(
+        "checkpoint to learn from besides the labels, by path or bundled name",
+        default=None,
+        metavar="CKPT",
+        group=_LOSS,
+    )
+    distill_weight: float = flag(
+        "weight of the divergence from the teacher; labels weigh 1", default=1.0, at_least=0, group=_LOSS
+    )
+
+    color_strength: float = flag(
+        "how far training changes light, colours, noise and blur; 0 leaves the images' own",
+        default=1.0,
+        at_least=0,
+        group=_OVERFITTING,
+    )
+    style: float = flag(
+        "probability that an image takes on some of another's light and colour cast",
+        default=0.0,
+        at_least=0,
+        at_most=1,
+        group=_OVERFITTING,
+    )
+    weight_decay: float = flag(
+        "weight decay of the convolutions", default=0.01, at_least=0, group=_OVERFITTING
+    )
+    dropout: float = flag(
+        "share of the channels before the classifier that a step sets to 0",
+        default=0.0,
+        at_least=0,
+        below=1,
+        group=_OVERFITTING,
+    )
+    drop_path: float = flag(
+        "stochastic depth: how often a step leaves out the deepest block, for each image; earlier ones less",
+        default=0.0,
+        at_least=0,
+        below=1,
+        group=_OVERFITTING,
+    )
+    patience: int = flag(
+        "end after N epochs without a better validation mIoU; 0 runs all epochs",
+        default=0,
+        at_least=0,
+        metavar="N",
+        group=_OVERFITTING,
+    )
+
+    checkpoint_every_steps: int = flag(
+        "steps between writes of last.pt, besides each epoch's; 0 for none",
+        default=0,
+        at_least=0,
+        metavar="N",
+        group=_RESULTS,
+    )
+    samples_every: int = flag(
+        "epochs between pictures of sample predictions; 0 for none",
+        default=10,
+        at_least=0,
+        metavar="N",
+        group=_RESULTS,
+    )
+
+    device: str = flag("torch device, for example cpu or cuda", default="cpu", group=_MACHINE)
+    precision: Literal["fp32", "bf16", "fp16"] = flag(
+        "arithmetic of the network, 16 bits where PyTorch finds it safe; fp16 needs a GPU",
+        default="fp32",
+        group=_MACHINE,
+    )
+    compile: bool = flag(
+        "compile the network with torch.compile; needs a C++ compiler", default=False, group=_MACHINE
+    )
+    workers: int = flag("threads that prepare images, a process", default=1, at_least=0, group=_MACHINE)
 
     def __post_init__(self) -> None:
         """Check every setting before anything is loaded."""
-        for name, allowed in {
-            "network": SIZES,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-            "loss": LOSSES,
-            "precision": PRECISIONS,
-            "freeze": FREEZES,
-        }.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}: expected one of {list(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "loss_stride", "validate_every", "synthetic_scenes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in (
-            "warmup_epochs",
-            "patience",
-            "samples_every",
-            "checkpoint_every_steps",
-            "workers",
-            "weight_decay",
-            "seed",
-        ):
-            if not 0 <= getattr(self, name) < 2**63:
-                raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        for name in ("aux_weight", "distill_weight", "color_strength"):
-            if not 0 <= (getattr(self, name) or 0) < math.inf:
-                raise ConfigError(f"{name}: expected at least 0, got {getattr(self, name)}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise ConfigError(f"learning_rate: expected a positive number, got {self.learning_rate}")
-        if not 0 <= self.average_decay < 1:
-            raise ConfigError(f"average_decay: expected from 0 to below 1, got {self.average_decay}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing: expected from 0 to below 1, got {self.label_smoothing}")
-        if not 0 <= self.style <= 1:
-            raise ConfigError(f"style: expected a probability from 0 to 1, got {self.style}")
-        if not 0 <= self.synthetic_share < 1:
-            raise ConfigError(f"synthetic_share: expected from 0 to below 1, got {self.synthetic_share}")
+        check_fields(self)
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed: expected a number at least 0 and below 2^63, got {self.seed}")
         multiple = self.network_size.config.size_multiple
         for name, size_hw in (("size_hw", self.size_hw), ("crop_hw", self.crop_hw or self.size_hw)):
             if min(size_hw) < multiple or any(side % multiple for side in size_hw):
@@ -170,7 +236,7 @@ class TrainConfig:
                 "give --init-from or --freeze none"
             )
         check_device(self.device)
-        if self.precision == "fp16" and torch.device(self.device).type != "cuda":
+        if self.precision == "fp16" and not self.device.startswith("cuda"):
             raise ConfigError(f"precision: expected fp32 or bf16 on {self.device}, got fp16; it needs a GPU")
 
     @property

@@ -1,18 +1,26 @@
-"""What a training did, epoch by epoch: results.csv and curves.png, always written whole.
+"""What a training did, step by step and epoch by epoch, and what that tells.
 
-Also what it tells: how long the rest will take, and since when nothing got better.
+How long the rest will take, since when nothing got better, and what in the losses ends a training.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from runtime.base.files import replacing
+from runtime.errors import TrainingError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DIVERGED = 4.0  # times the lowest loss of an epoch so far
 RECENT_EPOCHS = 5  # of each kind, that the time left is told from
 
 
@@ -96,32 +104,56 @@ def write_results_csv(path: Path, records: Sequence[EpochRecord], class_names: S
             writer.writerow([record.epoch, *("" if cell is None else f"{cell:.6g}" for cell in cells)])
 
 
-def draw_curves(path: Path, records: Sequence[EpochRecord], title: str) -> None:
-    """Draw loss, validation mIoU and learning rate against the epoch as a PNG."""
-    from matplotlib.figure import Figure  # slow to import, and only needed here
+class StepLosses:
+    """The losses of one epoch's steps, fetched when asked for, since to fetch one waits for its step.
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    loss_axes, miou_axes, rate_axes = figure.subplots(1, 3)
-    epochs = [record.epoch for record in records]
-    measured = [record for record in records if record.miou is not None]
-    loss_axes.plot(epochs, [record.train_loss for record in records], color="tab:red")
-    loss_axes.set_title("training loss")
-    miou_axes.plot(
-        [record.epoch for record in measured],
-        [record.miou for record in measured],
-        color="tab:blue",
-        marker="." if len(measured) < 60 else None,
-    )
-    best = max(measured, key=lambda record: record.miou or 0.0, default=None)
-    label = f"validation mIoU, best {best.miou:.3f} at epoch {best.epoch}" if best else "validation mIoU"
-    miou_axes.set_title(label)
-    miou_axes.set_ylim(bottom=0)
-    rate_axes.plot(epochs, [record.learning_rate for record in records], color="tab:green")
-    rate_axes.set_title("learning rate")
-    for axes in (loss_axes, miou_axes, rate_axes):
-        axes.set_xlabel("epoch")
-        axes.title.set_fontsize(10)
-        axes.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+    Attributes:
+        epoch: its number, from 1.
+        values: of the steps that were fetched, over the whole batch of all processes.
+    """
+
+    def __init__(self, epoch: int, values: Iterable[float] = (), *, check_gradients: bool = True) -> None:
+        """Start after the steps of which `values` are the losses.
+
+        Args:
+            epoch: its number, from 1.
+            values: losses of the steps that were done before.
+            check_gradients: whether a gradient that is not a finite number is an error.
+        """
+        self.epoch = epoch
+        self.values = list(values)
+        self._check_gradients = check_gradients
+        self._unread: deque[Tensor] = deque()
+
+    def __len__(self) -> int:
+        """Return the number of finished steps."""
+        return len(self.values) + len(self._unread)
+
+    def append(self, measured: Tensor) -> None:
+        """Note what a step gave: float (2,), its loss and its gradient's norm."""
+        self._unread.append(measured)
+
+    def fetch(self, but: int = 0) -> None:
+        """Fetch and check what the steps gave, except the last `but`.
+
+        Raises:
+            TrainingError: a loss or a gradient that is not a finite number.
+        """
+        while len(self._unread) > but:
+            loss, norm = self._unread[0].tolist()
+            number = len(self.values) + 1
+            for name, value in (("loss", loss), ("gradient", norm if self._check_gradients else 0.0)):
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"epoch {self.epoch}, step {number}: the {name} became {value}; best.pt and "
+                        "last.pt are from before; train again with a lower --learning-rate"
+                    )
+            self._unread.popleft()
+            self.values.append(loss)
+
+    def diverge(self, history: Sequence[EpochRecord]) -> bool:
+        """Return whether the fetched losses are far above the best epoch's, and the first one's too."""
+        if not self.values or not history:
+            return False
+        before = [record.train_loss for record in history]
+        return sum(self.values) / len(self.values) > max(DIVERGED * min(before), before[0])

@@ -15,7 +15,7 @@ from training.data.dataset import SegmentationDataset
 from training.evaluation.ece import class_probabilities
 from training.evaluation.measure import Measurement, Prediction, measure_batches
 from training.evaluation.views import Views, averaged_probabilities
-from training.network import CameraNetwork
+from training.network.build import CameraNetwork
 
 BATCH_SIZE = 4
 

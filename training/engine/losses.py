@@ -1,4 +1,4 @@
-"""Losses on logits of (N, classes, h, w) and labels of (N, H, W) where `IGNORE` marks void pixels."""
+"""Losses on logits of (N, classes, h, w): from labels (N, H, W), 255 for void, and from a teacher."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, distributed
 
 from runtime.errors import ConfigError
+from training.engine.config import LOSSES
 
 IGNORE = 255
-LOSSES = ("cross-entropy", "weighted", "class-balanced", "ohem", "boundary")
 UNWEIGHTED = ("cross-entropy", "class-balanced")
 OHEM_CONFIDENCE = 0.7  # of the labelled class; surer pixels are easy
 BOUNDARY_FACTOR = 3.0  # how much more a pixel weighs that has another class beside it
+# Divides the logits of teacher and pupil, so that the order of the less likely classes counts too; 1 would
+# leave little but the winner, which the labels already tell.
+TEMPERATURE = 2.0
 
 
 class SegmentationLoss:
@@ -116,6 +119,37 @@ def pixel_counts(target: Tensor, classes: int) -> Tensor:
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(counts)
     return counts
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean KL divergence of the student's class probabilities from the teacher's.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), pixel by pixel. Both are
+    softened by `TEMPERATURE`, whose square multiplies the result, so that the gradient keeps its size
+    (sec. 2). Void pixels do not count: augmentation pads with them. As in
+    `SegmentationLoss`, the mean is over the batch of all processes, whose losses add up.
+
+    Args:
+        logits: float (N, classes, h, w) of the student.
+        teacher_logits: float (N, classes, any, any), resized to the student's.
+        labels: uint8 (N, H, W), H and W multiples of h and w.
+    """
+    height, width = logits.shape[-2:]
+    if teacher_logits.shape[-2:] != (height, width):
+        teacher_logits = F.interpolate(
+            teacher_logits, size=(height, width), mode="bilinear", align_corners=False
+        )
+    rows, columns = labels.shape[1] // height, labels.shape[2] // width
+    target = labels[:, rows // 2 :: rows, columns // 2 :: columns].long()  # (N, h, w), the middle pixels
+    labelled = pixel_counts(target, logits.shape[1]).sum().clamp(min=1)
+    divergence = F.kl_div(
+        F.log_softmax(logits / TEMPERATURE, 1),
+        F.log_softmax(teacher_logits / TEMPERATURE, 1),
+        reduction="none",
+        log_target=True,
+    ).sum(1)  # (N, h, w)
+    total = torch.where(target < logits.shape[1], divergence, 0.0).sum()
+    return total * TEMPERATURE**2 / labelled
 
 
 def _confidence(logits: Tensor, target: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from runtime.errors import ConfigError
+from training.engine.config import OPTIMIZERS, SCHEDULES
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("poly", "cosine")
 POLY_POWER = 0.9
 
 

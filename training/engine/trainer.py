@@ -22,15 +22,21 @@ from training.data import SegmentationDataset, channel_statistics
 from training.data.loader import Batch
 from training.engine.checkpoint import Checkpoint
 from training.engine.config import TrainConfig
-from training.engine.distillation import Teacher, distillation_loss, load_teacher
 from training.engine.distributed import Processes
-from training.engine.history import EpochRecord, epochs_since_best
+from training.engine.history import EpochRecord, StepLosses, epochs_since_best
+from training.engine.losses import distillation_loss
 from training.engine.optimization import WeightAverage, build_optimizer, learning_rate_factor
-from training.engine.resume import resumable_state
-from training.engine.setup import build_batches, build_contract, build_loss
-from training.engine.step_losses import StepLosses
-from training.engine.transfer import Transfer, freeze, inherited_terms, read_source, transfer_weights
-from training.network import CameraNetwork, SupervisedNetwork, build_network
+from training.engine.start import build_batches, build_contract, build_loss, resumable_state
+from training.engine.transfer import (
+    Teacher,
+    Transfer,
+    combined_terms,
+    freeze,
+    load_teacher,
+    read_source,
+    transfer_weights,
+)
+from training.network.build import CameraNetwork, SupervisedNetwork, build_network
 
 MAX_GRADIENT_NORM = 5.0
 
@@ -69,14 +75,16 @@ class Trainer:
             terms = train_set.terms
         else:
             normalization = source.contract.normalization  # the one that its weights were made for
-            terms = inherited_terms(train_set.terms, source)
+            terms = combined_terms(
+                train_set.terms, "started from", source.contract.name, source.contract.origin.terms
+            )
         self.batches = build_batches(config, train_set, mean_bgr, processes)
         self.teacher: Teacher | None = None
         if config.teacher is not None:
             path = config.teacher
             self.teacher = processes.from_first(lambda: load_teacher(path, train_set.classes, config.size_hw))
             _place(self.teacher.network, self.device)
-            terms = self.teacher.passed_on(terms)
+            terms = combined_terms(terms, "taught by", self.teacher.name, self.teacher.terms)
         self.contract = build_contract(config, train_set, normalization, terms)
         torch.manual_seed(config.seed)  # not before: to load a teacher draws random numbers too
         size = config.network_size

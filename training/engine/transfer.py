@@ -1,4 +1,4 @@
-"""Starting from another training's weights: what is copied, what starts afresh, and what is frozen."""
+"""What a training takes from another: weights to start from, layers to freeze, a teacher to learn from."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from runtime.base.files import file_sha256
 from runtime.contract import ClassMap
 from runtime.errors import CheckpointError, ConfigError
-from training.engine.bundled import checkpoint_file
-from training.engine.checkpoint import Checkpoint, load_checkpoint
-from training.network import CameraNetwork
-
-# What `--freeze` takes → how the names of the body's parts begin that it holds.
-FREEZES: dict[str, tuple[str, ...]] = {"none": (), "stem": ("stem",), "encoder": ("stem", "stage_")}
+from training.engine.checkpoint import Checkpoint, checkpoint_file, load_checkpoint
+from training.engine.config import FREEZES
+from training.network.build import CameraNetwork
 
 MIN_COPIED_SHARE = 0.5  # of the parameters before the classifier; below it is another network, not a variant
 
@@ -133,17 +130,21 @@ def transfer_weights(network: CameraNetwork, classes: ClassMap, source: Checkpoi
     )
 
 
-def inherited_terms(terms: str, source: Checkpoint) -> str:
-    """Return what the data of both trainings allows, since the new weights hold something of both.
+def combined_terms(terms: str, relation: str, name: str, theirs: str) -> str:
+    """Return what the data of two trainings allows, since the new weights hold something of both.
 
     Args:
         terms: of the new training's data, in words.
-        source: the checkpoint that the training starts from.
+        relation: how it came by the other's knowledge, "started from" or "taught by".
+        name: of the other training's model.
+        theirs: its terms.
+
+    >>> combined_terms("ours", "taught by", "camvid-m", "CamVid: research use")
+    'ours; taught by camvid-m: CamVid: research use'
     """
-    theirs = source.contract.origin.terms
     if not theirs or theirs in terms:
         return terms
-    return f"{terms}; " * bool(terms) + f"started from {source.contract.name}: {theirs}"
+    return f"{terms}; " * bool(terms) + f"{relation} {name}: {theirs}"
 
 
 def freeze(network: CameraNetwork, part: str, transfer: Transfer) -> tuple[nn.Module, ...]:
@@ -180,6 +181,56 @@ def freeze(network: CameraNetwork, part: str, transfer: Transfer) -> tuple[nn.Mo
     for module in frozen.values():
         module.requires_grad_(False)
     return tuple(frozen.values())
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A finished training that another one learns from.
+
+    Attributes:
+        network: in eval mode and without gradients.
+        name: of the model.
+        sha256: of the checkpoint's file.
+        terms: what the teacher's training data allows; its pupils hold something of it.
+    """
+
+    network: CameraNetwork
+    name: str
+    sha256: str
+    terms: str
+
+
+def load_teacher(path: str | Path, classes: ClassMap, size_hw: tuple[int, int]) -> Teacher:
+    """Return a checkpoint's network, ready to teach.
+
+    Args:
+        path: checkpoint of `training.train`, or name of a bundled one.
+        classes: of the network to be taught.
+        size_hw: height and width in pixels of the images it will see.
+
+    Raises:
+        CheckpointError: a checkpoint that is missing, damaged or unsafe.
+        ConfigError: a teacher of other classes, or one that cannot take images of this size.
+    """
+    file = checkpoint_file(path)
+    checkpoint = load_checkpoint(file)
+    if checkpoint.contract.classes.names != classes.names:
+        raise ConfigError(
+            f"teacher {path}: expected the classes {list(classes.names)}, got "
+            f"{list(checkpoint.contract.classes.names)}; choose a teacher trained on the same classes"
+        )
+    multiple = checkpoint.config.size_multiple
+    if any(side % multiple for side in size_hw):
+        raise ConfigError(
+            f"teacher {path}: expected images in multiples of {multiple} pixels, got {size_hw}; "
+            "choose another --size or another teacher"
+        )
+    return Teacher(
+        network=checkpoint.build().requires_grad_(False),
+        name=checkpoint.contract.name,
+        sha256=file_sha256(file),
+        terms=checkpoint.contract.origin.terms,
+    )
 
 
 def _classifier(network: CameraNetwork) -> str:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-from training.network.blocks import ConvNormAct
-
-
-@dataclass(frozen=True)
-class ArticlePytorchConfig:
-    """The article's PyTorch network has nothing to set."""
-
-    stride: int = 2
-    size_multiple: int = 2
-
-
-@dataclass(frozen=True)
-class ArticleKerasConfig:
-    """The article's Keras network has nothing to set."""
-
-    stride: int = 4
-    size_multiple: int = 4
+from training.network.residual import ConvNormAct
+from training.network.sizes import ArticleKerasConfig, ArticlePytorchConfig
 
 
 class ArticlePytorch(nn.Module):

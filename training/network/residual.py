@@ -1,67 +1,84 @@
-"""ResidualSegmenter: a residual encoder to stride 32, a context layer, and a light decoder with skips."""
+"""ResidualSegmenter: residual blocks to stride 32, a context layer, and a light decoder with skips."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runtime.errors import ConfigError
-from training.network.blocks import BasicBlock, ConvNormAct
+from training.network.sizes import ResidualConfig
 
 
-@dataclass(frozen=True)
-class ResidualConfig:
-    """Shape of a `ResidualSegmenter`; the defaults are size s.
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm, and ReLU unless `act` is False; "same" padding."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, act: bool = True
+    ) -> None:
+        """Build the three layers."""
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(out_channels),
+        ]
+        if act:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): training leaves a branch out for some samples.
+
+    What is kept is divided by the share that is kept, so that evaluation needs nothing.
 
     Attributes:
-        stem_width: channels at stride 2.
-        widths: channels of the four stages, at strides 4, 8, 16 and 32.
-        depths: residual blocks a stage; the first, at stride 4, may do without.
-        decoder_width: channels of the decoder at strides 32, 16 and 8.
-        detail_width: channels of the decoder at stride 4; 0 ends it at stride 8.
-        residual: False leaves all skip connections of the blocks out, for comparison.
-        dropout: share of the channels before the classifier that a training step sets to 0.
-        drop_path: how often training leaves out the last block that it can; earlier ones less, on a line.
+        rate: share of the samples without the branch, from 0 to below 1.
     """
 
-    stem_width: int = 16
-    widths: tuple[int, int, int, int] = (32, 64, 96, 160)
-    depths: tuple[int, int, int, int] = (0, 1, 2, 2)
-    decoder_width: int = 64
-    detail_width: int = 16
-    residual: bool = True
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    def __init__(self, rate: float = 0.0) -> None:
+        """Leave the branch out at this rate."""
+        super().__init__()
+        self.rate = rate
 
-    def __post_init__(self) -> None:
-        """Check the values; channels in eights, since onnxruntime's blocked layout pads others."""
-        channels = (self.stem_width, *self.widths, self.decoder_width, self.detail_width)
-        if any(width < 0 or width % 8 for width in channels) or not all(channels[:-1]):
-            raise ConfigError(f"network: expected widths in positive multiples of 8, got {channels}")
-        if self.depths[0] < 0 or min(self.depths[1:]) < 1:
-            raise ConfigError(
-                f"network: expected at least 1 block in each stage but the first, got depths {self.depths}"
-            )
-        for name, rate in {"dropout": self.dropout, "drop_path": self.drop_path}.items():
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name}: expected from 0 to below 1, got {rate}")
-        if self.drop_path and not self.residual:
-            raise ConfigError(
-                f"drop_path: expected 0 in a network without skip connections, got {self.drop_path}"
-            )
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape, in training with some samples set to 0."""
+        if not self.training or not self.rate:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep).div_(keep)
 
-    @property
-    def stride(self) -> int:
-        """Pixels of the input a logit stands for, along each axis."""
-        return 4 if self.detail_width else 8
 
-    @property
-    def size_multiple(self) -> int:
-        """What the input's height and width must be multiples of, so that every upsampling is exactly 2x."""
-        return 32
+class BasicBlock(nn.Module):
+    """relu(x + F(x)) with F two 3x3 convolutions (He et al., "Deep Residual Learning", CVPR 2016, fig. 2).
+
+    Where the stride or the width changes, the shortcut is a 1x1 convolution (their option B). Elsewhere
+    the last batch norm starts at zero, so that the block starts as the identity (Goyal et al. 2017,
+    sec. 5.1). Without a shortcut the block is relu(F(x)), their plain network's (fig. 3).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, residual: bool = True
+    ) -> None:
+        """Build both branches, or F alone."""
+        super().__init__()
+        self.conv1 = ConvNormAct(in_channels, out_channels, stride=stride)
+        self.conv2 = ConvNormAct(out_channels, out_channels, act=False)
+        self.drop_path = DropPath()
+        self.shortcut: nn.Module | None = None
+        if residual and (stride != 1 or in_channels != out_channels):
+            self.shortcut = ConvNormAct(in_channels, out_channels, 1, stride=stride, act=False)
+        elif residual:
+            self.shortcut = nn.Identity()
+            nn.init.zeros_(self.conv2[1].weight)  # type: ignore[arg-type]
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, out, H / stride, W / stride)."""
+        y = self.conv2(self.conv1(x))
+        if self.shortcut is not None:
+            y = self.drop_path(y) + self.shortcut(x)
+        activated: Tensor = self.act(y)
+        return activated
 
 
 class Features(NamedTuple):

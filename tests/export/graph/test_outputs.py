@@ -3,11 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from export.module import ExportOptions, ExportReport
-from export.to_onnx import export_checkpoint
+from export.graph.edit import append, replace_output
+from export.module import ExportOptions, ExportReport, export_checkpoint
 from runtime import Segmenter
 from runtime.errors import ContractError, ParityError
 from runtime.network.mask import class_mask, fit_mask
@@ -62,11 +63,13 @@ def test_proof_of_a_mask_compares_its_logits_too(
 ) -> None:
     assert 0 < export_with("mask").parity.relative < 1e-5
 
-    def louder(model: onnx.ModelProto, _: object) -> onnx.ModelProto:
+    def louder(model: ir.Model, _: object) -> ir.Model:
         """Scale all logits: no mask tells."""
-        node = next(node for node in model.graph.node if "logits" in node.output)
-        node.output[0] = "quiet"
-        model.graph.node.append(onnx.helper.make_node("Add", ["quiet", "quiet"], ["logits"]))
+        (quiet,) = model.graph.outputs
+        quiet.name = "quiet"
+        logits = append(model.graph, "Add", [quiet, quiet], "logits")
+        logits.type, logits.shape = quiet.type, quiet.shape
+        replace_output(quiet, logits)
         return model
 
     monkeypatch.setattr("export.module.simplify", louder)
@@ -81,9 +84,9 @@ def test_proof_sees_a_mask_that_its_logits_do_not_give(
 
     real = export.module.set_outputs
 
-    def nearest(model: onnx.ModelProto, contract: object) -> None:
+    def nearest(model: ir.Model, contract: object) -> None:
         real(model, contract)
-        (node,) = (node for node in model.graph.node if node.op_type == "ArgMax")
+        (node,) = (node for node in model.graph if node.op_type == "ArgMax")
         node.op_type = "ArgMin"
 
     monkeypatch.setattr(export.module, "set_outputs", nearest)

@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxsim
 import pytest
 
@@ -8,7 +9,7 @@ from runtime.errors import ParityError
 
 
 @pytest.fixture
-def model() -> onnx.ModelProto:
+def model() -> ir.Model:
     """x + (1 + 2), which simplifies to x + 3."""
     one, two = (onnx.numpy_helper.from_array(np.float32([v]), name) for v, name in ((1, "one"), (2, "two")))
     nodes = [
@@ -17,17 +18,16 @@ def model() -> onnx.ModelProto:
     ]
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4]) for name in "xy")
     graph = onnx.helper.make_graph(nodes, "sum", [x], [y], [one, two])
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8))
 
 
-def test_constants_are_folded_without_a_word(
-    model: onnx.ModelProto, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert [node.op_type for node in simplify(model).graph.node] == ["Add"]
+def test_constants_are_folded_without_a_word(model: ir.Model, capfd: pytest.CaptureFixture[str]) -> None:
+    assert [node.op_type for node in simplify(model).graph] == ["Add"]
     assert capfd.readouterr() == ("", "")
 
 
-def test_failure_of_onnxsim_is_named(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_onnxsim_is_named(model: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("pass went wrong")
 
@@ -36,7 +36,7 @@ def test_failure_of_onnxsim_is_named(model: onnx.ModelProto, monkeypatch: pytest
         simplify(model)
 
 
-def test_changed_numbers_are_refused(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_numbers_are_refused(model: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxsim, "simplify", lambda model, check_n, test_input_shapes: (model, check_n == 0))
     with pytest.raises(ParityError, match="changed"):
         simplify(model)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -9,10 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 import export.half.conversion
 import export.module
 from export.graph.trace import trace
-from export.half.conversion import to_half
-from export.half.rounding import rounded_everywhere
-from export.module import ExportOptions
-from export.to_onnx import export_checkpoint, main
+from export.half.conversion import rounded_everywhere, to_half
+from export.module import ExportOptions, export_checkpoint
+from export.to_onnx import main
 from runtime import Segmenter
 from runtime.errors import ConfigError, ParityError
 from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -20,7 +20,7 @@ from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 
 
-def graph_of(nodes: list[onnx.NodeProto], **weights: np.ndarray) -> onnx.ModelProto:
+def graph_of(nodes: list[onnx.NodeProto], **weights: np.ndarray) -> ir.Model:
     graph = helper.make_graph(
         nodes,
         "toy",
@@ -28,10 +28,11 @@ def graph_of(nodes: list[onnx.NodeProto], **weights: np.ndarray) -> onnx.ModelPr
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 3])],
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return ir.from_proto(model)
 
 
-def scaled_up_and_down(factor: float) -> onnx.ModelProto:
+def scaled_up_and_down(factor: float) -> ir.Model:
     """image * factor / factor."""
     return graph_of(
         [
@@ -44,9 +45,10 @@ def scaled_up_and_down(factor: float) -> onnx.ModelProto:
     )
 
 
-def run(model: onnx.ModelProto) -> np.ndarray:
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+def run(model: ir.Model) -> np.ndarray:
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {"image": IMAGE[None]})
     return result
 
@@ -54,8 +56,8 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 def test_weights_and_arithmetic_are_float16_and_the_output_is_float32() -> None:
     half, islands = to_half(scaled_up_and_down(2), [IMAGE])
     assert islands == ()
-    assert [tensor.data_type for tensor in half.graph.initializer] == [TensorProto.FLOAT16]
-    assert [node.op_type for node in half.graph.node] == ["Cast", "Mul", "Div", "Neg", "Cast"]
+    assert [value.dtype for value in half.graph.initializers.values()] == [ir.DataType.FLOAT16]
+    assert [node.op_type for node in half.graph] == ["Cast", "Mul", "Div", "Neg", "Cast"]
     assert run(half).dtype == np.float32
     np.testing.assert_array_equal(run(half), run(scaled_up_and_down(2)))
 
@@ -63,7 +65,7 @@ def test_weights_and_arithmetic_are_float16_and_the_output_is_float32() -> None:
 def test_what_overflows_stays_float32_and_no_more() -> None:
     half, islands = to_half(scaled_up_and_down(1000), [IMAGE])
     assert islands == ("large", "small")
-    assert [node.op_type for node in half.graph.node].count("Cast") == 4  # image, in, out, logits
+    assert [node.op_type for node in half.graph].count("Cast") == 4  # image, in, out, logits
     np.testing.assert_allclose(run(rounded_everywhere(half)), run(scaled_up_and_down(1000)), atol=0.2)
 
 
@@ -105,7 +107,7 @@ def test_a_tensor_that_both_kinds_read_is_cast_once() -> None:
     )
     half, islands = to_half(model, [IMAGE])
     assert islands == ("a", "b", "zero")
-    assert sum(node.op_type == "Cast" and node.input[0] == "x_half" for node in half.graph.node) == 1
+    assert sum(node.op_type == "Cast" and node.inputs[0].name == "x_half" for node in half.graph) == 1
     np.testing.assert_array_equal(run(half), run(model))
 
 

@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph.view import GraphView
-from export.int8.image_input import ImagePath, find_image_path
-from export.int8.qdq import int8_nodes, watched_tensors, write_int8
+from export.graph.edit import numbers, set_array, typed_copy
+from export.int8.qdq import int8_nodes, quantize_weights, watched_tensors, write_int8
 from export.int8.ranges import ActivationRanges, calibrate
 from export.int8.repair import correct_biases, equalize
+from export.int8.stem import ImagePath, find_image_path
 from export.int8.target import TARGETS
-from export.int8.weights import quantize_weights
 from runtime.errors import ParityError
 
 Constants = dict[str, NDArray[np.generic]]
@@ -28,7 +28,7 @@ def floats(*shape: int, scale: float = 0.2) -> NDArray[np.float32]:
     return RANDOM.normal(scale=scale, size=shape).astype(np.float32)
 
 
-def graph_of(nodes: list[onnx.NodeProto], constants: Constants, channels: int = 4) -> onnx.ModelProto:
+def graph_of(nodes: list[onnx.NodeProto], constants: Constants, channels: int | None = 4) -> ir.Model:
     """A graph from uint8 `image` to float32 `logits`."""
     graph = helper.make_graph(
         nodes,
@@ -37,7 +37,8 @@ def graph_of(nodes: list[onnx.NodeProto], constants: Constants, channels: int = 
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, channels, None, None])],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return typed_copy(ir.from_proto(model))
 
 
 def node(operator: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
@@ -62,28 +63,28 @@ def stem() -> tuple[list[onnx.NodeProto], Constants]:
     return nodes, {"mean": mean, "w0": floats(4, 3, 3, 3, scale=0.01), "b0": floats(4)}
 
 
-def run(model: onnx.ModelProto, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def run(model: ir.Model, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return session.run(["logits"], {"image": image[None]})[0]
 
 
-def calibrated(model: onnx.ModelProto) -> tuple[ActivationRanges, ImagePath | None]:
-    view = GraphView(model)
-    image = find_image_path(view, "image")
-    names = watched_tensors(view, int8_nodes(view, model, image), image)
+def calibrated(model: ir.Model) -> tuple[ActivationRanges, ImagePath | None]:
+    image = find_image_path(model)
+    names = watched_tensors(int8_nodes(model, image), image)
     return calibrate(model, names, IMAGES, "minmax"), image
 
 
-def int8_of(model: onnx.ModelProto, target: str = "x86-vnni", excluded: frozenset[str] = frozenset()):
+def int8_of(model: ir.Model, target: str = "x86-vnni", excluded: frozenset[str] = frozenset()) -> ir.Model:
     ranges, image = calibrated(model)
     written = write_int8(model, ranges, TARGETS[target], image, excluded)
-    onnx.checker.check_model(written, full_check=True)
+    onnx.checker.check_model(ir.to_proto(written), full_check=True)
     return written
 
 
-def relative_error(model: onnx.ModelProto, written: onnx.ModelProto) -> float:
+def relative_error(model: ir.Model, written: ir.Model) -> float:
     expected = np.stack([run(model, image) for image in IMAGES])
     found = np.stack([run(written, image) for image in IMAGES])
     return float(np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean()))
@@ -131,7 +132,7 @@ TAILS: dict[str, tuple[list[onnx.NodeProto], Constants, int]] = {
 }
 
 
-def with_tail(name: str) -> onnx.ModelProto:
+def with_tail(name: str) -> ir.Model:
     nodes, constants = stem()
     tail, more, channels = TAILS[name]
     for part in tail:
@@ -153,26 +154,26 @@ def test_seven_bits_of_weight_keep_the_numbers_nearly_as_well() -> None:
     model = with_tail("conv")
     written = int8_of(model, "x86")
 
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
-    assert max(np.abs(values).max() for values in stored.values() if values.dtype == np.int8) == 63
+    stored = [numbers(value) for value in written.graph.initializers.values()]
+    assert max(np.abs(values).max() for values in stored if values.dtype == np.int8) == 63
     assert relative_error(model, written) < 0.03
 
 
 def test_arm_has_int8_on_both_sides() -> None:
-    written = onnx.shape_inference.infer_shapes(int8_of(with_tail("conv"), "arm"))
-    types = {value.name: value.type.tensor_type.elem_type for value in written.graph.value_info}
+    written = typed_copy(int8_of(with_tail("conv"), "arm"))
 
-    quantized = [item.output[0] for item in written.graph.node if item.op_type == "QuantizeLinear"]
-    assert {types[name] for name in quantized} == {TensorProto.INT8}
+    quantized = [item.outputs[0] for item in written.graph if item.op_type == "QuantizeLinear"]
+    assert {value.dtype for value in quantized} == {ir.DataType.INT8}
 
 
 def test_an_excluded_layer_keeps_its_float_weights() -> None:
     model = with_tail("conv")
     written = int8_of(model, excluded=frozenset({"w1"}))
 
-    (conv,) = [item for item in written.graph.node if item.op_type == "Conv" and item.output[0] == "logits"]
-    stored = {tensor.name: tensor.data_type for tensor in written.graph.initializer}
-    assert stored[conv.input[1]] == TensorProto.FLOAT
+    conv = written.graph.outputs[0].producer()
+    assert conv.op_type == "Conv"
+    assert conv.inputs[1].is_initializer()
+    assert conv.inputs[1].dtype == ir.DataType.FLOAT
     assert relative_error(model, written) < 0.02
 
 
@@ -180,7 +181,7 @@ def test_an_excluded_first_layer_takes_the_image_as_float() -> None:
     model = with_tail("conv")
     written = int8_of(model, excluded=frozenset({"w0"}))
 
-    assert "Sub" in [item.op_type for item in written.graph.node]
+    assert "Sub" in [item.op_type for item in written.graph]
     assert relative_error(model, written) < 0.02
 
 
@@ -209,7 +210,7 @@ def test_the_images_arithmetic_moves_into_the_first_convolution(arithmetic: str)
 
     written = int8_of(model)
 
-    assert [item.op_type for item in written.graph.node][:2] == ["Transpose", "DequantizeLinear"]
+    assert [item.op_type for item in written.graph][:2] == ["Transpose", "DequantizeLinear"]
     assert relative_error(model, written) < 0.02  # no padding, so the zero point does not show
 
 
@@ -223,7 +224,7 @@ def test_constants_before_the_transposition_count_along_the_last_axis() -> None:
     ]
     model = graph_of(nodes, constants)
 
-    assert find_image_path(GraphView(model), "image") is not None
+    assert find_image_path(model) is not None
     assert relative_error(model, int8_of(model)) < 0.02
 
 
@@ -242,7 +243,7 @@ def test_a_stem_of_stride_two_reads_blocks_of_pixels(
 
     written = int8_of(model, target)
 
-    assert ("Concat" in [item.op_type for item in written.graph.node]) == is_blocked
+    assert ("Concat" in [item.op_type for item in written.graph]) == is_blocked
     assert relative_error(model, written) < 0.02
 
 
@@ -271,14 +272,14 @@ def test_other_arithmetic_on_the_image_stays_float(nodes: Callable[[], list[onnx
         "c": np.array([2], np.float32),
         "zero": np.array([0], np.float32),
     }
-    model = graph_of(nodes(), constants)
+    model = graph_of(nodes(), constants, channels=None)
 
-    assert find_image_path(GraphView(model), "image") is None
+    assert find_image_path(model) is None
 
 
 def test_the_zero_point_lies_in_the_middle_of_the_means() -> None:
     nodes, constants = stem()
-    path = find_image_path(GraphView(graph_of([*nodes, node("Relu", "x", "logits")], constants)), "image")
+    path = find_image_path(graph_of([*nodes, node("Relu", "x", "logits")], constants))
 
     assert path is not None
     assert path.zero_point == 107
@@ -326,9 +327,9 @@ def test_equalised_channels_are_alike_and_compute_the_same() -> None:
     tail = [node("Conv", "x w1 b1", "y"), node("Relu", "y", "z"), node("Conv", "z w2", "logits")]
     model = graph_of([*nodes, *tail], constants)
 
-    equalized = equalize(model, find_image_path(GraphView(model), "image"))
+    equalized = equalize(model, find_image_path(model))
 
-    weights = GraphView(equalized).constants["w1"]
+    weights = numbers(equalized.graph.initializers["w1"])
     spread = np.abs(weights).max(axis=(1, 2, 3))[:3]
     assert spread.max() / spread.min() < 1000  # of 10,000 before; the square root of it is left
     for image in IMAGES:
@@ -342,13 +343,10 @@ def test_corrected_biases_take_the_mean_error_of_rounded_weights_back() -> None:
     ranges, _ = calibrated(model)
     coarse = TARGETS["x86"].__class__("coarse", "uint8", 3, 13)  # two bits, so that rounding shows
 
-    def mean_error(form: onnx.ModelProto) -> float:
-        rounded = onnx.ModelProto()
-        rounded.CopyFrom(form)
+    def mean_error(form: ir.Model) -> float:
+        rounded = form.clone()
         weights = quantize_weights(constants["w1"].astype(np.float32), 3).dequantized
-        for tensor in rounded.graph.initializer:
-            if tensor.name == "w1":
-                tensor.CopyFrom(numpy_helper.from_array(weights, "w1"))
+        set_array(rounded.graph.initializers["w1"], weights)
         errors = np.stack([run(rounded, image) - run(model, image) for image in IMAGES])
         return float(np.abs(errors.mean(axis=(0, 1, 3, 4))).max())
 

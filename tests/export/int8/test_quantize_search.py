@@ -2,8 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from export.int8.budget import SearchResult, Step, search
-from export.int8.builder import AS_EXPORTED, REPAIRS, LayerError
+from export.int8.search import AS_EXPORTED, REPAIRS, LayerError, SearchResult, Step, search
 from runtime.errors import ParityError
 
 RANKING = [LayerError("worst", 5.0), LayerError("bad", 15.0), LayerError("good", 40.0)]

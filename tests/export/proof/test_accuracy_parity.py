@@ -1,11 +1,11 @@
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 import pytest
 
 import export.proof.accuracy
-from export.module import ExportOptions, ExportReport
-from export.to_onnx import export_checkpoint, main
+from export.module import ExportOptions, ExportReport, export_checkpoint
+from export.to_onnx import main
 from runtime import Segmentation, Segmenter
 from runtime.contract import ClassMap
 from runtime.errors import DatasetError, ParityError
@@ -35,7 +35,7 @@ class Few:
 def test_measured_accuracy_goes_into_the_contract(
     checkpoint_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("export.to_onnx.open_dataset", lambda data, root, split: Few())
+    monkeypatch.setattr("training.data.catalog.open_dataset", lambda data, root, split: Few())
     assert main([str(checkpoint_path), "--data", "synthetic", "--output", kind]) == 0
     printed = capfd.readouterr()
     assert "in PyTorch" in printed.out
@@ -81,7 +81,7 @@ def test_root_without_a_kind_of_data_is_refused(
 @pytest.mark.usefixtures("quick_trace")
 def test_graph_that_onnxsim_changes_is_kept_as_traced_on_request_only(
     checkpoint_path: Path,
-    traced: onnx.ModelProto,
+    traced: ir.Model,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -89,7 +89,7 @@ def test_graph_that_onnxsim_changes_is_kept_as_traced_on_request_only(
     assert main([str(checkpoint_path)]) == 1
     assert "with --no-simplify" in capfd.readouterr().err
     assert main([str(checkpoint_path), "--no-simplify"]) == 0
-    nodes = len(traced.graph.node)
+    nodes = len(traced.graph)
     assert f"{nodes} nodes traced, {nodes} in the file, not simplified" in capfd.readouterr().out
 
 

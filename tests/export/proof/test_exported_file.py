@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from export.module import ExportOptions, ExportReport
-from export.to_onnx import export_checkpoint
+from export.module import ExportOptions, ExportReport, export_checkpoint
 from runtime import Segmenter
 from runtime.base.files import file_sha256
 from runtime.contract import METADATA_KEY, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.network.onnx_file import SEAL_KEY
 from training.engine.checkpoint import load_checkpoint
-from training.network.article import ArticleKerasConfig, ArticlePytorchConfig
+from training.network.sizes import ArticleKerasConfig, ArticlePytorchConfig
 
 Exported = tuple[Path, ExportReport]
 

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from runtime.base.files import replacing
+from runtime.base.files import replacing, write_text
+from runtime.errors import OutputError
 
 
 def test_writes_the_whole_file_and_nothing_else(tmp_path):
@@ -50,10 +51,18 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     target.write_text("old")
     code = f"""
 import os, signal
-from runtime.base.files import replacing
+from runtime.base.files import replacing, write_text
+from runtime.errors import OutputError
 with replacing({str(target)!r}) as part:
     part.write_text("ne")
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert target.read_text() == "old"
+
+
+def test_a_text_that_cannot_be_written_is_named(tmp_path):
+    write_text(tmp_path / "new" / "note.txt", "µ\n")
+    assert (tmp_path / "new" / "note.txt").read_text(encoding="utf-8") == "µ\n"
+    with pytest.raises(OutputError, match=r"a file that can be written.*choose another"):
+        write_text(tmp_path / "new" / "note.txt" / "below.txt", "text")

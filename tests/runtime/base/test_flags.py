@@ -45,6 +45,7 @@ class Options:
     tried_hw: tuple[tuple[int, int], ...] = flag("to try", default=(), repeated=True, name="--imgsz")
     factors: tuple[float, ...] = flag("of the size", default=(1.0,), above=0)
     every: tuple[float, Path] | None = flag("time", default=None, above=0, metavar=("S", "DIR"))
+    opset: int = flag("version", default=18, choices=(18, 21))
     page: str | None = flag("address", default=None, if_bare="here", unit="100 %")
 
 
@@ -74,6 +75,7 @@ def test_what_is_not_given_keeps_the_dataclasses_default():
         (["--imgsz", "1", "2", "--imgsz", "3", "4"], "tried_hw", ((1, 2), (3, 4))),
         (["--factors", "0.5", "2"], "factors", (0.5, 2.0)),
         (["--every", "2", "there"], "every", (2.0, Path("there"))),
+        (["--opset", "21"], "opset", 21),
         (["--page"], "page", "here"),
         (["--page", "there"], "page", "there"),
     ],
@@ -94,13 +96,14 @@ def test_a_nested_dataclass_is_filled_by_the_same_command():
         ["m.onnx"],
         ["--data", "camvid"],
         ["m.onnx", "--data", "another"],
+        ["m.onnx", "--data", "camvid", "--opset", "19"],
         ["m.onnx", "--data", "camvid", "--frames", "many"],
         ["m.onnx", "--data", "camvid", "--wait-s", "5"],
         ["m.onnx", "--data", "camvid", "--every", "soon", "there"],
         ["m.onnx", "--data", "camvid", "--share", "0.1"],
         ["m.onnx", "--data", "camvid", "--fram", "1"],
     ],
-    ids=["required", "positional", "choice", "number", "parsed", "of two kinds", "left out", "abbreviated"],
+    ids=lambda argv: " ".join(argv[-2:]),
 )
 def test_wrong_usage_exits_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -16,8 +16,8 @@ from runtime.contract import CAMVID_CLASSES, GraphOutput, ImageInput, ModelContr
 from runtime.errors import CheckpointError
 from training.engine.archive import check_archive
 from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.network import CameraNetwork, build_network
-from training.network.residual import ResidualConfig
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ResidualConfig
 
 CONFIG = ResidualConfig(8, (8, 8, 8, 8), (1, 1, 1, 1), decoder_width=8, detail_width=8)
 CONTRACT = ModelContract(

@@ -3,16 +3,20 @@ from pathlib import Path
 import pytest
 import torch
 
-import training.engine.bundled
+import training.engine.checkpoint
 from export.to_onnx import main as export_main
 from runtime.contract import CAMVID_CLASSES, GraphOutput, ImageInput, ModelContract, Normalization, Origin
 from runtime.errors import CheckpointError
-from training.engine.bundled import bundled_names, checkpoint_file
-from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from training.engine.distillation import load_teacher
-from training.engine.transfer import read_source
-from training.network import CameraNetwork, build_network
-from training.network.residual import ResidualConfig
+from training.engine.checkpoint import (
+    Checkpoint,
+    bundled_names,
+    checkpoint_file,
+    load_checkpoint,
+    save_checkpoint,
+)
+from training.engine.transfer import load_teacher, read_source
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ResidualConfig
 
 CONFIG = ResidualConfig(8, (8, 8, 8, 8), (0, 1, 1, 1), decoder_width=8, detail_width=0)
 
@@ -33,7 +37,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "box"
     folder.mkdir()
     save_checkpoint(folder / "tiny.pt", Checkpoint("residual", CONFIG, contract, network.state_dict()))
-    monkeypatch.setattr(training.engine.bundled, "WEIGHTS", folder)
+    monkeypatch.setattr(training.engine.checkpoint, "WEIGHTS", folder)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return folder
@@ -57,7 +61,7 @@ def test_what_is_neither_is_refused_with_the_names_that_there_are(box: Path) -> 
 def test_an_installation_without_them_says_how_to_get_them(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.engine.bundled, "WEIGHTS", box / "nothing")
+    monkeypatch.setattr(training.engine.checkpoint, "WEIGHTS", box / "nothing")
     with pytest.raises(CheckpointError, match=r"camvid-s: expected a checkpoint.*pip install \./weights"):
         load_checkpoint(checkpoint_file("camvid-s"))
 

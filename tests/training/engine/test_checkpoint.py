@@ -9,9 +9,8 @@ import torch
 from runtime.contract import CAMVID_CLASSES, GraphOutput, ImageInput, ModelContract, Normalization, Origin
 from runtime.errors import CheckpointError, EdgesegError
 from training.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from training.network import CameraNetwork, build_network
-from training.network.article import ArticlePytorchConfig
-from training.network.residual import ResidualConfig
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ArticlePytorchConfig, ResidualConfig
 
 CONFIG = ResidualConfig(8, (8, 8, 8, 8), (1, 1, 1, 1), decoder_width=8, detail_width=0)
 CONTRACT = ModelContract(

@@ -8,10 +8,10 @@ import torch
 from runtime.contract import CAMVID_CLASSES, ClassMap, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import ConfigError
 from training.engine.checkpoint import Checkpoint, save_checkpoint
-from training.engine.distillation import TEMPERATURE, Teacher, distillation_loss, load_teacher
-from training.engine.losses import IGNORE
-from training.network import CameraNetwork, build_network
-from training.network.residual import ResidualConfig
+from training.engine.losses import IGNORE, TEMPERATURE, distillation_loss
+from training.engine.transfer import combined_terms, load_teacher
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ResidualConfig
 
 NORMALIZATION = Normalization((104.0, 110.0, 117.0), (57.0, 61.0, 66.0))
 TINY = ResidualConfig(8, (8, 8, 8, 8), (1, 1, 1, 1), decoder_width=8, detail_width=0)
@@ -98,10 +98,7 @@ def test_the_teacher_is_frozen_and_in_eval_mode(teacher_path: Path) -> None:
     ],
 )
 def test_a_pupil_holds_something_of_the_teachers_data(own: str, teacher_s: str, expected: str) -> None:
-    assert (
-        Teacher(CameraNetwork(torch.nn.Identity(), NORMALIZATION), "m", "", teacher_s).passed_on(own)
-        == expected
-    )
+    assert combined_terms(own, "taught by", "m", teacher_s) == expected
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher_path: Path) -> None:

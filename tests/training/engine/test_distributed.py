@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from runtime.errors import ConfigError, TrainingError
-from training import train
 from training.data import open_dataset
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes, joined_processes
 from training.engine.inference import BATCH_SIZE, evaluate
+from training.engine.loop import train
 from training.engine.trainer import Trainer
 from training.evaluation.confusion import ConfusionMatrix
 
@@ -38,7 +38,7 @@ TRAININGS = f"""
 import os, sys
 from pathlib import Path
 from training.engine import distributed
-from training import train as command
+from training.engine import loop as command
 from training.engine.config import TrainConfig
 from training.data import open_dataset
 from training.engine.losses import SegmentationLoss
@@ -123,7 +123,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, make_camvid: Callable[[Path],
         timeout=240,
     )
     sets = [open_dataset("camvid", str(root), split) for split in ("train", "val")]
-    train.train(CONFIG, *sets, folder / "alone")
+    train(CONFIG, *sets, folder / "alone")
     return folder
 
 

@@ -1,13 +1,10 @@
 import csv
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from training.engine.history import (
     EpochRecord,
-    draw_curves,
     epochs_since_best,
     seconds_left,
     write_results_csv,
@@ -28,15 +25,6 @@ def test_results_csv_has_a_row_an_epoch_and_empty_cells_for_what_was_not_measure
     assert (first["epoch"], first["train_loss"], first["miou"], first["iou_road"]) == ("1", "2", "", "")
     assert (first["images_per_s"], second["images_per_s"]) == ("", "40")
     assert (second["miou"], second["iou_road"], second["iou_sky"]) == ("0.25", "0.5", "")
-
-
-def test_curves_are_a_picture_with_something_drawn(tmp_path: Path) -> None:
-    draw_curves(tmp_path / "curves.png", RECORDS, "toy")
-    picture = cv2.imread(str(tmp_path / "curves.png"))
-    assert picture is not None
-    blue_line = (picture[:, :, 0] > 150) & (picture[:, :, 2] < 80)
-    assert np.count_nonzero(blue_line) > 10
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
 
 
 def history(*miou: float | None, seconds: float = 10.0) -> list[EpochRecord]:

@@ -14,7 +14,7 @@ from training.engine.inference import evaluate, predictor
 from training.evaluation.ece import class_probabilities
 from training.evaluation.measure import measure
 from training.evaluation.views import Views, averaged_probabilities
-from training.network import CameraNetwork
+from training.network.build import CameraNetwork
 
 NORMALIZATION = Normalization((110.0, 110.0, 110.0), (60.0, 60.0, 60.0))
 SIZE_HW = (64, 96)

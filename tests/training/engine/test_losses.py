@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from runtime.errors import ConfigError
-from training.engine.losses import IGNORE, LOSSES, UNWEIGHTED, SegmentationLoss
+from training.engine.config import LOSSES
+from training.engine.losses import IGNORE, UNWEIGHTED, SegmentationLoss
 
 
 def make_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -94,8 +94,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, step: int, command: list[str]) ->
 KILLED = """
 import json, os, signal, sys
 from training import train
+from training.engine import loop
 from training.engine.losses import SegmentationLoss
-places = {"step": (SegmentationLoss, "__call__"), "save": (train, "save_checkpoint")}
+places = {"step": (SegmentationLoss, "__call__"), "save": (loop, "save_checkpoint")}
 ends = []
 for what, at, command in json.loads(sys.argv[1]):
     child = os.fork()

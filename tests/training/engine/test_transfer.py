@@ -7,10 +7,11 @@ import torch
 from runtime.contract import ClassMap, GraphOutput, ImageInput, ModelContract, Normalization, Origin
 from runtime.errors import CheckpointError, ConfigError
 from training.engine.checkpoint import Checkpoint
-from training.engine.transfer import FREEZES, Transfer, freeze, inherited_terms, transfer_weights
-from training.network import SIZES, CameraNetwork, build_network
-from training.network.article import ArticleKerasConfig
-from training.network.residual import ResidualConfig
+from training.engine.config import FREEZES
+from training.engine.transfer import Transfer, combined_terms, freeze, transfer_weights
+from training.network import SIZES
+from training.network.build import CameraNetwork, build_network
+from training.network.sizes import ArticleKerasConfig, ResidualConfig
 
 SMALL = ResidualConfig(8, (8, 8, 16, 16), (1, 1, 1, 2), decoder_width=8, detail_width=0)
 NORMALIZATION = Normalization((90.0, 100.0, 110.0), (50.0, 60.0, 70.0))
@@ -137,7 +138,8 @@ def test_another_network_is_refused_and_nothing_changes(
 def test_the_terms_of_the_sources_data_travel_on(
     terms: str, expected: str, make_source: Callable[..., Checkpoint]
 ) -> None:
-    assert inherited_terms(terms, make_source(class_map("road"))) == expected
+    source = make_source(class_map("road")).contract
+    assert combined_terms(terms, "started from", source.name, source.origin.terms) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from runtime.errors import ConfigError
 from training import train
+from training.engine import loop
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.trainer import Trainer
@@ -19,14 +20,12 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 @pytest.fixture
 def set_miou(monkeypatch: pytest.MonkeyPatch) -> object:
     """Make the next validations give these mIoUs."""
-    measured_accuracy = train.measured_accuracy
+    validate = loop._validate
 
     def set_values(*values: float) -> None:
         rest: Iterator[float] = iter(values)
         monkeypatch.setattr(
-            train,
-            "measured_accuracy",
-            lambda *args: dataclasses.replace(measured_accuracy(*args), miou=next(rest)),
+            loop, "_validate", lambda *args: dataclasses.replace(validate(*args), miou=next(rest))
         )
 
     return set_values
@@ -101,7 +100,7 @@ def test_a_training_that_ran_to_its_end_does_not_say_that_it_ended_early(
 
 @pytest.mark.parametrize("name", ["patience", "samples_every"])
 def test_numbers_of_epochs_below_zero_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}: expected at least 0, got -1"):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number at least 0, got -1"):
         TrainConfig(**{name: -1})  # type: ignore[arg-type]
 
 
@@ -123,7 +122,7 @@ def test_tensorboard_has_one_point_an_epoch_though_the_training_was_interrupted(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        save = train.save_checkpoint
+        save = loop.save_checkpoint
 
         def full_disk(path: Path, checkpoint: object) -> None:
             if path.name == "last.pt" and finished(path) == 1:
@@ -133,7 +132,7 @@ def test_tensorboard_has_one_point_an_epoch_though_the_training_was_interrupted(
         def finished(path: Path) -> int:
             return finished_epochs(path.parent) if path.exists() else 0
 
-        patch.setattr(train, "save_checkpoint", full_disk)
+        patch.setattr(loop, "save_checkpoint", full_disk)
         assert run(camvid_root, out, "--epochs", "3") == 130
     (interrupted,) = (out / "tensorboard").iterdir()
     interrupted.rename(out / "tensorboard" / "events.out.tfevents.0000000001")

@@ -8,10 +8,10 @@ from torch import nn
 
 from runtime.contract import Normalization
 from runtime.errors import CheckpointError, ConfigError
-from training.network import SIZES, CameraNetwork, SupervisedNetwork, build_network, network_config
-from training.network.article import ArticleKerasConfig, ArticlePytorchConfig
-from training.network.blocks import BasicBlock, DropPath
-from training.network.residual import ResidualConfig, ResidualSegmenter
+from training.network import SIZES
+from training.network.build import CameraNetwork, SupervisedNetwork, build_network, network_config
+from training.network.residual import BasicBlock, DropPath, ResidualSegmenter
+from training.network.sizes import ArticleKerasConfig, ArticlePytorchConfig, ResidualConfig
 
 TINY = ResidualConfig(8, (8, 8, 16, 16), (1, 1, 1, 2), decoder_width=8, detail_width=8)
 NORMALIZATION = Normalization((104.0, 110.0, 117.0), (57.0, 61.0, 66.0))

@@ -6,7 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.engine.history import EpochRecord
-from training.figures.tensorboard import TensorBoard
+from training.evaluation.confusion import ConfusionMatrix
+from training.figures.charts import TensorBoard, draw_confusion, draw_curves
 
 CLASSES = ("road", "sky")
 
@@ -78,3 +79,26 @@ def test_a_sheet_of_samples_is_shown_in_its_colours(tmp_path: Path) -> None:
     assert image.step == 10
     shown = cv2.imdecode(np.frombuffer(image.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(shown, sheet_bgr)
+
+
+def test_the_confusion_matrix_is_darkest_where_a_class_is_found(tmp_path: Path) -> None:
+    confusion = ConfusionMatrix(2)
+    confusion.update(np.array([0, 0, 0, 0, 1], np.uint8), np.array([0, 0, 0, 0, 0], np.uint8))
+    draw_confusion(tmp_path / "new" / "confusion.png", confusion, ("a", "b"), "title")
+    picture = cv2.imread(str(tmp_path / "new" / "confusion.png"))
+    assert picture is not None
+    dark_blue = (picture == (107, 48, 8)).all(axis=2)  # the end of the colour map: 100 per cent
+    assert dark_blue.mean() > 0.1  # two of the four cells, both in column "a"
+    rows, columns = np.nonzero(dark_blue)
+    assert columns.max() < picture.shape[1] * 0.6
+    assert np.ptp(rows) > picture.shape[0] * 0.4
+
+
+def test_curves_are_a_picture_with_something_drawn(tmp_path: Path) -> None:
+    records = [record(1, 2.0), record(2, 1.0, miou=0.25)]
+    draw_curves(tmp_path / "curves.png", records, "toy")
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert picture is not None
+    blue_line = (picture[:, :, 0] > 150) & (picture[:, :, 2] < 80)
+    assert np.count_nonzero(blue_line) > 10
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

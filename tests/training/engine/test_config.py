@@ -1,11 +1,13 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runtime.base.command import make_parser
+from runtime.base.flags import add_flags, options_of
 from training.engine.config import TrainConfig
-from training.engine.flags import add_flags, config_of
+from training.train import TrainOptions
 
 REQUIRED = ["--data", "camvid", "--out", "run"]
 # One value for each setting that is not its default.
@@ -50,14 +52,14 @@ OTHER = {
 FLAG_OF = {"size_hw": "--size", "crop_hw": "--crop"}
 
 
-def config_from(*flags: str) -> TrainConfig:
+def options_from(*flags: str) -> TrainOptions:
     parser = make_parser("training.train", "")
-    add_flags(parser)
-    return config_of(parser.parse_args([*REQUIRED, *flags]))
+    add_flags(parser, TrainOptions)
+    return options_of(TrainOptions, parser.parse_args([*REQUIRED, *flags]))
 
 
 def test_no_flags_give_the_default_settings() -> None:
-    assert config_from() == TrainConfig()
+    assert options_from().config == TrainConfig()
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainConfig)])
@@ -68,12 +70,12 @@ def test_each_setting_has_a_flag(name: str) -> None:
     base = TrainConfig(init_from="other.pt")  # without which nothing can be frozen
     expected = dataclasses.replace(base, **{name: value})  # type: ignore[arg-type]
     assert expected != base
-    assert config_from("--init-from", "other.pt", flag, *words) == expected
+    assert options_from("--init-from", "other.pt", flag, *words).config == expected
 
 
 def test_help_shows_the_flags_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     parser = make_parser("training.train", "")
-    add_flags(parser)
+    add_flags(parser, TrainOptions)
     parser.print_help()
     lines = capsys.readouterr().out.splitlines()
     titles = [line for line in lines if line and line[0] != " " and line.endswith(":")]
@@ -89,9 +91,14 @@ def test_help_shows_the_flags_in_groups(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
-def test_the_namespace_holds_where_to_read_and_write() -> None:
-    parser = make_parser("training.train", "")
-    add_flags(parser)
-    args = parser.parse_args([*REQUIRED, "--root", "data", "--leave-out", "0006R0", "--resume"])
-    assert (args.data, args.root, args.leave_out) == ("camvid", "data", "0006R0")
-    assert (args.out, args.resume) == (Path("run"), True)
+def test_the_options_hold_where_to_read_and_write() -> None:
+    options = options_from("--root", "data", "--leave-out", "0006R0", "--resume")
+    assert (options.data.data, options.data.root, options.leave_out) == ("camvid", "data", "0006R0")
+    assert (options.out, options.resume) == (Path("run"), True)
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "doctor"], ids=lambda command: f"training.{command}"
+)
+def test_help_does_without_torch(command: str, heavy_modules_loaded_by: Callable[..., list[str]]) -> None:
+    assert heavy_modules_loaded_by(f"training.{command}") == []

@@ -1,29 +1,43 @@
-"""Puts the contract into a graph's metadata, and takes out what does not belong to a user's file."""
+"""Writes a graph as a file that says what it is, and nothing of the machine that made it."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
-from export.graph.seal import seal
 from runtime.contract import METADATA_KEY, ModelContract
+from runtime.network.onnx_file import SEAL_KEY, content_sha256
 
 TOOLS = ("edgeseg", "torch", "onnx", "onnxscript", "onnxsim")
 
 
-def stamp(model: onnx.ModelProto, contract: ModelContract) -> None:
-    """Write the contract into `metadata_props`, and a checksum of the file; changes the graph in place.
+def write_model(model: ir.Model, contract: ModelContract, path: Path) -> None:
+    """Write a graph with its contract and a checksum, by which the runtime sees every flipped bit.
 
     The tracer leaves stack traces with file names of the exporting machine in every node; they go. The IR
     version becomes the lowest that knows the graph's operator set, so that old runtimes open the file.
     Sizes that are free get names that say what they are.
+
+    Args:
+        model: stays as it is.
+        contract: describes it.
+        path: the file.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    graph = model.graph
+    proto = ir.to_proto(model)
+    graph = proto.graph
     if contract.input.is_dynamic:
         _name_free_sizes(graph, contract)
+    kept = [value for value in graph.value_info if value.name not in model.graph.initializers]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
     for part in (
-        model,
+        proto,
         graph,
         *graph.input,
         *graph.output,
@@ -33,10 +47,13 @@ def stamp(model: onnx.ModelProto, contract: ModelContract) -> None:
     ):
         del part.metadata_props[:]
         part.doc_string = ""
-    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import, True)
-    model.producer_name, model.producer_version = "edgeseg", installed_version("edgeseg")
-    model.metadata_props.add(key=METADATA_KEY, value=contract.to_json())
-    seal(model)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import, True)
+    proto.producer_name, proto.producer_version = "edgeseg", installed_version("edgeseg")
+    proto.metadata_props.add(key=METADATA_KEY, value=contract.to_json())
+    # Protobuf writes fields in the order of their numbers, so the file minus this one entry is these bytes.
+    checksum = content_sha256(proto.SerializeToString())
+    proto.metadata_props.add(key=SEAL_KEY, value=checksum)
+    path.write_bytes(proto.SerializeToString())
 
 
 def _name_free_sizes(graph: onnx.GraphProto, contract: ModelContract) -> None:

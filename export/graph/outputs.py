@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
+from export.graph.edit import append
 from runtime.contract import ModelContract
 
 
-def set_outputs(model: onnx.ModelProto, contract: ModelContract) -> None:
+def set_outputs(model: ir.Model, contract: ModelContract) -> None:
     """Give a graph that ends in logits the outputs that its contract promises; changes it in place.
 
         logits ──┬──────────────────────────────────────▶ logits, if asked for
@@ -26,24 +26,20 @@ def set_outputs(model: onnx.ModelProto, contract: ModelContract) -> None:
     graph, output = model.graph, contract.output
     if not output.has_mask:
         return
+    (logits,) = graph.outputs
     if not output.has_logits:
-        del graph.output[:]
-    scales, full_size, classes = (f"{output.mask_name}_{part}" for part in ("scales", "logits", "classes"))
-    graph.initializer.append(
-        numpy_helper.from_array(np.array([1, 1, output.stride, output.stride], np.float32), scales)
-    )
-    graph.node.extend(
-        [
-            helper.make_node(
-                "Resize",
-                [output.name, "", scales],
-                [full_size],
-                mode="linear",
-                coordinate_transformation_mode="half_pixel",
-            ),  # (N, C, H, W)
-            helper.make_node("ArgMax", [full_size], [classes], axis=1, keepdims=0),  # (N, H, W) int64
-            helper.make_node("Cast", [classes], [output.mask_name], to=TensorProto.UINT8),
-        ]
-    )
-    shape = [1, *contract.input.size_hw]
-    graph.output.append(helper.make_tensor_value_info(output.mask_name, TensorProto.UINT8, shape))
+        graph.outputs.clear()
+    name = output.mask_name
+    scales = np.array([1, 1, output.stride, output.stride], np.float32)
+    full_size = append(
+        graph,
+        "Resize",
+        [logits, None, scales],
+        f"{name}_logits",
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )  # (N, C, H, W)
+    classes = append(graph, "ArgMax", [full_size], f"{name}_classes", axis=1, keepdims=0)  # (N, H, W) int64
+    mask = append(graph, "Cast", [classes], name, to=ir.DataType.UINT8)
+    mask.type, mask.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([1, *contract.input.size_hw])
+    graph.outputs.append(mask)
