@@ -22,7 +22,6 @@ from benchmarks.machine.energy import EnergyMeter
 from benchmarks.machine.noise import noise_of
 from benchmarks.machine.process_usage import CpuMeter
 from benchmarks.machine.system_files import SystemFiles
-from benchmarks.render.document import write_text
 from benchmarks.render.latency_text import as_markdown, as_text, minute_row
 from benchmarks.timing.cold_start import measure_cold_start
 from benchmarks.timing.duration import duration_s
@@ -33,7 +32,7 @@ from benchmarks.timing.sustained import Minute, sustain
 from runtime import ConfigError, Segmenter, bundled_model
 from runtime.base.codec import to_plain
 from runtime.base.command import exit_code, make_parser
-from runtime.base.files import file_sha256
+from runtime.base.files import file_sha256, write_text
 from runtime.base.percentiles import FINE_PERCENTS, LatencyLog, percentiles
 from runtime.network.session import PROVIDERS, default_threads
 from training.streets import Drive

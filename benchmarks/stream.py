@@ -20,7 +20,7 @@ from benchmarks.machine.description import Machine, calibrated_machine
 from benchmarks.machine.process_usage import CpuMeter
 from benchmarks.render import canvas
 from benchmarks.render.charts import draw_ages
-from benchmarks.render.document import Table, to_text, write_text
+from benchmarks.render.document import Table, to_text
 from benchmarks.timing.ages import RateResult, judge, take_masks
 from benchmarks.timing.duration import duration_s
 from benchmarks.timing.endless import rendered_drive
@@ -28,7 +28,7 @@ from benchmarks.timing.steady_capture import SteadyCapture
 from runtime import ConfigError, Segmenter, SourceError, bundled_model
 from runtime.base.codec import to_plain
 from runtime.base.command import exit_code, make_parser
-from runtime.base.files import file_sha256
+from runtime.base.files import file_sha256, write_text
 from runtime.base.percentiles import percentiles
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import run

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import groupby
-from pathlib import Path
 from typing import TextIO
 
 from benchmarks.render.canvas import THEME, Chart
-from runtime.base.files import replacing
-from runtime.errors import OutputError
 
 
 @dataclass(frozen=True)
@@ -218,18 +215,3 @@ def _inline(text: str) -> str:
 def _cell(text: str) -> str:
     """Return text for a Markdown table, where a bar would begin a new cell."""
     return text.replace("|", "\\|")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        OutputError: a file that cannot be written.
-    """
-    try:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{path}: expected a file that can be written, got {error}; choose another"
-        ) from error

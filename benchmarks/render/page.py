@@ -20,10 +20,10 @@ from benchmarks.render.document import (
     Table,
     to_html,
     to_markdown,
-    write_text,
 )
 from benchmarks.results.results import ModelResult, Results, results_json
 from benchmarks.results.statistics import miou_points, paired_ratio, percentile
+from runtime.base.files import write_text
 
 TITLE = "edgeseg benchmark report"
 NOTHING = "–"

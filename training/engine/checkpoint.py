@@ -19,8 +19,21 @@ from training.network import NetworkConfig
 from training.network.build import CameraNetwork, build_network, network_config
 
 FORMAT = "edgeseg.checkpoint/2"
-_WEIGHTS_PACKAGE = "edgeseg_weights"
 MAX_CONFIG_NUMBER = 4096  # of channels or blocks; beyond, even a plan of the network takes too long
+
+
+def weights_folder(checkout: Path = Path(__file__).parents[2]) -> Path:
+    """Return where the checkpoints lie that come with edgeseg, a missing folder where there are none.
+
+    A checkout holds them in `weights/`; elsewhere the package `edgeseg-weights`, made of that folder, brings
+    them. A wheel of edgeseg has none, since a robot that runs networks needs none.
+    """
+    folder = checkout / "weights" / "edgeseg_weights"
+    spec = None if folder.is_dir() else find_spec("edgeseg_weights")
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else folder
+
+
+WEIGHTS = weights_folder()
 
 
 @dataclass(frozen=True)
@@ -155,18 +168,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the checkpoint is damaged ({error}); train again") from None
 
 
-def _weights_folder() -> Path:
-    """Return where the checkpoints that come with edgeseg lie; a folder that is not there if there are none.
-
-    A checkout holds them in `weights/`; elsewhere the package `edgeseg-weights`, made from that folder,
-    brings them. A wheel of edgeseg has none, since a robot that runs networks needs none.
-    """
-    checkout = Path(__file__).parents[2] / "weights" / _WEIGHTS_PACKAGE
-    spec = None if checkout.is_dir() else find_spec(_WEIGHTS_PACKAGE)
-    return Path(spec.origin).parent if spec is not None and spec.origin is not None else checkout
-
-
-WEIGHTS = _weights_folder()
+def _where_to_look() -> str:
+    """Return the advice for a checkpoint that was not found."""
+    if names := bundled_names():
+        return f"check the path, or name a bundled one ({', '.join(names)})"
+    return (
+        "check the path; the bundled ones are in a package of their own, made from edgeseg's checkout: "
+        "pip install ./weights"
+    )
 
 
 def bundled_names() -> list[str]:
@@ -184,16 +193,6 @@ def checkpoint_file(given: str | Path) -> Path:
     if not path.exists() and str(given) in bundled_names():
         return WEIGHTS / f"{given}.pt"
     return path
-
-
-def _where_to_look() -> str:
-    """Return the advice for a checkpoint that was not found."""
-    if names := bundled_names():
-        return f"check the path, or name a bundled one ({', '.join(names)})"
-    return (
-        "check the path; the bundled ones are in a package of their own, made from edgeseg's checkout: "
-        "pip install ./weights"
-    )
 
 
 def _largest_number(plain: Any) -> int:

@@ -1,1 +1,1 @@
-"""The checkpoints of edgeseg's bundled networks, found by `training.engine.checkpoint` by their names."""
+"""The checkpoints of edgeseg's bundled networks, found by `training.engine.bundled` by their names."""

@@ -13,6 +13,7 @@ from training.engine.checkpoint import (
     checkpoint_file,
     load_checkpoint,
     save_checkpoint,
+    weights_folder,
 )
 from training.engine.transfer import load_teacher, read_source
 from training.network.build import CameraNetwork, build_network
@@ -78,6 +79,17 @@ def test_it_is_exported_into_the_working_directory(box: Path) -> None:
     assert export_main(["tiny"]) == 0
     assert Path("tiny.onnx").is_file()
     assert sorted(path.name for path in box.iterdir()) == ["tiny.pt"]
+
+
+def test_the_weights_package_brings_them_where_there_is_no_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not weights_folder(tmp_path).is_dir()
+    package = tmp_path / "site-packages" / "edgeseg_weights"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(package.parent)
+    assert weights_folder(tmp_path) == package
 
 
 def test_a_checkout_holds_the_checkpoints_of_the_bundled_models() -> None:
