@@ -325,7 +325,7 @@ def _value(name: str, described: _Flag, kind: Any) -> dict[str, Any]:
         several = parts[-1] is Ellipsis
         if described.repeated:
             settings["action"] = "append"
-            if get_origin(one) is tuple:
+            if get_origin(one) is tuple and described.parse is None:
                 settings["nargs"] = len(get_args(one))
                 one = get_args(one)[0]
         elif several:

@@ -43,6 +43,9 @@ class Options:
     simplify: bool = flag("keep the graph as traced", default=True)
     as_json: bool = flag("print JSON", default=False, name="--json")
     tried_hw: tuple[tuple[int, int], ...] = flag("to try", default=(), repeated=True, name="--imgsz")
+    named: tuple[tuple[str, str], ...] = flag(
+        "named values", default=(), repeated=True, name="--name", parse=lambda text: tuple(text.split("=", 1))
+    )
     factors: tuple[float, ...] = flag("of the size", default=(1.0,), above=0)
     every: tuple[float, Path] | None = flag("time", default=None, above=0, metavar=("S", "DIR"))
     opset: int = flag("version", default=18, choices=(18, 21))
@@ -73,6 +76,7 @@ def test_what_is_not_given_keeps_the_dataclasses_default():
         (["--no-simplify"], "simplify", False),
         (["--json"], "as_json", True),
         (["--imgsz", "1", "2", "--imgsz", "3", "4"], "tried_hw", ((1, 2), (3, 4))),
+        (["--name", "a=1", "--name", "b=2"], "named", (("a", "1"), ("b", "2"))),
         (["--factors", "0.5", "2"], "factors", (0.5, 2.0)),
         (["--every", "2", "there"], "every", (2.0, Path("there"))),
         (["--opset", "21"], "opset", 21),
