@@ -24,8 +24,9 @@ from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.loop import run
 from runtime.masks.overlay import Overlay
+from runtime.outputs import Outputs, Recording, Stream
+from runtime.outputs.pictures import write_contact_sheet
 from runtime.segmenter import Segmenter
-from runtime.sinks import VideoSink, write_contact_sheet
 from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
@@ -33,7 +34,6 @@ from training.engine.inference import evaluate
 from training.engine.loop import train
 from training.evaluation.measure import measure_segmenter
 from training.streets import Drive
-from training.streets.scenes import FRAMES_PER_SECOND
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")
 FOLDERS = ("samples", "tensorboard")
@@ -168,16 +168,13 @@ def _begin(step: str, what: str) -> None:
 
 def _drive(segment: Segmenter, config: DemoConfig, video_path: Path) -> list[float]:
     """Run the camera's loop over the drive; return the milliseconds from frame to mask."""
-    overlay = Overlay(segment.contract.classes)
     with (
         rendered_drive(config.drive_seed, config.drive_size_hw) as source,
-        VideoSink(video_path, FRAMES_PER_SECOND) as video,
+        Outputs([Recording(video_path)], Stream(segment.contract, source)) as outputs,
     ):
         # One after the other: drawing the next scene costs far more than a camera's frame, and a mask's
         # milliseconds would hold much of it.
-        steps = run(
-            source, segment, overlay=overlay, sinks=[video], max_frames=config.drive_frames, overlap=False
-        )
+        steps = outputs.feed(run(source, segment, max_frames=config.drive_frames, overlap=False))
         samples_ms = [sum(step.segmentation.latency_ms.values()) for step in steps]
     return samples_ms[config.warmup_frames :]
 

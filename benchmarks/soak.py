@@ -26,8 +26,8 @@ from runtime.base.codec import to_plain
 from runtime.base.command import exit_code, make_parser
 from runtime.base.percentiles import LatencyLog
 from runtime.loop import Step, run
-from runtime.masks.overlay import Overlay
 from runtime.network.session import PROVIDERS
+from runtime.outputs import Output, Outputs, Stream
 from runtime.sources import Source, without_secrets
 
 _ROW = "{:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}"
@@ -133,7 +133,8 @@ def soak(
     with source, Segmenter(model, threads=config.threads, provider=config.provider) as segment:
         started_s = time.monotonic()
         part = _Stretch(started_s)
-        for step in run(source, segment, overlay=Overlay(segment.contract.classes)):
+        outputs = Outputs([_Looking()], Stream(segment.contract, source))
+        for step in outputs.feed(run(source, segment)):
             part.add(step)
             now_s = time.monotonic()
             if now_s - part.started_s >= config.every_s:
@@ -144,6 +145,16 @@ def soak(
                     break
     left = [thread for thread in threading.enumerate() if thread not in threads_before and thread.is_alive()]
     return _judge(rows, tuple(sorted(thread.name for thread in left)), name, config)
+
+
+class _Looking(Output):
+    """Has every overlay drawn, as a window has."""
+
+    def take(self, step: Step) -> None:
+        assert step.overlay_bgr.size
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

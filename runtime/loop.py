@@ -1,4 +1,4 @@
-"""The loop from source to sinks, and the account of how it went."""
+"""The loop from a source to segmented frames; `runtime.outputs` feeds what comes out of it to its takers."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
-import cv2
-
-from runtime.ahead import Ahead
-from runtime.base.percentiles import LatencyLog
-from runtime.errors import ConfigError, EdgesegError, OutputError
+from runtime.base.closing import Closable
+from runtime.errors import ConfigError
 from runtime.frame import Frame, Image, Segmentation
-from runtime.masks.overlay import Overlay
+from runtime.masks.overlay import LazyOverlay
 from runtime.segmenter import Segmenter
-from runtime.sinks import Sink
-from runtime.sources import Source
+from runtime.sources.source import Source
 
 logger = logging.getLogger(__name__)
 
 _TOO_OLD_IN_A_ROW = 100  # worth a warning: the limit is below what this network needs
-_CAPTION_MEMORY = 0.9  # weight of the past in the caption's frames a second
+_CLOSE_WAIT_S = 0.5
 
 _InWork = tuple[Frame, int, Any]  # a frame, what the source dropped before it, what was made of it so far
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -38,33 +36,46 @@ class Step:
     Attributes:
         frame: what the source gave.
         segmentation: what the network made of it.
-        drawn_bgr: uint8 (H, W, 3) with the overlay; None where nothing was drawn.
-        latency_ms: milliseconds a stage: resize, network, mask, draw (where drawn) and total, which is
-            the time from the capture until every sink had the frame.
+        latency_ms: milliseconds a stage: resize, network, mask and total, which is the time from the capture
+            until the mask was there. Once outputs have the step: also draw (where drawn) and outputs, and
+            total is the time until all of them had it.
         finished_ns: `time.monotonic_ns()` at the end of total.
         dropped: frames so far that were captured and never became a step: replaced by a fresher one, or
             too old.
+        overlay: the frame with its mask drawn over it; None in a step that no `Outputs` fed.
     """
 
     frame: Frame
     segmentation: Segmentation
-    drawn_bgr: Image | None
     latency_ms: Mapping[str, float]
     finished_ns: int
     dropped: int = 0
+    overlay: LazyOverlay | None = field(default=None, repr=False, compare=False)
 
     @property
     def age_ms(self) -> float:
-        """Milliseconds since the capture when every sink had the frame."""
+        """Milliseconds since the capture at `finished_ns`."""
         return self.latency_ms["total"]
+
+    @property
+    def overlay_bgr(self) -> Image:
+        """The frame with class colours, legend and caption, uint8 (H, W, 3); drawn when first asked for.
+
+        Raises:
+            ConfigError: a step that `runtime.outputs.Outputs` did not feed.
+        """
+        if self.overlay is None:
+            raise ConfigError(
+                "overlay: expected a step that runtime.outputs.Outputs fed, got one of run(); feed it, or "
+                "draw with runtime.masks.overlay.Overlay"
+            )
+        return self.overlay.image_bgr
 
 
 def run(
     source: Source,
     segment: Callable[[Frame], Segmentation],
     *,
-    overlay: Overlay | None = None,
-    sinks: Sequence[Sink] = (),
     max_frames: int | None = None,
     max_age_ms: float | None = None,
     overlap: bool = True,
@@ -72,29 +83,25 @@ def run(
 ) -> Generator[Step, None, None]:
     """Segment frame after frame; yield a `Step` after each.
 
-    Ends with the source, after `max_frames`, or when a sink asks to stop. Source, segmenter and sinks
-    stay open: they are the caller's. A caller who stops before may lose two frames of a recording that were
-    read ahead.
+    Ends with the source or after `max_frames`. Source and segmenter stay open: they are the caller's. A
+    caller who stops before may lose two frames of a recording that were read ahead.
 
-    While the caller's thread makes mask and overlay, feeds the sinks and does what the caller does with the
-    step, the next frame is in the network; and a recording's frame after that is read and resized. A live
-    frame is taken only when the network is free, so that none ages in between.
+    While the caller's thread makes the mask and does what the caller does with the step, the next frame is
+    in the network; and a recording's frame after that is read and resized. A live frame is taken only when
+    the network is free, so that none ages in between.
 
     Args:
         source: where frames come from.
         segment: a `Segmenter`, or anything else that turns a frame into a segmentation.
-        overlay: draws what the sinks get; without one nothing is drawn and sinks get the bare frame.
-        sinks: shown or stored frames.
         max_frames: at least 1; None for no limit.
         max_age_ms: milliseconds since the capture from which a frame is dropped: before the network, and
-            its result before it is drawn; None for no limit.
+            its result before the mask; None for no limit.
         overlap: False does everything in the caller's thread, one after the other.
         clock_ns: the clock of `Frame.captured_ns`.
 
     Raises:
         ConfigError: max_frames below 1, or max_age_ms that is not positive.
-        OutputError: a sink could not take a frame; the other sinks have it.
-        EdgesegError: whatever source, segmenter and sinks raise; every frame before it is in the sinks.
+        EdgesegError: whatever source and segmenter raise; every frame before it was yielded.
 
     Example:
         with open_source("0") as source, Segmenter() as segment:
@@ -109,7 +116,7 @@ def run(
     fit, infer, finish = _parts(segment)
     # Frames beyond the last one would be read for nothing, unless the limit on age may drop some.
     frames = islice(source, max_frames) if max_age_ms is None else iter(source)
-    period_s, last_ns, count = 0.0, 0, 0
+    count = 0
     with ExitStack() as threads:
         fitted: Iterator[_InWork] = ((frame, source.dropped, fit(frame)) for frame in frames)
         if overlap and not source.live:
@@ -127,28 +134,11 @@ def run(
             age_limit.start_over()
             count += 1
             segmentation = finish(item)
-            latency_ms = dict(segmentation.latency_ms)
-            drawn_bgr: Image | None = None
-            if overlay is not None:
-                caption = f"{sum(latency_ms.values()):.1f} ms"
-                if period_s:
-                    caption += f"  {1 / period_s:.1f} fps"
-                started_ns = time.perf_counter_ns()
-                drawn_bgr = overlay.draw(frame.image_bgr, segmentation.mask, caption)
-                latency_ms["draw"] = (time.perf_counter_ns() - started_ns) / 1e6
-            shown_bgr = frame.image_bgr if drawn_bgr is None else drawn_bgr
-            wants_more = _deliver(shown_bgr, frame.captured_ns if source.live else None, sinks)
             finished_ns = clock_ns()
-            latency_ms["total"] = (finished_ns - frame.captured_ns) / 1e6
-            dropped += age_limit.dropped
-            yield Step(frame, segmentation, drawn_bgr, latency_ms, finished_ns, dropped)
-            if not wants_more or count == max_frames:
+            latency_ms = {**segmentation.latency_ms, "total": (finished_ns - frame.captured_ns) / 1e6}
+            yield Step(frame, segmentation, latency_ms, finished_ns, dropped + age_limit.dropped)
+            if count == max_frames:
                 return
-            if last_ns:
-                latest_s = (finished_ns - last_ns) / 1e9
-                share = _CAPTION_MEMORY if period_s else 0.0
-                period_s = share * period_s + (1 - share) * latest_s
-            last_ns = finished_ns
 
 
 def _parts(
@@ -196,78 +186,77 @@ class _AgeLimit:
             self._in_a_row = 0
 
 
-def _deliver(shown_bgr: Image, captured_ns: int | None, sinks: Sequence[Sink]) -> bool:
-    """Give a frame to every sink, also where one before fails; return whether all want more."""
-    wants_more = True
-    failure: EdgesegError | None = None
-    for sink in sinks:
-        try:
-            wants_more = sink.write(shown_bgr, captured_ns) and wants_more
-        except EdgesegError as error:
-            failure = failure or error
-        except (OSError, cv2.error) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            failure = failure or OutputError(
-                f"{type(sink).__name__}: expected to take the frame, but it failed ({reason}); all frames "
-                "before are stored; check the free disk space"
-            )
-    if failure is not None:
-        raise failure
-    return wants_more
+class _End:
+    """Nothing more comes; with the error that ended it, if there was one."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
 
 
-@dataclass(frozen=True)
-class Summary:
-    """How a run went; `runtime.base.codec.to_plain` makes it ready for JSON.
+class Ahead(Closable, Iterator[_Item], Generic[_Item]):
+    """The items of an iterable, each computed in a thread of its own while the caller uses the one before.
 
-    Attributes:
-        frames: that were segmented.
-        fps: frames a second, from the capture of the first to the end of the last; 0 without frames.
-        dropped: frames that were captured and not segmented, since a fresher one came or they were too old.
-        latency_ms: p50, p90, p99 and max of each stage.
+    Exactly one item is in the making or waits: the thread starts on the next one when the caller takes
+    this one, no sooner. So nothing piles up where the caller is slow, and in a chain of them every link
+    works on its own item. An error comes after the items before it, where the caller would have met it.
+
+    The waiting is inside C code only, so that a signal handler may raise in a caller who waits.
+
+    >>> with Ahead(number * number for number in range(4)) as squares:
+    ...     list(squares)
+    [0, 1, 4, 9]
     """
 
-    frames: int
-    fps: float
-    dropped: int
-    latency_ms: dict[str, dict[str, float]]
+    def __init__(self, items: Iterable[_Item], name: str = "ahead") -> None:
+        """Start on the first item.
 
-    def as_text(self) -> str:
-        """Return the summary as a small table."""
-        lines = [f"{self.frames} frames, {self.fps:.1f} frames a second, {self.dropped} dropped"]
-        if self.latency_ms:
-            lines.append(f"{'ms':8}" + "".join(f"{name:>9}" for name in next(iter(self.latency_ms.values()))))
-        for stage, values in self.latency_ms.items():
-            lines.append(f"{stage:8}" + "".join(f"{value:9.2f}" for value in values.values()))
-        return "\n".join(lines)
+        Args:
+            items: iterated in the thread; the caller must not touch it before `close`.
+            name: of the thread.
+        """
+        self._items = items
+        self._wanted: SimpleQueue[None] = SimpleQueue()
+        self._made: SimpleQueue[_Item | _End] = SimpleQueue()
+        self._is_closed = False
+        self._wanted.put(None)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
+    def __next__(self) -> _Item:
+        """Wait for an item and ask for the next; raise what computing it raised."""
+        made = self._made.get()
+        if isinstance(made, _End):
+            self._made.put(_End())  # for whoever asks again
+            if made.error is not None:
+                raise made.error
+            raise StopIteration
+        self._wanted.put(None)
+        return made
 
-class RunLog:
-    """Collects steps for a `Summary`."""
+    def close(self) -> None:
+        """End the thread, and wait for it half a second.
 
-    def __init__(self) -> None:
-        """Start with no steps."""
-        self.frames = 0
-        self.dropped = 0
-        self._latencies = LatencyLog()
-        self._first_ns = 0
-        self._last_ns = 0
+        A thread that waits for a camera which gives nothing ends when that camera is closed.
+        """
+        self._is_closed = True
+        self._wanted.put(None)
+        self._made.put(_End())  # for a link of a chain that waits for this one
+        self._thread.join(_CLOSE_WAIT_S)
 
-    def add(self, step: Step) -> None:
-        """Add what the loop yielded."""
-        if self.frames == 0:
-            self._first_ns = step.frame.captured_ns
-        self._last_ns = step.finished_ns
-        self.frames += 1
-        self.dropped = step.dropped
-        self._latencies.add(step.latency_ms)
-
-    @property
-    def fps(self) -> float:
-        """Frames a second so far; 0 without frames."""
-        seconds = (self._last_ns - self._first_ns) / 1e9
-        return self.frames / seconds if seconds > 0 else 0.0
-
-    def summary(self) -> Summary:
-        """Return the account so far."""
-        return Summary(self.frames, self.fps, self.dropped, self._latencies.summary())
+    def _work(self) -> None:
+        end = _End()
+        try:
+            items = iter(self._items)
+            while True:
+                self._wanted.get()
+                if self._is_closed:
+                    break
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                self._made.put(item)
+                del item  # it is the caller's now, who may want its memory back
+        except BaseException as error:
+            end = _End(error)
+        self._made.put(end)

@@ -12,11 +12,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from runtime.errors import EdgesegError
 
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 PROGRAMS: dict[str, str] = {}  # what a user typed for a module, such as "edgeseg latency"
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_Item = TypeVar("_Item")
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -78,6 +81,64 @@ def exit_code(command: Callable[[], None]) -> int:
             _drop_output()  # it was stdout that could not be written
         return EXIT_ERROR
     return EXIT_OK
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM came; outside Exception, so that nothing takes it for an error."""
+
+
+class StopSignals:
+    """Notes Ctrl-C and SIGTERM while the block runs, and raises `Stopped` where that costs nothing.
+
+    That is while everything is opened and while the loop waits for a frame, and only once: never while a
+    frame is on its way into the video, or while the video is finished.
+    """
+
+    def __init__(self) -> None:
+        """Start without a signal."""
+        self.received: int | None = None
+        self._raises = False
+
+    def __enter__(self) -> StopSignals:
+        """Take over both signals."""
+        self._previous = {number: signal.signal(number, self._handle) for number in _STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def between(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Yield the items; a signal ends the wait for the next one, and nothing else."""
+        while True:
+            try:
+                self.release()
+                item = next(items, None)
+            finally:
+                self.hold()
+            if item is None:
+                return
+            yield item
+
+    def hold(self) -> None:
+        """From now on only note signals."""
+        self._raises = False
+
+    def release(self) -> None:
+        """From now on raise, also for a signal that was noted before."""
+        self._raises = True
+        if self.received is not None:
+            self._stop()
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+        if self._raises:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._raises = False  # a second signal must not cut the closing short
+        raise Stopped
 
 
 def prepare_output() -> None:

@@ -4,7 +4,7 @@
     class Options:
         frames: int = flag("frames that count", default=100, at_least=1)
         deadline_ms: float = flag("age from which a mask is late", default=33.3, above=0, unit="ms")
-        model: Path | None = flag("ONNX file; without it the bundled one", default=None)
+        model: Path | None = flag("ONNX file", default=None, unset="the bundled one")
 
         def __post_init__(self) -> None:
             check_fields(self)
@@ -48,6 +48,7 @@ class _Flag:
     metavar: str | tuple[str, ...] | None
     parse: Callable[[str], Any] | None
     show: Callable[[Any], str]
+    unset: str
     group: str | None
     repeated: bool
     if_bare: Any
@@ -107,6 +108,7 @@ def flag(
     metavar: str | tuple[str, ...] | None = None,
     parse: Callable[[str], Any] | None = None,
     show: Callable[[Any], str] = str,
+    unset: str = "",
     group: str | None = None,
     repeated: bool = False,
     if_bare: Any = None,
@@ -127,6 +129,7 @@ def flag(
         metavar: what stands for the value in the help.
         parse: from text to value, where the type alone does not tell; raises ValueError.
         show: from the default to its text in the help.
+        unset: what a default of None stands for, such as "the bundled model", for the help.
         group: heading in the help.
         repeated: whether the flag may be given several times; its values become a tuple.
         if_bare: value of the flag given without one; None if it always needs one.
@@ -143,6 +146,7 @@ def flag(
         metavar=metavar,
         parse=parse,
         show=show,
+        unset=unset,
         group=group,
         repeated=repeated,
         if_bare=if_bare,
@@ -386,6 +390,8 @@ def _help(described: _Flag, kind: Any, default: Any) -> str:
     if kind is not bool and default is not None and default is not MISSING and default != ():
         shown = default if isinstance(default, tuple) and described.show is str else (default,)
         facts.append(f"default: {' '.join(described.show(one) for one in shown)}")
+    elif described.unset:
+        facts.append(f"default: {described.unset}")
     text = f"{described.help} ({', '.join(facts)})" if facts else described.help
     return text.replace("%", "%%")
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from runtime import Segmenter
-from runtime.base.command import exit_code, make_parser
+from runtime.base.flags import flag, nested, run_command
 from runtime.frame import Image
-from runtime.loop import run
+from runtime.loop import Step, run
 from runtime.masks.areas import class_indices
-from runtime.sinks import VideoSink
-from runtime.sources import open_source
+from runtime.network.options import ModelOptions
+from runtime.outputs import Outputs, Recording, Stream
+from runtime.sources.opening import SourceOptions
 
 MARGIN = 1 / 60  # of the picture's height, added round every person
 COARSE_PX = 12  # pixels that are left across the picture's height; a blur alone could be undone
@@ -41,29 +43,35 @@ def blurred(image_bgr: Image, mask: Image, people: Collection[int]) -> Image:
     return result
 
 
+@dataclass(frozen=True)
+class BlurOptions:
+    """What the command line asks for."""
+
+    save: Path = flag("video to record: .mp4, .mkv or .avi")
+    model: ModelOptions = nested(ModelOptions)
+    source: SourceOptions = nested(SourceOptions)
+    max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
+    people: tuple[str, ...] = flag("classes to hide", default=("pedestrian", "bicyclist"))
+
+
+def command(options: BlurOptions) -> None:
+    """Record."""
+    with options.source.open() as source, options.model.open() as segment:
+        people = class_indices(segment.contract.classes, options.people)
+
+        def hidden(step: Step) -> Image:
+            return blurred(step.frame.image_bgr, step.segmentation.mask, people)
+
+        with Outputs([Recording(options.save, hidden)], Stream(segment.contract, source)) as outputs:
+            for _ in outputs.feed(run(source, segment, max_frames=options.max_frames)):
+                pass
+    print(f"saved {options.save}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = make_parser("runtime.examples.blur_people", "Record a video without recognisable people.")
-    parser.add_argument("--model", help="ONNX file; without it the bundled network")
-    parser.add_argument("--source", default="0", help="camera, stream, video, images or synthetic")
-    parser.add_argument("--save", required=True, help="video to record: .mp4, .mkv or .avi")
-    parser.add_argument("--max-frames", type=int, help="frames after which to stop")
-    parser.add_argument("--people", nargs="+", default=["pedestrian", "bicyclist"], help="classes to hide")
-    given = parser.parse_args(argv)
-
-    def record() -> None:
-        with (
-            open_source(given.source) as source,
-            Segmenter(given.model) as segment,
-            VideoSink(given.save, source.fps or 15.0) as video,
-        ):
-            people = class_indices(segment.contract.classes, given.people)
-            for step in run(source, segment, max_frames=given.max_frames):
-                picture_bgr = blurred(step.frame.image_bgr, step.segmentation.mask, people)
-                video.write(picture_bgr, step.frame.captured_ns if source.live else None)
-        print(f"saved {given.save}")
-
-    return exit_code(record)
+    """Command line; see `--help`."""
+    description = "Record a video in which people cannot be recognised."
+    return run_command("runtime.examples.blur_people", description, BlurOptions, command, argv)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from runtime import Segmenter
-from runtime.base.command import exit_code, make_parser
+from runtime.base.flags import flag, nested, run_command
 from runtime.loop import run
 from runtime.masks.areas import class_indices
 from runtime.masks.free_space import FreeSpace, free_space
-from runtime.sources import open_source
+from runtime.network.options import ModelOptions
+from runtime.sources.opening import SourceOptions
 
 STOP_BELOW = 0.1  # of the picture's height
 FULL_SPEED_FROM = 0.45
 
 
-def command(space: FreeSpace) -> tuple[float, float]:
+def steer(space: FreeSpace) -> tuple[float, float]:
     """Return speed, 0 to 1, and turn, -1 (left) to 1 (right)."""
     if space.ahead < STOP_BELOW:
         return 0.0, space.heading
@@ -29,23 +30,29 @@ def command(space: FreeSpace) -> tuple[float, float]:
     return speed, space.heading * (1.0 - 0.5 * speed)
 
 
+@dataclass(frozen=True)
+class DriveOptions:
+    """What the command line asks for."""
+
+    model: ModelOptions = nested(ModelOptions)
+    source: SourceOptions = nested(SourceOptions)
+    max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
+    ground: tuple[str, ...] = flag("classes to drive on", default=("road",))
+
+
+def command(options: DriveOptions) -> None:
+    """Drive."""
+    with options.source.open() as source, options.model.open() as segment:
+        ground = class_indices(segment.contract.classes, options.ground)
+        for step in run(source, segment, max_frames=options.max_frames):
+            speed, turn = steer(free_space(step.segmentation.mask, ground))
+            print(f"frame {step.frame.frame_id}  speed {speed:.2f}  turn {turn:+.2f}", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = make_parser("runtime.examples.drive", "Drive by the free ground ahead.")
-    parser.add_argument("--model", help="ONNX file; without it the bundled network")
-    parser.add_argument("--source", default="0", help="camera, stream, video, images or synthetic")
-    parser.add_argument("--max-frames", type=int, help="frames after which to stop")
-    parser.add_argument("--ground", nargs="+", default=["road"], help="classes to drive on")
-    given = parser.parse_args(argv)
-
-    def drive() -> None:
-        with open_source(given.source) as source, Segmenter(given.model) as segment:
-            ground = class_indices(segment.contract.classes, given.ground)
-            for step in run(source, segment, max_frames=given.max_frames):
-                speed, turn = command(free_space(step.segmentation.mask, ground))
-                print(f"frame {step.frame.frame_id}  speed {speed:.2f}  turn {turn:+.2f}", flush=True)
-
-    return exit_code(drive)
+    """Command line; see `--help`."""
+    description = "Drive by the free ground ahead."
+    return run_command("runtime.examples.drive", description, DriveOptions, command, argv)
 
 
 if __name__ == "__main__":

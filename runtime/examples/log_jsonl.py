@@ -1,4 +1,4 @@
-"""Logs what the camera sees, a line of JSON a frame, and calls a function of yours as it goes.
+"""Logs what the camera sees, a line of JSON per frame, and does something of yours with each frame.
 
 python -m runtime.examples.log_jsonl --source synthetic --jsonl drive.jsonl --max-frames 30
 """
@@ -7,41 +7,43 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from runtime import Segmenter
-from runtime.base.command import exit_code, make_parser
-from runtime.loop import Step, run
+from runtime.base.flags import flag, nested, run_command
+from runtime.loop import run
 from runtime.masks.areas import class_areas
-from runtime.outputs import JsonLines, feed
-from runtime.sources import open_source
+from runtime.network.options import ModelOptions
+from runtime.outputs import JsonLines, Outputs, Stream
+from runtime.sources.opening import SourceOptions
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """What the command line asks for."""
+
+    jsonl: Path = flag("file to write")
+    model: ModelOptions = nested(ModelOptions)
+    source: SourceOptions = nested(SourceOptions)
+    max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
+
+
+def command(options: LogOptions) -> None:
+    """Log, and tell of each frame."""
+    lines = JsonLines(options.jsonl, masks="rle")
+    with options.source.open() as source, options.model.open() as segment:
+        classes = segment.contract.classes
+        with Outputs([lines], Stream(segment.contract, source)) as outputs:
+            for step in outputs.feed(run(source, segment, max_frames=options.max_frames)):
+                areas = class_areas(step.segmentation.mask, classes)
+                print(f"frame {step.frame.frame_id}: mostly {max(areas, key=areas.__getitem__)}", flush=True)
+    print(f"saved {options.jsonl}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = make_parser("runtime.examples.log_jsonl", "Log a line of JSON a frame.")
-    parser.add_argument("--model", help="ONNX file; without it the bundled network")
-    parser.add_argument("--source", default="0", help="camera, stream, video, images or synthetic")
-    parser.add_argument("--jsonl", required=True, help="file to write")
-    parser.add_argument("--max-frames", type=int, help="frames after which to stop")
-    given = parser.parse_args(argv)
-
-    def log() -> None:
-        with (
-            open_source(given.source) as source,
-            Segmenter(given.model) as segment,
-            JsonLines(given.jsonl, segment.contract.classes, masks="rle") as lines,
-        ):
-            classes = segment.contract.classes
-
-            def tell_largest(step: Step) -> None:
-                areas = class_areas(step.segmentation.mask, classes)
-                print(f"frame {step.frame.frame_id}: mostly {max(areas, key=areas.__getitem__)}", flush=True)
-
-            for _ in feed(run(source, segment, max_frames=given.max_frames), [lines, tell_largest]):
-                pass
-        print(f"saved {given.jsonl}")
-
-    return exit_code(log)
+    """Command line; see `--help`."""
+    description = "Log a line of JSON per frame."
+    return run_command("runtime.examples.log_jsonl", description, LogOptions, command, argv)
 
 
 if __name__ == "__main__":

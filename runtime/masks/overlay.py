@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -21,10 +24,10 @@ _LEGEND_SHARE = 0.4  # of the frame's height that the legend may cover
 
 
 class Overlay:
-    """Blends class colours into frames, with a legend along the bottom and a caption at the top.
+    """Turns masks into pictures: class colours, alone or over the frame, there with legend and caption.
 
     All classes are in the legend in the contract's order, so that it never moves; a frame too small for
-    the legend goes without. It is laid out once a frame size. Not for use from two threads at once.
+    the legend goes without. Safe to use from several threads.
 
     >>> overlay = Overlay(ClassMap(names=("ground", "sky"), palette_rgb=((255, 0, 0), (0, 0, 255))))
     >>> overlay.draw(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))[0, 0].tolist()
@@ -32,7 +35,7 @@ class Overlay:
     """
 
     def __init__(self, classes: ClassMap, alpha: float = 0.5) -> None:
-        """Prepare the colours.
+        """Lay out the colours.
 
         Args:
             classes: names and colours; pixels of the ignore index keep the picture's own colour, darkened.
@@ -47,8 +50,26 @@ class Overlay:
         self._alpha = alpha
         self._palette_bgr = np.zeros((256, 1, 3), np.uint8)  # (256, 1, 3)
         self._palette_bgr[: len(classes), 0] = [rgb[::-1] for rgb in classes.palette_rgb]
-        self._size_hw: tuple[int, int] | None = None
-        self._legend: _Plate | None = None
+
+    def colors(self, mask: Image) -> Image:
+        """Return the class colours, uint8 (H, W, 3) BGR, of a mask, uint8 (H, W)."""
+        # applyColorMap looks up all three channels in one pass; numpy's palette[mask] takes 5 times as long.
+        return np.asarray(cv2.applyColorMap(mask, self._palette_bgr), np.uint8)
+
+    def blend(self, image_bgr: Image, mask: Image, alpha: float | None = None) -> Image:
+        """Return the picture with a share of the class colours in it, without text.
+
+        Args:
+            image_bgr: uint8 (H, W, 3), left as it is.
+            mask: uint8 (H, W) class indices.
+            alpha: 0 is the picture alone, 1 the colours alone; None for the overlay's own.
+        """
+        alpha = self._alpha if alpha is None else alpha
+        return np.asarray(cv2.addWeighted(image_bgr, 1.0 - alpha, self.colors(mask), alpha, 0.0), np.uint8)
+
+    def beside(self, image_bgr: Image, mask: Image) -> Image:
+        """Return picture and colours next to each other, uint8 (H, 2 W, 3)."""
+        return np.asarray(cv2.hconcat([image_bgr, self.colors(mask)]), np.uint8)
 
     def draw(self, image_bgr: Image, mask: Image, caption: str | None = None) -> Image:
         """Return a new picture with the mask's colours, the legend and the caption drawn in.
@@ -64,23 +85,44 @@ class Overlay:
         Raises:
             FrameError: an image or a mask of another type or of different sizes.
         """
-        size_hw = check_image(image_bgr).shape[:2]
+        height, width = size_hw = check_image(image_bgr).shape[:2]
         if mask.dtype != np.uint8 or mask.shape != size_hw:
             raise FrameError(
                 f"expected a mask of the image's size, uint8 {size_hw}, got {mask.dtype} {mask.shape}; "
                 "pass the segmentation of this very frame"
             )
-        # applyColorMap looks up all three channels in one pass; numpy's palette[mask] takes 5 times as long.
-        colors_bgr = cv2.applyColorMap(mask, self._palette_bgr)  # (H, W, 3)
-        drawn = np.empty(image_bgr.shape, np.uint8)
-        cv2.addWeighted(image_bgr, 1.0 - self._alpha, colors_bgr, self._alpha, 0.0, dst=drawn)
-        if size_hw != self._size_hw:
-            self._size_hw, self._legend = size_hw, _legend(self._classes, size_hw)
-        if self._legend is not None:
-            self._legend.stamp(drawn)
+        drawn = self.blend(image_bgr, mask)
+        legend = _legend(self._classes, height, width)
+        if legend is not None:
+            legend.stamp(drawn)
         if caption:
-            _caption(caption, size_hw).stamp(drawn)
+            _caption(caption, height).stamp(drawn)
         return drawn
+
+
+class LazyOverlay:
+    """What `Overlay.draw` makes of one frame, drawn when it is first asked for, and once.
+
+    Attributes:
+        draw_ms: milliseconds that it took; 0 until then.
+    """
+
+    def __init__(self, overlay: Overlay, image_bgr: Image, mask: Image, caption: str) -> None:
+        """Note what to draw; the arguments are those of `Overlay.draw`."""
+        self.draw_ms = 0.0
+        self._make: Callable[[], Image] = lambda: overlay.draw(image_bgr, mask, caption)
+        self._drawn_bgr: Image | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def image_bgr(self) -> Image:
+        """The picture, uint8 (H, W, 3); to be left as it is, since others get the same."""
+        with self._lock:
+            if self._drawn_bgr is None:
+                started_ns = time.perf_counter_ns()
+                self._drawn_bgr = self._make()
+                self.draw_ms = (time.perf_counter_ns() - started_ns) / 1e6
+            return self._drawn_bgr
 
 
 @dataclass(frozen=True)
@@ -132,17 +174,17 @@ def _plate(left: int, top: int, picture_bgr: Image) -> _Plate:
     return _Plate(left, top, picture_bgr, (picture_bgr.max(axis=2) > 0).astype(np.uint8))
 
 
-def _caption(text: str, size_hw: Sequence[int]) -> _Plate:
+def _caption(text: str, height: int) -> _Plate:
     """Lay out one line for the top left corner."""
-    type_ = _Type.for_height(size_hw[0])
+    type_ = _Type.for_height(height)
     picture_bgr = np.zeros((type_.line, type_.width(text) + type_.capital, 3), np.uint8)
     type_.write(picture_bgr, text, type_.capital // 2, 0)
     return _plate(0, 0, picture_bgr)
 
 
-def _legend(classes: ClassMap, size_hw: Sequence[int]) -> _Plate | None:
+@lru_cache(maxsize=8)
+def _legend(classes: ClassMap, height: int, width: int) -> _Plate | None:
     """Lay out chips and names in even rows along the bottom; None where they would cover too much."""
-    height, width = size_hw
     type_ = _Type.for_height(height)
     gap = chip = type_.capital
     steps = [chip + gap // 2 + type_.width(name) + gap for name in classes.names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from runtime.segmenter import Segmenter, bundled_model
 class ModelOptions:
     """A model file and what onnxruntime gets to run it."""
 
-    model: Path | None = flag("ONNX file of export.to_onnx; without it the bundled s", default=None)
+    model: Path | None = flag("ONNX file of export.to_onnx", default=None, unset="the bundled s")
     threads: int | None = flag(
-        "threads of the network; without it the physical cores, at most 4",
+        "worker threads of the network",
         default=None,
+        unset="physical cores, at most 4",
         at_least=1,
         at_most=MAX_THREADS,
     )
@@ -32,10 +34,23 @@ class ModelOptions:
         """The model's file, the bundled one where none is named."""
         return bundled_model() if self.model is None else self.model
 
-    def open(self) -> Segmenter:
-        """Open the file.
+    def open(
+        self,
+        *,
+        size_hw: tuple[int, int] | None = None,
+        spin: bool = False,
+        provider_options: Mapping[str, str] | None = None,
+    ) -> Segmenter:
+        """Open the file; the rest is as of `Segmenter`.
 
         Raises:
             EdgesegError: as `Segmenter`.
         """
-        return Segmenter(self.file, threads=self.threads, provider=self.provider)
+        return Segmenter(
+            self.file,
+            size_hw=size_hw,
+            threads=self.threads,
+            spin=spin,
+            provider=self.provider,
+            provider_options=provider_options,
+        )

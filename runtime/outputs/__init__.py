@@ -1,22 +1,23 @@
-"""What is made of each step of the loop: files for people and programs.
-
-An output is called with every `runtime.loop.Step`; `feed` does so. Any function that takes a step is one.
-"""
+"""What is made of each step: window, video, pictures, JSON lines and page, all fed by `Outputs`."""
 
 from runtime.outputs.jsonl import JsonLines, MaskFormat
-from runtime.outputs.output import Output, feed
-from runtime.outputs.painter import Painter
+from runtime.outputs.output import Output, Outputs, OutputState, Stream
+from runtime.outputs.page import Page
 from runtime.outputs.pictures import MaskFolder, SnapshotFolder
-from runtime.outputs.recording import Recording, View
+from runtime.outputs.video import Recording, View
+from runtime.outputs.window import Window
 
 __all__ = [
     "JsonLines",
     "MaskFolder",
     "MaskFormat",
     "Output",
-    "Painter",
+    "OutputState",
+    "Outputs",
+    "Page",
     "Recording",
     "SnapshotFolder",
+    "Stream",
     "View",
-    "feed",
+    "Window",
 ]

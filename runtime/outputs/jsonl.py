@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
 from runtime.masks.polygons import mask_polygons
 from runtime.masks.rle import encode_rle
-from runtime.outputs.output import Output
-from runtime.sinks import cannot_write
+from runtime.outputs.output import Output, Stream, cannot_write
 
 MaskFormat = Literal["none", "rle", "polygons"]
-MASK_FORMATS: tuple[MaskFormat, ...] = ("none", "rle", "polygons")
 
 
 class JsonLines(Output):
@@ -38,44 +36,45 @@ class JsonLines(Output):
     disk is full the file ends with the last whole line.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        classes: ClassMap,
-        *,
-        masks: MaskFormat = "none",
-        epsilon_px: float = 1.0,
-    ) -> None:
-        """Open the file; one of that name is replaced.
+    def __init__(self, path: str | Path, *, masks: MaskFormat = "none", epsilon_px: float = 1.0) -> None:
+        """Choose the file; one of that name is replaced.
 
         Args:
             path: the file; missing folders are made.
-            classes: names of the classes.
             masks: how each line holds its mask.
             epsilon_px: how far polygons may lie from the true outlines, in pixels.
 
         Raises:
-            OutputError: the file cannot be made.
             ConfigError: an unknown form of masks.
         """
-        if masks not in MASK_FORMATS:
-            raise ConfigError(f"{path}: expected masks as {', '.join(MASK_FORMATS)}, got {masks!r}")
+        if masks not in get_args(MaskFormat):
+            raise ConfigError(f"{path}: expected masks as {', '.join(get_args(MaskFormat))}, got {masks!r}")
         self._path = Path(path)
-        self._classes = classes
         self._masks = masks
         self._epsilon_px = epsilon_px
+        self._file: io.FileIO | None = None
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    def open(self, stream: Stream) -> None:
+        """Make the file; see `Output`."""
+        self._classes = stream.contract.classes
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115 - closed by close
+            self._file = io.FileIO(self._path, "wb")
         except OSError as error:
             raise cannot_write(self._path, error) from None
 
-    def __call__(self, step: Step) -> None:
+    def take(self, step: Step) -> None:
         """Append a line.
 
         Raises:
             OutputError: it cannot be written; the lines before it are whole.
         """
+        assert self._file is not None
         line = json.dumps(self._record(step), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         whole = self._file.tell()
         try:
@@ -89,7 +88,8 @@ class JsonLines(Output):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _record(self, step: Step) -> dict[str, Any]:
         """Return what the line says."""

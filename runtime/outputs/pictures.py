@@ -1,79 +1,91 @@
-"""Single pictures on the disk: every mask, or a picture every so many seconds."""
+"""Single pictures on the disk: every mask, a picture every so many seconds, or a sheet of pictures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from runtime.base.files import replacing
-from runtime.contract import ClassMap
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, OutputError
+from runtime.frame import Image, check_image
 from runtime.loop import Step
 from runtime.masks.palette_png import encode_palette_png
-from runtime.outputs.output import Output
-from runtime.outputs.painter import Painter
-from runtime.sinks import cannot_write
+from runtime.outputs.output import Output, Stream, cannot_write
 
 _JPEG_QUALITY = 90
+_SHEET_GAP_PX = 4
 
 
-class MaskFolder(Output):
-    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.palette_png`."""
+class _Folder(Output):
+    """Writes whole files into a folder, which is made where it is missing; same names are replaced."""
 
-    def __init__(self, folder: str | Path, classes: ClassMap) -> None:
-        """Choose the folder, which is made where it is missing; files of the same names are replaced."""
+    def __init__(self, folder: str | Path) -> None:
+        """Choose the folder."""
         self._folder = Path(folder)
-        self._classes = classes
 
-    def __call__(self, step: Step) -> None:
-        """Write one file.
-
-        Raises:
-            OutputError: it cannot be written; there is no half file.
-        """
-        path = self._folder / f"mask_{step.frame.frame_id:08d}.png"
-        _write_whole(path, encode_palette_png(step.segmentation.mask, self._classes))
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._folder)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file that is whole or not there.
 
-class SnapshotFolder(Output):
-    """Writes a JPEG with the class colours over it every so many seconds, `frame_00000042.jpg`.
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self._folder / name
+        try:
+            with replacing(path) as part:
+                part.write_bytes(data)
+        except OSError as error:
+            raise cannot_write(path, error) from None
+
+
+class MaskFolder(_Folder):
+    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.palette_png`."""
+
+    def open(self, stream: Stream) -> None:
+        """Learn the colours; see `Output`."""
+        self._classes = stream.contract.classes
+
+    def take(self, step: Step) -> None:
+        """Write one file; see `Output`."""
+        png = encode_palette_png(step.segmentation.mask, self._classes)
+        self._write(f"mask_{step.frame.frame_id:08d}.png", png)
+
+
+class SnapshotFolder(_Folder):
+    """Writes the overlay as a JPEG every so many seconds, `frame_00000042.jpg` for frame 42.
 
     The time is the frames' capture time, so a slow disk does not shift the rhythm.
     """
 
-    def __init__(
-        self, folder: str | Path, classes: ClassMap, *, every_s: float = 1.0, alpha: float = 0.5
-    ) -> None:
-        """Choose the folder, which is made where it is missing.
+    def __init__(self, folder: str | Path, *, every_s: float = 1.0) -> None:
+        """Choose folder and rhythm.
 
         Args:
             folder: where to write.
-            classes: the colours.
             every_s: seconds between two pictures.
-            alpha: share of the class colour in a pixel, 0 to 1.
 
         Raises:
             ConfigError: seconds that are not positive.
         """
+        super().__init__(folder)
         if not (math.isfinite(every_s) and every_s > 0):
             raise ConfigError(f"snapshots: expected positive seconds between two pictures, got {every_s:g}")
-        self._folder = Path(folder)
         self._every_ns = round(every_s * 1e9)
-        self._alpha = alpha
-        self._painter = Painter(classes)
         self._due_ns: int | None = None
 
-    def __call__(self, step: Step) -> None:
-        """Write a picture if one is due.
-
-        Raises:
-            OutputError: it cannot be written; there is no half file.
-        """
+    def take(self, step: Step) -> None:
+        """Write a picture if one is due; see `Output`."""
         now_ns = step.frame.captured_ns
         if self._due_ns is None:
             self._due_ns = now_ns
@@ -81,18 +93,42 @@ class SnapshotFolder(Output):
             return
         missed = (now_ns - self._due_ns) // self._every_ns
         self._due_ns += (missed + 1) * self._every_ns
-        picture_bgr = self._painter.blend(step.frame.image_bgr, step.segmentation.mask, self._alpha)
-        _, jpeg = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        _write_whole(self._folder / f"frame_{step.frame.frame_id:08d}.jpg", jpeg.tobytes())
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
+        _, jpeg = cv2.imencode(".jpg", step.overlay_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        self._write(f"frame_{step.frame.frame_id:08d}.jpg", jpeg.tobytes())
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is whole or not there."""
+def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: int) -> None:
+    """Write pictures of one size side by side, row after row, into one image file.
+
+    Args:
+        path: ends in .png or another image format that OpenCV writes.
+        images_bgr: uint8 (H, W, 3) each, all of one size, at least one.
+        columns: pictures a row, at least 1.
+
+    Raises:
+        OutputError: pictures of different sizes, none at all, no column, or a file that cannot be written.
+    """
+    shapes = {check_image(image_bgr).shape for image_bgr in images_bgr}
+    if len(shapes) != 1 or columns < 1:
+        raise OutputError(
+            f"{path}: expected pictures of one size and at least one column, got sizes {sorted(shapes)} and "
+            f"{columns} columns"
+        )
+    height, width, _ = shapes.pop()
+    columns = min(columns, len(images_bgr))
+    rows = math.ceil(len(images_bgr) / columns)
+    down, right = height + _SHEET_GAP_PX, width + _SHEET_GAP_PX
+    sheet = np.full((rows * down - _SHEET_GAP_PX, columns * right - _SHEET_GAP_PX, 3), 255, np.uint8)
+    for index, image_bgr in enumerate(images_bgr):
+        top, left = index // columns * down, index % columns * right
+        sheet[top : top + height, left : left + width] = image_bgr
     try:
         with replacing(path) as part:
-            part.write_bytes(data)
+            if not cv2.imwrite(str(part), sheet):
+                raise OutputError(f"{path}: OpenCV could not write the image; check the free disk space")
+    except cv2.error:
+        raise OutputError(
+            f"{path}: expected an image name that OpenCV can write, such as sheet.png"
+        ) from None
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise cannot_write(Path(path), error) from None

@@ -1,4 +1,4 @@
-"""The numbers of a running loop, for the page and for monitoring."""
+"""The numbers of a running loop, for the page, and in Prometheus' text format 0.0.4 for monitoring."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runtime.masks.areas import class_areas
 from runtime.sources import Source
 from runtime.sources.state import SourceState
 
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 HISTORY_S = 60.0
 _BUCKET_S = 0.25
 _FPS_WINDOW_S = 2.0
@@ -173,3 +174,59 @@ def _rate(finished_s: Sequence[float], now_s: float) -> float:
     if len(finished_s) < 2 or finished_s[-1] <= now_s - _FPS_WINDOW_S or finished_s[-1] == finished_s[0]:
         return 0.0
     return (len(finished_s) - 1) / (finished_s[-1] - finished_s[0])
+
+
+def metrics_text(gauges: Gauges, viewers: int) -> str:
+    """Return the exposition of one scrape.
+
+    Args:
+        gauges: the loop's numbers.
+        viewers: open streams.
+    """
+    stats = gauges.stats()
+    frames, stage_ms = gauges.totals()
+    lines: list[str] = []
+
+    def metric(name: str, kind: str, text: str, *samples: tuple[str, float]) -> None:
+        lines.append(f"# HELP edgeseg_{name} {text}")
+        lines.append(f"# TYPE edgeseg_{name} {kind}")
+        lines.extend(f"edgeseg_{name}{labels} {value:.9g}" for labels, value in samples)
+
+    metric("frames_total", "counter", "Frames that were segmented.", ("", frames))
+    metric("dropped_frames_total", "counter", "Frames the source dropped.", ("", stats["dropped"]))
+    metric("reconnects_total", "counter", "Times the source was opened again.", ("", stats["reconnects"]))
+    metric("fps", "gauge", "Frames a second over the last two seconds.", ("", stats["fps"]))
+    metric("viewers", "gauge", "Open video streams of the page.", ("", viewers))
+    metric("uptime_seconds", "gauge", "Since the page was opened.", ("", stats["uptime_s"]))
+    metric(
+        "source_state",
+        "gauge",
+        "1 for the state that the source is in.",
+        *((f'{{state="{state.value}"}}', float(state.value == stats["state"])) for state in SourceState),
+    )
+    metric(
+        "stage_seconds_total",
+        "counter",
+        "Time spent in each stage; total is from capture to the last output.",
+        *((f'{{stage="{_escaped(stage)}"}}', value / 1e3) for stage, value in stage_ms.items()),
+    )
+    if stats["age_ms"] is not None:
+        metric("age_seconds", "gauge", "Age of the last frame when done.", ("", stats["age_ms"] / 1e3))
+        metric(
+            "since_frame_seconds",
+            "gauge",
+            "Since the last frame was done.",
+            ("", stats["since_frame_ms"] / 1e3),
+        )
+        metric(
+            "class_share",
+            "gauge",
+            "Share of the last frame that a class covers.",
+            *((f'{{class="{_escaped(entry["name"])}"}}', entry["share"]) for entry in stats["classes"]),
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(label: str) -> str:
+    """Return a label's value as the format wants it."""
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

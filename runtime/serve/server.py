@@ -1,24 +1,26 @@
-"""The page's HTTP server: an output of the loop that never makes the loop wait."""
+"""The page's HTTP server, and what it answers."""
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
-from http.server import ThreadingHTTPServer
+from functools import lru_cache
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from runtime.contract import ModelContract
-from runtime.errors import ConfigError, OutputError
-from runtime.loop import Step
-from runtime.outputs.output import Output
+from runtime.errors import ConfigError
 from runtime.serve.address import Address, Guard
-from runtime.serve.gauges import Gauges
-from runtime.serve.handler import PageHandler
-from runtime.serve.viewfinder import Viewfinder
-from runtime.sources import Source
+from runtime.serve.gauges import METRICS_CONTENT_TYPE, Gauges, metrics_text
+from runtime.serve.viewfinder import Look, Viewfinder
 
 logger = logging.getLogger(__name__)
 
@@ -26,90 +28,28 @@ MAX_CONNECTIONS = 24
 _POLL_S = 0.1
 _CLOSE_WAIT_S = 2.0
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\r\ntoo many viewers\n"
+_COOKIE = "edgeseg_token"
+_BOUNDARY = "edgesegframe"
+_SEND_BUFFER_BYTES = 256 << 10  # a large one would fill with old pictures
+_MAX_STREAM_FPS = 30.0
+_WAIT_S = 1.0
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
-class PageServer(Output):
-    """Serves the page and its data until it is closed.
+class PageServer(ThreadingHTTPServer):
+    """Answers in threads of its own until it is stopped.
 
-    The loop's thread does no more than put each step into a slot. Every connection has a thread, at most
-    `MAX_CONNECTIONS`; a stream always sends the freshest picture, and a client that does not read for 10 s
-    is dropped. Pictures are drawn and encoded only while somebody watches.
-
-    Attributes:
-        address: what it listens on, with the port that the system chose where 0 was asked for.
-    """
-
-    def __init__(
-        self,
-        address: Address,
-        contract: ModelContract,
-        source: Source,
-        *,
-        token: str | None = None,
-        alpha: float = 0.5,
-        source_name: str = "",
-    ) -> None:
-        """Start to listen.
-
-        Args:
-            address: a loopback address, or any other together with a token.
-            contract: of the network.
-            source: asked for its status.
-            token: what every request must bring, as header `Authorization: Bearer`, as query `token=` or
-                as the cookie that the page sets; never logged.
-            alpha: share of the class colour that the page begins with, 0 to 1.
-            source_name: what the page calls the source; free of passwords.
-
-        Raises:
-            OutputError: an address that cannot be listened on, needs a token, or a token that is too weak.
-            ConfigError: alpha outside 0 to 1.
-        """
-        if not 0.0 <= alpha <= 1.0:
-            raise ConfigError(f"page: expected an alpha from 0 to 1, got {alpha}")
-        guard = Guard(address, token)
-        self._gauges = Gauges(contract, source, source_name=source_name)
-        self._viewfinder = Viewfinder(contract.classes)
-        try:
-            self._http = HttpServer(address, guard, self._gauges, self._viewfinder, alpha)
-        except OSError as error:
-            raise OutputError(
-                f"page on {address}: cannot listen there ({error.strerror or error}); choose another port, "
-                "or stop the program that uses it"
-            ) from None
-        self.address = Address(address.host, self._http.server_address[1])
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(_POLL_S,), name="page server", daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """The page's address for a browser, without the token."""
-        return f"http://{self.address}/"
-
-    def __call__(self, step: Step) -> None:
-        """Take a step."""
-        self._gauges.put(step)
-        self._viewfinder.put(step)
-
-    def close(self) -> None:
-        """Stop listening and drop all connections."""
-        self._viewfinder.close()
-        if self._thread.is_alive():
-            self._http.shutdown()
-        self._thread.join(_CLOSE_WAIT_S)
-        self._http.server_close()
-        self._http.drop_connections()
-
-
-class HttpServer(ThreadingHTTPServer):
-    """A threading server with a limit on threads, whose connections can be dropped all at once.
+    Every connection has a thread, at most `MAX_CONNECTIONS`; a stream always sends the freshest picture, and
+    a client that does not read for 10 s is dropped.
 
     Attributes:
         guard: who is answered.
         gauges: the numbers.
         viewfinder: the pictures.
-        alpha: that the page begins with.
+        alpha: share of the class colour that the page begins with, 0 to 1.
         viewers: streams that are open.
     """
 
@@ -117,9 +57,13 @@ class HttpServer(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, address: Address, guard: Guard, gauges: Gauges, viewfinder: Viewfinder, alpha: float
+        self, address: Address, guard: Guard, gauges: Gauges, viewfinder: Viewfinder, *, alpha: float = 0.5
     ) -> None:
-        """Listen."""
+        """Start to listen.
+
+        Raises:
+            OSError: it cannot listen on the address.
+        """
         self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.guard = guard
         self.gauges = gauges
@@ -129,6 +73,19 @@ class HttpServer(ThreadingHTTPServer):
         self.lock = threading.Lock()  # guards viewers and what follows
         self._open: dict[socket.socket, threading.Thread] = {}
         super().__init__((address.host, address.port), PageHandler)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_POLL_S,), name="page server", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and drop all connections; a second call does nothing."""
+        self.viewfinder.close()
+        if self._thread.is_alive():
+            self.shutdown()
+        self._thread.join(_CLOSE_WAIT_S)
+        self.server_close()
+        self.drop_connections()
 
     def server_bind(self) -> None:
         """Bind, without the look-up of the own name in the network that http.server does."""
@@ -181,3 +138,200 @@ class HttpServer(ThreadingHTTPServer):
             logger.debug("a viewer went away")
         else:
             logger.exception("page: a request failed")
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Routes: /, /stream.mjpg, /frame.jpg, /mask.png, /stats.json, /metrics, /healthz.
+
+    HTTP/1.0, so each request has its own connection and no idle one holds a thread.
+    """
+
+    server: PageServer
+    server_version = "edgeseg"
+    sys_version = ""
+    timeout = 10  # seconds that a client may take to send its request, or to read anything
+
+    def setup(self) -> None:
+        """Keep little in the pipe to a slow client."""
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        super().setup()
+
+    def do_GET(self) -> None:
+        """Answer a GET."""
+        url = urlsplit(self.path)
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        if url.path == "/healthz":  # no secret in it, and probes rarely can bring a token
+            self._healthz()
+            return
+        if not self.server.guard.admits(self.headers.get("Host"), self._tokens(query)):
+            self._refuse()
+            return
+        if url.path == "/" and "token" in query:
+            self._remember(query["token"])
+            return
+        routes = {
+            "/": self._page,
+            "/stream.mjpg": self._stream,
+            "/frame.jpg": self._frame,
+            "/mask.png": self._mask,
+            "/stats.json": self._stats,
+            "/metrics": self._metrics,
+        }
+        route = routes.get(url.path)
+        if route is None:
+            known = ", ".join([*routes, "/healthz"])
+            self._text(HTTPStatus.NOT_FOUND, f"no such page; there are {known}\n")
+            return
+        try:
+            route(query)
+        except ConfigError as error:
+            self._text(HTTPStatus.BAD_REQUEST, f"{error}\n")
+
+    def do_HEAD(self) -> None:
+        """Answer a HEAD: only whether there is a page."""
+        admitted = self.server.guard.admits(self.headers.get("Host"), self._tokens({}))
+        self.send_response(HTTPStatus.OK if admitted else HTTPStatus.FORBIDDEN)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: the request's line may hold the token."""
+
+    def _page(self, _: dict[str, str]) -> None:
+        page = _page_html().replace("{{alpha}}", f"{self.server.alpha:g}")
+        self._send(
+            "text/html; charset=utf-8", page.encode(), ("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
+        )
+
+    def _stream(self, query: dict[str, str]) -> None:
+        """Send picture after picture; each is the freshest at that moment."""
+        look = _look(query, self.server.alpha)
+        period_s = 1 / min(_MAX_STREAM_FPS, max(0.1, _number(query, "fps", _MAX_STREAM_FPS)))
+        viewfinder = self.server.viewfinder
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        with self.server.lock:
+            self.server.viewers += 1
+        try:
+            seen, next_s = 0, time.monotonic()
+            while (number := viewfinder.wait(seen, _WAIT_S)) is not None:
+                if number == seen:
+                    continue
+                pause_s = next_s - time.monotonic()
+                if pause_s > 0:
+                    time.sleep(pause_s)
+                next_s = time.monotonic() + period_s
+                jpeg = viewfinder.jpeg(look)
+                if jpeg is None:
+                    continue
+                seen = number
+                # Two boundaries round each picture, else browsers show it only when the next one comes.
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + f"\r\n--{_BOUNDARY}\r\n\r\n".encode())
+        finally:
+            with self.server.lock:
+                self.server.viewers -= 1
+
+    def _frame(self, query: dict[str, str]) -> None:
+        self._picture("image/jpeg", self.server.viewfinder.jpeg(_look(query, self.server.alpha)))
+
+    def _mask(self, _: dict[str, str]) -> None:
+        self._picture("image/png", self.server.viewfinder.mask_png())
+
+    def _picture(self, kind: str, data: bytes | None) -> None:
+        if data is None:
+            self._text(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet\n")
+        else:
+            self._send(kind, data)
+
+    def _stats(self, _: dict[str, str]) -> None:
+        with self.server.lock:
+            viewers = self.server.viewers
+        stats = {**self.server.gauges.stats(), "viewers": viewers}
+        self._send("application/json", json.dumps(stats, allow_nan=False).encode())
+
+    def _metrics(self, _: dict[str, str]) -> None:
+        with self.server.lock:
+            viewers = self.server.viewers
+        self._send(METRICS_CONTENT_TYPE, metrics_text(self.server.gauges, viewers).encode())
+
+    def _healthz(self) -> None:
+        gauges = self.server.gauges
+        if gauges.is_healthy:
+            self._text(HTTPStatus.OK, "ok\n")
+        else:
+            self._text(HTTPStatus.SERVICE_UNAVAILABLE, f"no fresh frame; source {gauges.state}\n")
+
+    def _tokens(self, query: dict[str, str]) -> list[str]:
+        """Return every token that the request brings."""
+        kind, _, bearer = self.headers.get("Authorization", "").partition(" ")
+        tokens = [bearer.strip()] if kind.lower() == "bearer" else []
+        if "token" in query:
+            tokens.append(query["token"])
+        try:
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
+        except CookieError:
+            cookie = None
+        return tokens if cookie is None else [*tokens, cookie.value]
+
+    def _remember(self, token: str) -> None:
+        """Move the token from the address bar into a cookie that scripts cannot read.
+
+        Lax, since a strict one would not come along where somebody follows a link to the page.
+        """
+        self.send_response(HTTPStatus.SEE_OTHER)
+        self.send_header("Location", "/")
+        if self.server.guard.needs_token:
+            self.send_header("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/")
+        self.end_headers()
+
+    def _refuse(self) -> None:
+        if self.server.guard.needs_token:
+            text = "this page needs its token: open /?token=…, or send the header Authorization: Bearer …\n"
+            self._text(HTTPStatus.UNAUTHORIZED, text)
+        else:
+            self._text(HTTPStatus.FORBIDDEN, "this page answers only to 127.0.0.1 and localhost\n")
+
+    def _text(self, status: HTTPStatus, text: str) -> None:
+        self._send("text/plain; charset=utf-8", text.encode(), status=status)
+
+    def _send(
+        self, kind: str, data: bytes, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _look(query: dict[str, str], alpha: float) -> Look:
+    """Read what a viewer wants to see.
+
+    Raises:
+        ConfigError: values that cannot be.
+    """
+    width = int(_number(query, "width", 0)) or None
+    return Look(query.get("view", "overlay"), _number(query, "alpha", alpha), width)
+
+
+def _number(query: dict[str, str], name: str, default: float) -> float:
+    """Read a number of the query."""
+    try:
+        number = float(query.get(name, default))
+        if not abs(number) < 1e6:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{name}: expected a number, got {query[name]!r}") from None
+    return number
+
+
+@lru_cache(maxsize=1)
+def _page_html() -> str:
+    return (Path(__file__).parent / "page.html").read_text(encoding="utf-8")

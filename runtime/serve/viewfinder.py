@@ -12,8 +12,8 @@ from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.loop import Step
+from runtime.masks.overlay import Overlay
 from runtime.masks.palette_png import encode_palette_png
-from runtime.outputs.painter import Painter
 
 PAGE_VIEWS = ("overlay", "mask", "raw")
 _JPEG_QUALITY = 80
@@ -51,10 +51,10 @@ class Viewfinder:
     take more than one core, and a viewer that does not read holds up nobody.
     """
 
-    def __init__(self, classes: ClassMap) -> None:
+    def __init__(self, classes: ClassMap, overlay: Overlay) -> None:
         """Start without a step."""
         self._classes = classes
-        self._painter = Painter(classes)
+        self._overlay = overlay
         self._news = threading.Condition()  # guards the three that follow
         self._step: Step | None = None
         self._number = 0
@@ -121,8 +121,8 @@ class Viewfinder:
         if look.view == "raw":
             return image_bgr
         if look.view == "mask":
-            return self._painter.colors(mask)
-        return self._painter.blend(image_bgr, mask, look.alpha)
+            return self._overlay.colors(mask)
+        return self._overlay.blend(image_bgr, mask, look.alpha)
 
 
 def _jpeg(image_bgr: Image) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
+from runtime.base.flags import flag, nested
 from runtime.base.shown import without_secrets
 from runtime.errors import SourceError
 from runtime.sources.devices import users_of
@@ -24,6 +26,31 @@ _STREAM_TIMEOUT_MS = 10_000
 _EXPECTED = (
     "a camera (0, /dev/video0), a stream (rtsp://…), a video file, images ('frames/*.png') or synthetic"
 )
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where the frames come from: the flags that commands share."""
+
+    source: str = flag(
+        "camera number or device (0, /dev/video0), stream (rtsp://…), video (clip.mp4), images "
+        "('frames/*.png') or synthetic",
+        default="0",
+    )
+    realtime: bool = flag(
+        "play a video at its own pace and drop the frames that the network is too slow for, as with a camera",
+        default=False,
+    )
+    policy: LivePolicy = nested(LivePolicy)
+
+    @property
+    def name(self) -> str:
+        """What to call the source; free of passwords."""
+        return without_secrets(self.source)
+
+    def open(self) -> Source:
+        """Open it, see `open_source`."""
+        return open_source(self.source, realtime=self.realtime, policy=self.policy)
 
 
 def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None = None) -> Source:

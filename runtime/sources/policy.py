@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runtime.base.flags import check_fields, flag
 from runtime.errors import ConfigError
 from runtime.sources.backoff import Backoff
 
@@ -26,18 +27,24 @@ class LivePolicy:
     open_s: float = 15.0
     stall_s: float = 3.0
     reopen_s: float = 15.0
-    give_up_s: float | None = None
+    give_up_s: float | None = flag(
+        "fail after this long without a frame of a camera or stream",
+        default=None,
+        unset="retry for ever",
+        above=0,
+        unit="seconds",
+    )
     bad_in_a_row: int = 60
     most_hanging: int = 4
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        seconds = (self.open_s, self.stall_s, self.reopen_s, *([self.give_up_s] if self.give_up_s else []))
-        if not all(value > 0 for value in seconds) or self.stall_s > self.reopen_s:
+        check_fields(self)
+        if not (self.open_s > 0 and 0 < self.stall_s <= self.reopen_s):
             raise ConfigError(
-                "live source: expected positive seconds and stall_s <= reopen_s, got open_s "
-                f"{self.open_s}, stall_s {self.stall_s}, reopen_s {self.reopen_s}, give_up_s {self.give_up_s}"
+                "live source: expected open_s > 0 and 0 < stall_s <= reopen_s, got open_s "
+                f"{self.open_s}, stall_s {self.stall_s} and reopen_s {self.reopen_s}"
             )
         if self.bad_in_a_row < 1 or self.most_hanging < 1:
             raise ConfigError(

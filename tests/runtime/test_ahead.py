@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.ahead import Ahead
+from runtime.loop import Ahead
 
 WAIT_S = 30.0
 

@@ -23,7 +23,7 @@ def test_drive_prints_a_command_a_frame(tiny_onnx, capsys):
 
 @pytest.mark.parametrize(("ahead", "speed"), [(0.05, 0.0), (0.225, 0.5), (0.9, 1.0)])
 def test_drive_slows_down_where_little_is_free(ahead, speed):
-    assert drive.command(FreeSpace(np.zeros(3, np.float32), ahead, 0.4))[0] == pytest.approx(speed)
+    assert drive.steer(FreeSpace(np.zeros(3, np.float32), ahead, 0.4))[0] == pytest.approx(speed)
 
 
 def test_blur_hides_people_and_leaves_the_rest():

@@ -1,24 +1,19 @@
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from runtime.contract import ClassMap
-from runtime.errors import ConfigError, FrameError, OutputError, SourceError
+from runtime.errors import ConfigError, FrameError, SourceError
 from runtime.frame import Frame, Image, Segmentation
-from runtime.loop import RunLog, Step, run
-from runtime.masks.overlay import Overlay
+from runtime.loop import Step, run
 from runtime.segmenter import Segmenter
-from runtime.sinks import Sink, VideoSink
 from runtime.sources import Drop, FakeSource, Late, Source
 
 CLASSES = ClassMap(names=("ground",), palette_rgb=((255, 0, 0),))
@@ -43,19 +38,6 @@ class FewFrames(Source):
         pass
 
 
-class Notebook(Sink):
-    def __init__(self, wanted: int = 1000) -> None:
-        self.wanted = wanted
-        self.taken: list[tuple[Image, int | None]] = []
-
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        self.taken.append((image_bgr, captured_ns))
-        return len(self.taken) < self.wanted
-
-    def close(self) -> None:
-        pass
-
-
 def segment(frame: Frame) -> Segmentation:
     return Segmentation(np.zeros((64, 64), np.uint8), STAGES_MS, frame.frame_id, frame.captured_ns)
 
@@ -65,39 +47,12 @@ def test_every_frame_becomes_a_step():
     assert [step.frame.frame_id for step in steps] == [0, 1, 2]
     assert [step.segmentation.frame_id for step in steps] == [0, 1, 2]
     assert all(list(step.latency_ms) == ["resize", "network", "mask", "total"] for step in steps)
-    assert all(step.drawn_bgr is None for step in steps)
+    assert all(step.overlay is None for step in steps)
 
 
 def test_total_is_the_time_since_the_capture():
     (step,) = run(FewFrames(1), segment)
     assert step.latency_ms["total"] == (step.finished_ns - step.frame.captured_ns) / 1e6
-
-
-def test_sinks_get_the_drawn_frame():
-    sink = Notebook()
-    (step,) = run(FewFrames(1), segment, overlay=Overlay(CLASSES, alpha=1.0), sinks=[sink])
-    assert list(step.latency_ms) == ["resize", "network", "mask", "draw", "total"]
-    assert sink.taken[0][0] is step.drawn_bgr
-    assert step.drawn_bgr[40, 40].tolist() == [0, 0, 255]
-
-
-def test_sinks_get_the_bare_frame_without_an_overlay():
-    sink = Notebook()
-    (step,) = run(FewFrames(1), segment, sinks=[sink])
-    assert sink.taken[0][0] is step.frame.image_bgr
-
-
-@pytest.mark.parametrize("live", [True, False])
-def test_only_live_frames_have_a_time_for_the_sinks(live):
-    sink = Notebook()
-    (step,) = run(FewFrames(1, live=live), segment, sinks=[sink])
-    assert sink.taken[0][1] == (step.frame.captured_ns if live else None)
-
-
-def test_ends_when_one_sink_asks_and_all_have_the_frame():
-    impatient, patient = Notebook(wanted=2), Notebook()
-    assert len(list(run(FewFrames(9), segment, sinks=[impatient, patient]))) == 2
-    assert len(patient.taken) == 2
 
 
 def test_ends_after_max_frames_without_asking_for_more():
@@ -114,24 +69,6 @@ def test_steps_before_a_broken_source_are_delivered():
     with pytest.raises(SourceError):
         seen.extend(run(FewFrames(3, breaks=True), segment))
     assert len(seen) == 3
-
-
-def test_summary_counts_frames_over_the_whole_time():
-    log = RunLog()
-    for index in range(3):
-        frame = Frame(np.zeros((8, 8, 3), np.uint8), index, captured_ns=index * 100_000_000)
-        latency_ms = {"network": 10.0 + index, "total": 20.0}
-        log.add(Step(frame, segment(frame), None, latency_ms, frame.captured_ns + 50_000_000, dropped=index))
-    summary = log.summary()
-    assert (summary.frames, summary.fps, summary.dropped) == (3, 3 / 0.25, 2)
-    assert summary.latency_ms["network"] == {"p50": 11.0, "p90": 12.0, "p99": 12.0, "max": 12.0}
-    assert "3 frames, 12.0 frames a second, 2 dropped" in summary.as_text()
-
-
-def test_summary_of_nothing():
-    summary = RunLog().summary()
-    assert (summary.frames, summary.fps, summary.latency_ms) == (0, 0.0, {})
-    assert summary.as_text() == "0 frames, 0.0 frames a second, 0 dropped"
 
 
 class Watch:
@@ -169,7 +106,7 @@ def test_steps_tell_age_and_dropped_frames():
 )
 def test_too_old_frames_are_dropped_and_counted(late_ms, network_ms, segmented):
     watch = Watch()
-    sink, calls = Notebook(), []
+    calls = []
     slow = watch.segment_in(network_ms)
 
     def counting(frame: Frame) -> Segmentation:
@@ -177,9 +114,8 @@ def test_too_old_frames_are_dropped_and_counted(late_ms, network_ms, segmented):
         return slow(frame)
 
     source = FakeSource([picture(), Late(late_ms), picture(), picture()], clock_ns=watch)
-    steps = list(run(source, counting, sinks=[sink], max_age_ms=100, overlap=False, clock_ns=watch))
+    steps = list(run(source, counting, max_age_ms=100, overlap=False, clock_ns=watch))
     assert [step.frame.frame_id for step in steps] == [0, 2]
-    assert len(sink.taken) == 2
     assert len(calls) == segmented
     assert steps[-1].dropped == 1
 
@@ -200,54 +136,6 @@ def test_age_limit_that_cannot_work(limit):
         list(run(FakeSource([]), segment, max_age_ms=limit))
 
 
-class Faulty(Notebook):
-    """Fails with its third frame."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        if len(self.taken) == 2:
-            raise self.error
-        return super().write(image_bgr, captured_ns)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [OutputError("full"), OSError(errno.ENOSPC, "No space left on device"), cv2.error("encoder")],
-    ids=["known", "full disk", "OpenCV"],
-)
-@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
-def test_sink_that_raises_ends_in_one_line_and_the_recording_plays(tmp_path: Path, error, suffix):
-    video = tmp_path / f"out{suffix}"
-    steps = []
-    with VideoSink(video, 10.0) as recording, pytest.raises(OutputError) as caught:
-        steps.extend(run(FewFrames(9), segment, sinks=[Faulty(error), recording]))
-    assert "\n" not in str(caught.value)
-    assert len(steps) == 2
-    capture = cv2.VideoCapture(str(video))
-    frames = 0
-    while capture.read()[0]:
-        frames += 1
-    capture.release()
-    assert frames == 3  # also the frame at which the other sink failed
-
-
-def test_defects_of_a_sink_are_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        list(run(FewFrames(9), segment, sinks=[Faulty(ZeroDivisionError())]))
-
-
-def test_frames_that_change_their_size_go_through():
-    def any_size(frame: Frame) -> Segmentation:
-        return Segmentation(np.zeros(frame.image_bgr.shape[:2], np.uint8), STAGES_MS, frame.frame_id)
-
-    source = FakeSource([picture(), np.zeros((96, 128, 3), np.uint8), picture()])
-    steps = list(run(source, any_size, overlay=Overlay(CLASSES), sinks=[Notebook()]))
-    assert [step.drawn_bgr.shape for step in steps] == [(64, 64, 3), (96, 128, 3), (64, 64, 3)]
-
-
 class Watched(FewFrames):
     """Tells how many frames were asked for, and notes in which thread."""
 
@@ -264,22 +152,16 @@ class Watched(FewFrames):
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_the_network_has_the_next_frame_while_the_sinks_have_this_one(live):
+def test_the_network_has_the_next_frame_while_the_caller_has_this_one(live):
     started = [threading.Event() for _ in range(3)]
 
     def noted(frame: Frame) -> Segmentation:
         started[frame.frame_id].set()
         return segment(frame)
 
-    class Slow(Notebook):
-        def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-            following = started[len(self.taken) + 1 :]
-            assert all(event.wait(WAIT_S) for event in following[:1])
-            return super().write(image_bgr, captured_ns)
-
-    sink = Slow()
-    assert len(list(run(FewFrames(3, live), noted, sinks=[sink]))) == 3
-    assert len(sink.taken) == 3
+    for step in run(FewFrames(3, live), noted):
+        following = started[step.frame.frame_id + 1 :]
+        assert all(event.wait(WAIT_S) for event in following[:1])
 
 
 def test_a_recordings_next_frame_is_read_while_the_network_has_this_one():
@@ -356,7 +238,7 @@ def test_a_segmenter_in_three_threads_gives_what_it_gives_in_one(tiny_onnx):
     with Segmenter(tiny_onnx, threads=1) as segmenter:
         expected = [segmenter(image).mask for image in pictures]
         for live in (True, False):
-            steps = list(run(FakeSource(pictures, live=live), segmenter, overlay=Overlay(CLASSES)))
+            steps = list(run(FakeSource(pictures, live=live), segmenter))
             assert [step.segmentation.frame_id for step in steps] == list(range(9))
             for step, mask in zip(steps, expected, strict=True):
                 assert np.array_equal(step.segmentation.mask, mask)
@@ -367,7 +249,7 @@ def test_a_sustained_loop_allocates_nothing_that_grows(tiny_onnx):
     held: list[int] = []
     with Segmenter(tiny_onnx, threads=1) as segmenter:
         source = FakeSource([picture_bgr] * 240, live=False)
-        for count, _ in enumerate(run(source, segmenter, overlay=Overlay(CLASSES))):
+        for count, _ in enumerate(run(source, segmenter)):
             if count == 40:
                 tracemalloc.start()
             if count >= 60 and count % 20 == 0:

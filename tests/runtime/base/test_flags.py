@@ -24,7 +24,7 @@ class Timing:
 @dataclass(frozen=True)
 class DataSet:
     data: Literal["camvid", "folder"] = flag("kind of data set")
-    root: Path | None = flag("its folder", default=None)
+    root: Path | None = flag("its folder", default=None, unset="here")
 
 
 def seconds(text: str) -> float:
@@ -153,6 +153,7 @@ def test_the_help_states_unit_range_and_default_once(capsys):
     assert "size (pixels, at least 1, default: 4 6)" in shown
     assert "how long (default: 5s)" in shown
     assert "address (100 %)" in shown
+    assert "its folder (default: here)" in shown
     assert "-o OUTPUT, --output OUTPUT" in shown
     assert "--share" not in shown
 

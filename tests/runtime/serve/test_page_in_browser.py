@@ -18,7 +18,9 @@ import pytest
 from runtime.contract import ModelContract
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
-from runtime.serve import Address, PageServer, handler
+from runtime.outputs import Page, Stream
+from runtime.serve import server
+from runtime.serve.address import Address
 from runtime.sources import Source
 from runtime.sources.state import SourceState, SourceStatus
 from training.streets import Drive
@@ -81,9 +83,8 @@ class Robot:
         self.is_noisy = False
         self.count = 0
         self.moves, self.is_over = threading.Event(), False
-        self.page = PageServer(
-            Address("127.0.0.1", port), contract, self.source, token=token, source_name="rtsp://***@cam/live"
-        )
+        self.page = Page(Address("127.0.0.1", port), token=token)
+        self.page.open(Stream(contract, self.source, "rtsp://***@cam/live"))
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -102,7 +103,7 @@ class Robot:
             times = {"network": 3.0, "total": 8.0}
             frame = Frame(image_bgr, self.count, time.monotonic_ns())
             self.count += 1
-            self.page(Step(frame, Segmentation(mask, times), None, times, time.monotonic_ns(), dropped=1234))
+            self.page.take(Step(frame, Segmentation(mask, times), times, time.monotonic_ns(), dropped=1234))
             time.sleep(0.03)
 
     def close(self) -> None:
@@ -362,17 +363,17 @@ def processes_under(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux to find the browser's parts")
 def test_a_browser_that_freezes_does_not_hold_up_the_loop(robot, browser, monkeypatch):
-    monkeypatch.setattr(handler.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
+    monkeypatch.setattr(server.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
     robot.size_hw, robot.is_noisy = (480, 640), True
     browser.execute_script("document.body.append(stream = new Image()); stream.src = '/stream.mjpg?view=raw'")
-    until(lambda: robot.page._http.viewers == 1)
+    until(lambda: robot.page._server.viewers == 1)
     frozen = processes_under(browser.service.process.pid)
     try:
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
         before = robot.count
         until(lambda: robot.count > before + 120)  # 30 MB of pictures: no pipe holds so much
-        assert robot.page._http.viewers == 1
+        assert robot.page._server.viewers == 1
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)

@@ -18,10 +18,10 @@ from runtime.errors import ConfigError, OutputError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.masks.palette_png import decode_palette_png
-from runtime.serve import Address, PageServer, handler, server, viewfinder
-from runtime.serve.address import Guard
-from runtime.serve.gauges import Gauges
-from runtime.serve.metrics import metrics_text
+from runtime.outputs import Page, Stream
+from runtime.serve import server, viewfinder
+from runtime.serve.address import Address, Guard
+from runtime.serve.gauges import Gauges, metrics_text
 from runtime.sources import Source
 from runtime.sources.state import SourceState, SourceStatus
 
@@ -51,17 +51,21 @@ def step(index: int = 0, size_hw: tuple[int, int] = (48, 64), level: int = 50) -
     mask = np.full(size_hw, index % 3, np.uint8)
     frame = Frame(np.full((*size_hw, 3), level, np.uint8), index, time.monotonic_ns())
     segmentation = Segmentation(mask, {"network": 3.0}, index, frame.captured_ns)
-    return Step(frame, segmentation, None, {"network": 3.0, "total": 8.0}, time.monotonic_ns(), dropped=4)
+    return Step(frame, segmentation, {"network": 3.0, "total": 8.0}, time.monotonic_ns(), dropped=4)
 
 
 @pytest.fixture
-def open_page(tiny: ModuleType) -> Iterator[Callable[..., PageServer]]:
+def open_page(tiny: ModuleType) -> Iterator[Callable[..., Page]]:
     """Open pages that are closed at the end."""
-    pages: list[PageServer] = []
+    pages: list[Page] = []
 
-    def open_one(address: Address = LOOPBACK, **more: object) -> PageServer:
-        pages.append(PageServer(address, tiny.tiny_contract(), QuietSource(), **more))
-        return pages[-1]
+    def open_one(
+        address: Address = LOOPBACK, token: str | None = None, name: str = "", alpha: float = 0.5
+    ) -> Page:
+        page = Page(address, token=token)
+        page.open(Stream(tiny.tiny_contract(), QuietSource(), name, alpha))
+        pages.append(page)
+        return page
 
     yield open_one
     for page in pages:
@@ -69,12 +73,12 @@ def open_page(tiny: ModuleType) -> Iterator[Callable[..., PageServer]]:
 
 
 @pytest.fixture
-def page(open_page: Callable[..., PageServer]) -> PageServer:
+def page(open_page: Callable[..., Page]) -> Page:
     return open_page()
 
 
 def get(
-    page: PageServer, path: str, headers: dict[str, str] | None = None
+    page: Page, path: str, headers: dict[str, str] | None = None
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
     connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=WAIT_S)
     connection.request("GET", path, headers=headers or {})
@@ -115,7 +119,7 @@ def test_before_the_first_frame(page, path):
     ],
 )
 def test_frame_shows_the_view(page, query, level):
-    page(step(1))
+    page.take(step(1))
     status, body, headers = get(page, f"/frame.jpg?{query}")
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "image/jpeg", "no-store")
     assert image_of(body).shape == (48, 64, 3)
@@ -123,7 +127,7 @@ def test_frame_shows_the_view(page, query, level):
 
 
 def test_frame_of_another_width(page):
-    page(step(1))
+    page.take(step(1))
     assert image_of(get(page, "/frame.jpg?width=32")[1]).shape == (24, 32, 3)
     assert image_of(get(page, "/frame.jpg?width=640")[1]).shape == (48, 64, 3)
 
@@ -132,23 +136,23 @@ def test_frame_of_another_width(page):
     "query", ["view=what", "alpha=2", "alpha=nan", "alpha=x", "width=1e9", "width=3", "width=-20"]
 )
 def test_wrong_queries(page, query):
-    page(step(1))
+    page.take(step(1))
     status, body, _ = get(page, f"/frame.jpg?{query}")
     assert status == 400
     assert b"expected" in body
 
 
 def test_mask_is_the_class_indices(page):
-    page(step(2))
+    page.take(step(2))
     status, body, headers = get(page, "/mask.png")
     assert (status, headers["Content-Type"]) == (200, "image/png")
     assert np.array_equal(decode_palette_png(body), np.full((48, 64), 2))
 
 
 def test_stats(open_page):
-    page = open_page(source_name="rtsp://***@cam/live")
-    page(step(6))
-    page(step(7))
+    page = open_page(name="rtsp://***@cam/live")
+    page.take(step(6))
+    page.take(step(7))
     stats = json.loads(get(page, "/stats.json")[1])
     assert (stats["state"], stats["frames"], stats["frame_id"], stats["dropped"]) == ("running", 2, 7, 4)
     assert (stats["source"], stats["model"], stats["size_hw"]) == ("rtsp://***@cam/live", "tiny", [48, 64])
@@ -216,7 +220,7 @@ def test_metrics_follow_the_text_format(tiny):
 
 
 def test_metrics_and_health_are_served(page):
-    page(step(1))
+    page.take(step(1))
     status, body, headers = get(page, "/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"edgeseg_frames_total 1\n" in body
@@ -226,7 +230,7 @@ def test_metrics_and_health_are_served(page):
 class Watcher:
     """A client of the stream."""
 
-    def __init__(self, page: PageServer, query: str = "") -> None:
+    def __init__(self, page: Page, query: str = "") -> None:
         self.socket = socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S)
         self.socket.sendall(f"GET /stream.mjpg?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         self.file = self.socket.makefile("rb")
@@ -256,28 +260,28 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def viewers(page: PageServer) -> int:
+def viewers(page: Page) -> int:
     return json.loads(get(page, "/stats.json")[1])["viewers"]
 
 
 def test_stream_shows_one_frame_after_the_other(page):
-    page(step(1, level=10))
+    page.take(step(1, level=10))
     watcher = Watcher(page, "view=raw")
     assert watcher.picture().mean() == pytest.approx(10, abs=2)
-    page(step(2, level=200))
+    page.take(step(2, level=200))
     assert watcher.picture().mean() == pytest.approx(200, abs=2)
     assert viewers(page) == 1
     watcher.close()
 
 
 def test_a_vanished_viewer_is_forgotten(page):
-    page(step(1))
+    page.take(step(1))
     watcher = Watcher(page)
     watcher.picture()
     watcher.close()
 
     def gone() -> bool:
-        page(step(2))
+        page.take(step(2))
         return viewers(page) == 0
 
     wait_until(gone)
@@ -294,14 +298,14 @@ def noisy() -> list[Step]:
 
 
 def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
-    monkeypatch.setattr(handler.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
-    page(noisy[0])
+    monkeypatch.setattr(server.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
+    page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
     fed = threading.Event()
 
     def loop() -> None:  # what the camera's thread does
         for index in range(3000):
-            page(noisy[index % 3])
+            page.take(noisy[index % 3])
             time.sleep(0.0003)
         fed.set()
 
@@ -316,12 +320,12 @@ def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
 
 
 def test_a_viewer_that_does_not_read_is_dropped(page, monkeypatch, noisy):
-    monkeypatch.setattr(handler.PageHandler, "timeout", 0.5)
-    page(noisy[0])
+    monkeypatch.setattr(server.PageHandler, "timeout", 0.5)
+    page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
 
     def is_dropped() -> bool:
-        page(noisy[0])
+        page.take(noisy[0])
         return viewers(page) == 0
 
     wait_until(is_dropped)
@@ -338,7 +342,7 @@ def test_nothing_is_encoded_while_nobody_watches(page, monkeypatch):
 
     monkeypatch.setattr(viewfinder.cv2, "imencode", count)
     for index in range(20):
-        page(step(index))
+        page.take(step(index))
     assert encoded == []
     for _ in range(3):
         get(page, "/frame.jpg?alpha=0.5")
@@ -348,7 +352,7 @@ def test_nothing_is_encoded_while_nobody_watches(page, monkeypatch):
 
 def test_too_many_connections_are_turned_away(page, monkeypatch):
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
-    page(step(1))
+    page.take(step(1))
     watchers = [Watcher(page), Watcher(page)]
     with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as extra:
         assert extra.recv(1000).startswith(b"HTTP/1.0 503")
@@ -359,7 +363,7 @@ def test_too_many_connections_are_turned_away(page, monkeypatch):
 def test_close_ends_streams_and_threads(open_page):
     before = set(threading.enumerate())
     page = open_page()
-    page(step(1))
+    page.take(step(1))
     watchers = [Watcher(page), Watcher(page, "view=mask")]
     for watcher in watchers:
         watcher.picture()
@@ -408,7 +412,7 @@ def test_token_opens_the_page(open_page, bring):
 )
 def test_without_the_token_nothing_opens(open_page, path, headers):
     page = open_page(token=TOKEN)
-    page(step(1))
+    page.take(step(1))
     status, body, _ = get(page, path, headers)
     assert status == 401
     assert TOKEN.encode() not in body
@@ -424,14 +428,14 @@ def test_the_page_moves_the_token_into_a_cookie(open_page):
 
 def test_health_needs_no_token_and_tells_no_secret(open_page):
     page = open_page(token=TOKEN)
-    page(step(1))
+    page.take(step(1))
     assert get(page, "/healthz")[:2] == (200, b"ok\n")
 
 
 def test_the_token_is_never_logged(open_page, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     page = open_page(token=TOKEN)
-    page(step(1))
+    page.take(step(1))
     for path in ("/", "/stats.json", "/nothing", "/frame.jpg", "/frame.jpg?view=wrong"):
         get(page, f"{path}{'&' if '?' in path else '?'}token={TOKEN}")
     with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as broken:

@@ -352,7 +352,7 @@ def test_outage_is_logged_once_and_so_is_its_end(watch, caplog):
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_policy_that_cannot_work(wrong):
-    with pytest.raises(ConfigError, match="live source: expected"):
+    with pytest.raises(ConfigError, match=r"(live source|give_up_s): expected"):
         LivePolicy(**wrong)
 
 

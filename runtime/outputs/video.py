@@ -1,106 +1,91 @@
-"""Where drawn frames go: a window, a video file, a sheet of pictures."""
+"""A video: the overlay, the mask's colours, picture and colours side by side, or what a function draws."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
-import os
 import shutil
-import subprocess
-import sys
 import time
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
 from runtime.base.closing import Closable
 from runtime.base.files import replacing
-from runtime.errors import OutputError
+from runtime.errors import ConfigError, OutputError
 from runtime.frame import Image, check_image
+from runtime.loop import Step
+from runtime.outputs.output import Output, Stream, cannot_write
 
 logger = logging.getLogger(__name__)
 
+View = Literal["overlay", "mask", "side-by-side"]
 # An .mp4 is nothing without the index that is written last. Matroska and Motion JPEG need none, so what is
 # left of an .mkv or .avi after a power cut can still be played.
 VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-_QUIT_KEYS = (ord("q"), 27)
-_PROBE_WAIT_S = 30.0
 _SMALLEST_SIDE_PX = 16
 _DISK_CHECK_NS = 1_000_000_000
 _DISK_RESERVE_BYTES = 32 << 20  # for what OpenCV still holds back, and for the index at the end
 _LARGEST_TIME_BASE = 65535
-_SHEET_GAP_PX = 4
 
 
-class Sink(Closable, Protocol):
-    """Takes drawn frames; a context manager that finishes what it writes, however the block ends."""
+class Recording(Output):
+    """Writes a picture of every step into a video file, see `VideoWriter`."""
 
-    @abstractmethod
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        """Take one frame.
+    def __init__(self, path: str | Path, view: View | Callable[[Step], Image] = "overlay") -> None:
+        """Choose the file; it is opened with the first step and plays at the source's frames a second.
 
         Args:
-            image_bgr: uint8 (H, W, 3).
-            captured_ns: monotonic time of a live frame; None for the next frame of a recording.
-
-        Returns:
-            False when the viewer asks to stop.
+            path: ends in .mp4, .mkv or .avi.
+            view: what the video shows, or a function that draws it, uint8 (H, W, 3).
 
         Raises:
-            OutputError: the frame cannot be shown or stored.
+            OutputError: a path of another ending, or the name of a folder.
+            ConfigError: an unknown view.
         """
+        if not callable(view) and view not in get_args(View):
+            raise ConfigError(f"{path}: expected a view among {', '.join(get_args(View))}, got {view!r}")
+        self.path = _checked(Path(path))
+        self._view = view
+        self._writer: VideoWriter | None = None
 
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self.path)
 
-class WindowSink(Sink):
-    """A window on the screen, left with q, Esc or its close button."""
+    @property
+    def is_stored(self) -> bool:
+        """Whether the file has its name."""
+        return self._writer is not None and self._writer.is_stored
 
-    def __init__(self, title: str = "edgeseg") -> None:
-        """Make sure that there is a screen; the window opens with the first frame.
+    def open(self, stream: Stream) -> None:
+        """Learn how fast the video plays; see `Output`."""
+        overlay, self._is_live = stream.overlay, stream.source.live
+        drawn: dict[str, Callable[[Step], Image]] = {
+            "overlay": lambda step: step.overlay_bgr,
+            "mask": lambda step: overlay.colors(step.segmentation.mask),
+            "side-by-side": lambda step: overlay.beside(step.frame.image_bgr, step.segmentation.mask),
+        }
+        self._draw = self._view if callable(self._view) else drawn[self._view]
+        self._writer = VideoWriter(self.path, stream.fps)
 
-        Raises:
-            OutputError: no screen, or an OpenCV without windows.
-        """
-        _check_display()
-        self._title = title
-        self._is_open = False
-
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        """Show a frame and answer the keyboard."""
-        if not self._is_open:
-            try:
-                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-            except cv2.error:
-                raise OutputError(
-                    "window: this OpenCV was built without windows; install opencv-python instead of "
-                    "opencv-python-headless, or run without a window (--headless)"
-                ) from None
-            cv2.resizeWindow(self._title, image_bgr.shape[1], image_bgr.shape[0])
-            self._is_open = True
-        cv2.imshow(self._title, image_bgr)
-        key = cv2.waitKey(1) & 0xFF
-        return key not in _QUIT_KEYS and self._is_visible()
+    def take(self, step: Step) -> None:
+        """Append a frame; see `VideoWriter.write`."""
+        assert self._writer is not None
+        self._writer.write(self._draw(step), step.frame.captured_ns if self._is_live else None)
 
     def close(self) -> None:
-        """Close the window."""
-        if self._is_open:
-            cv2.destroyAllWindows()
-            self._is_open = False
-
-    def _is_visible(self) -> bool:
-        """Tell whether the user left the window open."""
-        try:
-            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) > 0
-        except cv2.error:  # OpenCV 4 with Qt knows no properties once the last window is closed
-            return False
+        """Finish the file, see `VideoWriter.close`."""
+        if self._writer is not None:
+            self._writer.close()
 
 
-class VideoSink(Sink):
+class VideoWriter(Closable):
     """A video file, .mp4, .mkv or .avi.
 
     It is written under a temporary name beside its own and takes its name when it is closed: also after
@@ -127,19 +112,11 @@ class VideoSink(Sink):
         Raises:
             OutputError: another ending, the name of a folder, or frames a second that are not positive.
         """
-        self._path = Path(path)
-        codec = VIDEO_CODECS.get(self._path.suffix.lower())
-        if codec is None:
-            raise OutputError(
-                f"{path}: expected a video name that ends in {', '.join(VIDEO_CODECS)}, got "
-                f"{self._path.suffix or 'no ending'!r}"
-            )
-        if self._path.is_dir():
-            raise OutputError(f"{path}: expected the name of a video, got a folder; choose another name")
+        self._path = _checked(Path(path))
         if not (math.isfinite(fps) and fps > 0):
             raise OutputError(f"{path}: expected positive frames a second, got {fps}")
         self.is_stored = False
-        self._fourcc = cv2.VideoWriter.fourcc(*codec)
+        self._fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._path.suffix.lower()])
         # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
         self._fps = round(fps, math.floor(math.log10(_LARGEST_TIME_BASE) - math.log10(fps)))
         self._writer: cv2.VideoWriter | None = None
@@ -150,8 +127,12 @@ class VideoSink(Sink):
         self._first_ns = 0
         self._disk_check_due_ns = 0
 
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> bool:
-        """Append a frame; see `Sink.write`.
+    def write(self, image_bgr: Image, captured_ns: int | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+            captured_ns: monotonic time of a live frame; None for the next frame of a recording.
 
         Raises:
             OutputError: too small a frame, a file that cannot be written, or a disk that is nearly full.
@@ -172,7 +153,6 @@ class VideoSink(Sink):
             writer.write(image_bgr)
             self._written += 1
         self._check_disk()
-        return True
 
     def close(self) -> None:
         """Finish the file, check that it plays and give it its name; without a frame there is no file.
@@ -246,62 +226,16 @@ class VideoSink(Sink):
         return writer
 
 
-def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: int) -> None:
-    """Write pictures of one size side by side, row after row, into one image file.
-
-    Args:
-        path: ends in .png or another image format that OpenCV writes.
-        images_bgr: uint8 (H, W, 3) each, all of one size, at least one.
-        columns: pictures a row, at least 1.
-
-    Raises:
-        OutputError: pictures of different sizes, none at all, no column, or a file that cannot be written.
-    """
-    shapes = {check_image(image_bgr).shape for image_bgr in images_bgr}
-    if len(shapes) != 1 or columns < 1:
+def _checked(path: Path) -> Path:
+    """Return a path that can become a video."""
+    if path.suffix.lower() not in VIDEO_CODECS:
         raise OutputError(
-            f"{path}: expected pictures of one size and at least one column, got sizes {sorted(shapes)} and "
-            f"{columns} columns"
+            f"{path}: expected a video name that ends in {', '.join(VIDEO_CODECS)}, got "
+            f"{path.suffix or 'no ending'!r}"
         )
-    height, width, _ = shapes.pop()
-    columns = min(columns, len(images_bgr))
-    rows = math.ceil(len(images_bgr) / columns)
-    down, right = height + _SHEET_GAP_PX, width + _SHEET_GAP_PX
-    sheet = np.full((rows * down - _SHEET_GAP_PX, columns * right - _SHEET_GAP_PX, 3), 255, np.uint8)
-    for index, image_bgr in enumerate(images_bgr):
-        top, left = index // columns * down, index % columns * right
-        sheet[top : top + height, left : left + width] = image_bgr
-    try:
-        with replacing(path) as part:
-            if not cv2.imwrite(str(part), sheet):
-                raise OutputError(f"{path}: OpenCV could not write the image; check the free disk space")
-    except cv2.error:
-        raise OutputError(
-            f"{path}: expected an image name that OpenCV can write, such as sheet.png"
-        ) from None
-    except OSError as error:
-        raise cannot_write(Path(path), error) from None
-
-
-def _check_display() -> None:
-    """Make sure that a window can open, since without a screen OpenCV's Qt ends the whole process."""
-    advice = "run without a window (--headless), and record a video (--save out.mp4) to see the result"
-    if not sys.platform.startswith("linux"):
-        return
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise OutputError(
-            f"window: expected a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set; {advice}"
-        )
-    # A set variable proves little (a screen of another user, a closed ssh session), so another process tries.
-    probe = [sys.executable, "-c", "import cv2; cv2.namedWindow('edgeseg'); cv2.destroyAllWindows()"]
-    try:
-        failed = (
-            subprocess.run(probe, capture_output=True, timeout=_PROBE_WAIT_S, check=False).returncode != 0
-        )
-    except subprocess.TimeoutExpired:
-        failed = True
-    if failed:
-        raise OutputError(f"window: expected a screen where OpenCV can open a window, found none; {advice}")
+    if path.is_dir():
+        raise OutputError(f"{path}: expected the name of a video, got a folder; choose another name")
+    return path
 
 
 def _count_frames(path: Path) -> int:
@@ -311,10 +245,3 @@ def _count_frames(path: Path) -> int:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
     finally:
         capture.release()
-
-
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Return the error to raise where the system refuses to make or write a file."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "free some space; what was written before is whole" if full else "choose another place"
-    return OutputError(f"{path}: cannot write it ({error.strerror or error}); {advice}")

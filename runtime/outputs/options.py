@@ -1,0 +1,90 @@
+"""Which outputs a command opens: the flags of `runtime.camera`'s outputs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.base.flags import check_fields, flag
+from runtime.errors import ConfigError, OutputError
+from runtime.outputs.jsonl import JsonLines, MaskFormat
+from runtime.outputs.output import Output
+from runtime.outputs.page import Page
+from runtime.outputs.pictures import MaskFolder, SnapshotFolder
+from runtime.outputs.video import Recording, View
+from runtime.outputs.window import Window
+from runtime.serve.address import Address
+
+TOKEN_VARIABLE = "EDGESEG_TOKEN"
+_DEFAULT_ADDRESS = Address("127.0.0.1", 8080)
+
+
+def _address(text: str) -> Address:
+    """Parse HOST:PORT."""
+    try:
+        return Address.parse(text)
+    except OutputError as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is made of the frames."""
+
+    headless: bool = flag("open no window", default=False)
+    save: Path | None = flag(
+        "video to record, .mp4, .mkv or .avi (the last two survive a power cut)", default=None
+    )
+    save_what: View = flag("what the video shows", default="overlay")
+    save_masks: Path | None = flag("folder for a palette PNG of each mask", default=None, metavar="DIR")
+    jsonl: Path | None = flag("file for a line of JSON per frame", default=None, metavar="FILE")
+    jsonl_masks: MaskFormat = flag("form of the masks in these lines", default="none")
+    snapshot_every: tuple[float, Path] | None = flag(
+        "write the overlay every S seconds into DIR", default=None, above=0, metavar=("S", "DIR")
+    )
+    serve: Address | None = flag(
+        f"serve a page with the live view, on {_DEFAULT_ADDRESS} if no address is given, and open no window",
+        default=None,
+        parse=_address,
+        metavar="HOST:PORT",
+        if_bare=_DEFAULT_ADDRESS,
+    )
+    token: str | None = flag(
+        "what the page asks for, required unless it is on loopback; other users of this machine see it in "
+        f"the list of processes, so rather set {TOKEN_VARIABLE}",
+        default=None,
+    )
+    alpha: float = flag("share of the class colour in an overlay's pixel", default=0.5, at_least=0, at_most=1)
+
+    def __post_init__(self) -> None:
+        """Check the values, and that nothing is asked of an output that is not there."""
+        check_fields(self)
+        if self.jsonl_masks != "none" and self.jsonl is None:
+            raise ConfigError("jsonl_masks: expected --jsonl FILE too, got none; name the file they go to")
+        if self.save_what != "overlay" and self.save is None:
+            raise ConfigError("save_what: expected --save FILE too, got none; name the video it is about")
+        if self.token is not None and self.serve is None:
+            raise ConfigError("token: expected --serve HOST:PORT too, got none; add the page it protects")
+
+    def make(self) -> list[Output]:
+        """Return the outputs, not yet open, in the order in which they should get each step.
+
+        Raises:
+            OutputError: a video of an unknown ending, or a page that others could reach without a token.
+        """
+        outputs: list[Output] = []
+        if not self.headless and self.serve is None:
+            outputs.append(Window())
+        if self.serve is not None:  # before the disks, so that the page is not as late as the slowest of them
+            outputs.append(Page(self.serve, token=self.token or os.environ.get(TOKEN_VARIABLE)))
+        if self.save is not None:
+            outputs.append(Recording(self.save, self.save_what))
+        if self.save_masks is not None:
+            outputs.append(MaskFolder(self.save_masks))
+        if self.snapshot_every is not None:
+            every_s, folder = self.snapshot_every
+            outputs.append(SnapshotFolder(folder, every_s=every_s))
+        if self.jsonl is not None:
+            outputs.append(JsonLines(self.jsonl, masks=self.jsonl_masks))
+        return outputs

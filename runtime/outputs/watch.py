@@ -1,0 +1,214 @@
+"""The loop as a command runs it: until it ends or a signal ends it, with progress and a summary."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.base.command import Stopped, StopSignals
+from runtime.base.flags import check_fields, flag, nested
+from runtime.base.percentiles import LatencyLog
+from runtime.errors import ConfigError, EdgesegError
+from runtime.loop import Step, run
+from runtime.network.options import ModelOptions
+from runtime.outputs.options import OutputOptions
+from runtime.outputs.output import Output, Outputs, Stream
+from runtime.outputs.page import Page
+from runtime.sources.opening import SourceOptions
+
+_PROGRESS_EVERY_NS = 200_000_000
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What to segment, how, and what to make of it."""
+
+    model: ModelOptions = nested(ModelOptions)
+    source: SourceOptions = nested(SourceOptions)
+    outputs: OutputOptions = nested(OutputOptions, group="outputs")
+    size_hw: tuple[int, int] | None = flag(
+        "height and width of the network's input, for a file exported with --dynamic",
+        default=None,
+        at_least=1,
+        unit="pixels",
+        name="--imgsz",
+        metavar=("H", "W"),
+    )
+    spin: bool = flag("keep the worker threads busy while they wait; see benchmarks.tune", default=False)
+    provider_options: tuple[tuple[str, str], ...] = flag(
+        "option of the provider by onnxruntime's name, such as device_type=GPU for openvino; may be given "
+        "several times",
+        default=(),
+        name="--provider-option",
+        parse=_named_value,
+        metavar="NAME=VALUE",
+        repeated=True,
+    )
+    max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
+    max_age_ms: float | None = flag(
+        "drop frames whose capture is longer ago",
+        default=None,
+        above=0,
+        unit="milliseconds",
+        unset="no limit",
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers, and that the recording does not replace what is read."""
+        check_fields(self)
+        save = self.outputs.save
+        if save is not None and save.resolve() == Path(self.source.source).resolve():
+            raise ConfigError(
+                f"save: expected another file than --source, which it would replace, got {save}"
+            )
+
+
+def watch(options: WatchOptions, report: Callable[[Summary, Sequence[Output]], None]) -> None:
+    """Run the loop until it ends or a signal ends it.
+
+    Ctrl-C and SIGTERM both end it in order, SIGTERM as a success. Whatever ends the loop, recordings are
+    finished first.
+
+    Args:
+        options: what to do.
+        report: tells of the frames there were and of the outputs, which are closed by then; not called
+            where an error came before the first frame.
+
+    Raises:
+        KeyboardInterrupt: after the report, where Ctrl-C ended the loop.
+        EdgesegError: after the report, where there were frames before it; what an output failed with
+            comes after the whole run, if others could go on.
+    """
+    log, outputs = RunLog(), options.outputs.make()
+    with StopSignals() as signals:
+        try:
+            _loop(options, outputs, log, signals)
+        except Stopped:
+            pass
+        except EdgesegError:
+            if log.frames:
+                report(log.summary(), outputs)
+            raise
+        report(log.summary(), outputs)
+    if signals.received == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: StopSignals) -> None:
+    """Open everything, pass the frames through, close everything."""
+    with ExitStack() as opened:
+        opened.callback(signals.hold)
+        signals.release()
+        segment = opened.enter_context(
+            options.model.open(
+                size_hw=options.size_hw, spin=options.spin, provider_options=dict(options.provider_options)
+            )
+        )
+        source = opened.enter_context(options.source.open())
+        stream = Stream(segment.contract, source, options.source.name, options.outputs.alpha)
+        outputs = opened.enter_context(Outputs(made, stream, on_failure=_warn))
+        for page in (output for output in outputs if isinstance(output, Page)):
+            print(f"page: {page.url}", file=sys.stderr, flush=True)
+        progress = Progress()
+        opened.callback(progress.finish)
+        steps = run(source, segment, max_frames=options.max_frames, max_age_ms=options.max_age_ms)
+        opened.callback(steps.close)  # ends its threads before what they use is closed
+        for step in outputs.feed(signals.between(steps)):
+            log.add(step)
+            progress.show(log)
+
+
+def _warn(failure: EdgesegError) -> None:
+    print(f"warning: {failure}; going on without it", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went; `runtime.base.codec.to_plain` makes it ready for JSON.
+
+    Attributes:
+        frames: that were segmented.
+        fps: frames a second, from the capture of the first to the end of the last; 0 without frames.
+        dropped: frames that were captured and not segmented, since a fresher one came or they were too old.
+        latency_ms: p50, p90, p99 and max of each stage.
+    """
+
+    frames: int
+    fps: float
+    dropped: int
+    latency_ms: dict[str, dict[str, float]]
+
+    def as_text(self) -> str:
+        """Return the summary as a small table."""
+        lines = [f"{self.frames} frames, {self.fps:.1f} frames/s, {self.dropped} dropped"]
+        if self.latency_ms:
+            lines.append(f"{'ms':8}" + "".join(f"{name:>9}" for name in next(iter(self.latency_ms.values()))))
+        for stage, values in self.latency_ms.items():
+            lines.append(f"{stage:8}" + "".join(f"{value:9.2f}" for value in values.values()))
+        return "\n".join(lines)
+
+
+class RunLog:
+    """Collects steps for a `Summary`."""
+
+    def __init__(self) -> None:
+        """Start with no steps."""
+        self.frames = 0
+        self.dropped = 0
+        self._latencies = LatencyLog()
+        self._first_ns = 0
+        self._last_ns = 0
+
+    def add(self, step: Step) -> None:
+        """Add what the loop yielded."""
+        if self.frames == 0:
+            self._first_ns = step.frame.captured_ns
+        self._last_ns = step.finished_ns
+        self.frames += 1
+        self.dropped = step.dropped
+        self._latencies.add(step.latency_ms)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second so far; 0 without frames."""
+        seconds = (self._last_ns - self._first_ns) / 1e9
+        return self.frames / seconds if seconds > 0 else 0.0
+
+    def summary(self) -> Summary:
+        """Return the account so far."""
+        return Summary(self.frames, self.fps, self.dropped, self._latencies.summary())
+
+
+class Progress:
+    """One line on stderr that is written over, where stderr is a terminal."""
+
+    def __init__(self) -> None:
+        """Look at stderr."""
+        self._is_terminal = sys.stderr.isatty()
+        self._next_ns = 0
+
+    def show(self, log: RunLog) -> None:
+        """Write the line, a few times a second."""
+        now_ns = time.monotonic_ns()
+        if self._is_terminal and now_ns >= self._next_ns:
+            self._next_ns = now_ns + _PROGRESS_EVERY_NS
+            line = f"frame {log.frames}  {log.fps:.1f} frames/s  {log.dropped} dropped"
+            print(f"\r{line:60}", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """End the line."""
+        if self._next_ns:
+            print(file=sys.stderr)
