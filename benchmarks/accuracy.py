@@ -14,8 +14,7 @@ from shlex import quote
 from runtime.base.flags import flag, nested, run_command
 from runtime.network.options import ModelOptions
 from training.data.catalog import DataOptions
-from training.evaluation.accuracy import accuracy_json, accuracy_table, warn_if_seen
-from training.evaluation.measure import measure_segmenter
+from training.evaluation.measure import accuracy_json, accuracy_table, measure_segmenter, warn_if_seen
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,13 @@ from runtime.base.files import make_folder
 from runtime.base.flags import flag, nested, run_command
 from training.data.catalog import DataOptions
 from training.engine.config import check_device
-from training.evaluation.accuracy import accuracy_json, accuracy_table, warn_if_seen
-from training.evaluation.measure import check_same_classes, measure
+from training.evaluation.measure import (
+    accuracy_json,
+    accuracy_table,
+    check_same_classes,
+    measure,
+    warn_if_seen,
+)
 from training.evaluation.views import Views
 from training.figures.charts import draw_confusion
 from training.figures.sheets import WorstImages, draw_worst

@@ -15,9 +15,8 @@ import pytest
         "benchmarks.subjects.peer",
         "benchmarks.report",
         "benchmarks.stream",
-        "training.evaluation.accuracy",
         "training.data",
-        "training.evaluation.confusion",
+        "training.evaluation.metrics",
         "training.evaluation.measure",
     ],
 )

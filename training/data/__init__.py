@@ -2,9 +2,15 @@
 
 from training.data.augment import Augment, AugmentConfig
 from training.data.catalog import DATASETS, DataOptions, OptionalData, open_dataset
-from training.data.dataset import IGNORE, Sample, SegmentationDataset
+from training.data.dataset import (
+    IGNORE,
+    Sample,
+    SegmentationDataset,
+    channel_statistics,
+    class_weights,
+    count_pixels,
+)
 from training.data.loader import Batches
-from training.data.statistics import channel_statistics, class_weights, count_pixels
 
 __all__ = [
     "DATASETS",

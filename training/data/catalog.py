@@ -11,9 +11,8 @@ from runtime.errors import ConfigError, DatasetError
 from training.data.camvid import camvid_splits, open_camvid
 from training.data.cityscapes import cityscapes_splits, open_cityscapes
 from training.data.dataset import SegmentationDataset
-from training.data.drives import leave_out_drive
 from training.data.folder import folder_splits, open_folder
-from training.data.pairs import PairedFiles
+from training.data.pairs import PairedFiles, leave_out_drive
 from training.data.synthetic import SyntheticStreets
 
 

@@ -16,7 +16,6 @@ from runtime.base.progress import tracked
 from runtime.errors import DatasetError
 from training.data.catalog import READERS, find_root
 from training.data.dataset import IGNORE, Sample
-from training.data.drives import count_drives
 from training.data.duplicates import (
     HASH_BITS,
     NEAR_BITS,
@@ -26,7 +25,7 @@ from training.data.duplicates import (
     near_images,
     same_images,
 )
-from training.data.pairs import PairedFiles
+from training.data.pairs import PairedFiles, count_drives
 
 _SHOWN = 3  # examples in a note that stands for many files
 

@@ -12,8 +12,8 @@ from runtime.frame import Image
 from runtime.network.mask import class_mask
 from runtime.network.resize import fit_image
 from training.data.dataset import SegmentationDataset
-from training.evaluation.ece import class_probabilities
 from training.evaluation.measure import Measurement, Prediction, measure_batches
+from training.evaluation.metrics import class_probabilities
 from training.evaluation.views import Views, averaged_probabilities
 from training.network.build import CameraNetwork
 

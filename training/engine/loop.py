@@ -28,8 +28,7 @@ from training.engine.inference import BATCH_SIZE as EVALUATION_BATCH
 from training.engine.inference import evaluate
 from training.engine.trainer import Trainer
 from training.engine.transfer import Transfer
-from training.evaluation.accuracy import accuracy_table
-from training.evaluation.measure import Measurement
+from training.evaluation.measure import Measurement, accuracy_table
 from training.figures.charts import TensorBoard, draw_curves
 from training.figures.sheets import sample_predictions, write_sheet
 

@@ -12,7 +12,7 @@ from runtime.base.codec import DecodeError, from_plain
 from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
 from runtime.errors import TrainingError
 from training.data import Augment, AugmentConfig, Batches, SegmentationDataset, class_weights, count_pixels
-from training.data.statistics import Bgr
+from training.data.dataset import Bgr
 from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import Checkpoint
 from training.engine.config import CHANGEABLE, TrainConfig

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.resize import fit_image
-from training.evaluation.ece import class_probabilities
+from training.evaluation.metrics import class_probabilities
 
 MIN_SCALE, MAX_SCALE = 0.25, 4.0
 

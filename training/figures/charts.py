@@ -12,7 +12,7 @@ import numpy as np
 from runtime.base.files import replacing
 from runtime.frame import Image
 from training.engine.history import EpochRecord
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.metrics import ConfusionMatrix
 
 _INCHES_A_CLASS = 0.56
 _DPI = 120

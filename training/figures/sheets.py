@@ -16,8 +16,8 @@ from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.masks.overlay import Overlay
 from training.data.dataset import IGNORE, Sample, SegmentationDataset
-from training.evaluation.confusion import ConfusionMatrix
 from training.evaluation.measure import MeasuredImage
+from training.evaluation.metrics import ConfusionMatrix
 
 if TYPE_CHECKING:
     from training.network.build import CameraNetwork

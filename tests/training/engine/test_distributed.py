@@ -18,7 +18,7 @@ from training.engine.distributed import Processes, joined_processes
 from training.engine.inference import BATCH_SIZE, evaluate
 from training.engine.loop import train
 from training.engine.trainer import Trainer
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.metrics import ConfusionMatrix
 
 # SGD and few large batches: Adam makes whole steps of gradients that differ from 0 by rounding only, and
 # batch norms over few pixels make more of it from step to step.

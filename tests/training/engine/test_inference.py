@@ -11,8 +11,8 @@ from runtime.contract import Normalization
 from runtime.network.resize import fit_image
 from training.data import open_dataset
 from training.engine.inference import evaluate, predictor
-from training.evaluation.ece import class_probabilities
 from training.evaluation.measure import measure
+from training.evaluation.metrics import class_probabilities
 from training.evaluation.views import Views, averaged_probabilities
 from training.network.build import CameraNetwork
 

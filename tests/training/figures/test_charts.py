@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.engine.history import EpochRecord
-from training.evaluation.confusion import ConfusionMatrix
+from training.evaluation.metrics import ConfusionMatrix
 from training.figures.charts import TensorBoard, draw_confusion, draw_curves
 
 CLASSES = ("road", "sky")

@@ -9,8 +9,8 @@ import torch
 from runtime.contract import CAMVID_CLASSES, ClassMap, Normalization
 from runtime.errors import ConfigError
 from training.data import IGNORE, Sample, open_dataset
-from training.evaluation.confusion import ConfusionMatrix
 from training.evaluation.measure import MeasuredImage
+from training.evaluation.metrics import ConfusionMatrix
 from training.figures.charts import draw_confusion
 from training.figures.sheets import (
     PANEL_WIDTH,

@@ -6,7 +6,7 @@ import pytest
 from runtime.errors import DatasetError
 from training.data import open_dataset
 from training.data.camvid import open_camvid
-from training.data.drives import count_drives
+from training.data.pairs import count_drives
 
 RENAMED = {
     "0001TP_000001": "0006R0_f00930",
