@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
 from runtime.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
