@@ -9,10 +9,10 @@ import numpy as np
 
 from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
-from training.streets.classes import POLE, SIGN
 from training.streets.houses import cast
 from training.streets.light import NEUTRAL, Light
 from training.streets.textures import Color
+from training.streets.thing import POLE, SIGN
 
 KERB_M = 0.12
 Face = Literal["round", "triangle", "board", "blue", "stop", "back"]

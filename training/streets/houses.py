@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.streets import fronts, plants
+from training.streets import fronts, textures
 from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
-from training.streets.classes import BUILDING, FENCE, SIGN, TREE
 from training.streets.light import Light, times
 from training.streets.textures import Box, Color
+from training.streets.thing import BUILDING, FENCE, SIGN, TREE
 
 
 def cast(base: Points, height_m: float, light: Light) -> Points:
@@ -173,7 +173,7 @@ class Fence:
         for number, (begin, end) in enumerate(self._panels()):
             panel, share = shot.points[4 * number : 4 * number + 4], (end - begin) / _PANEL_M
             if self.style < 0:
-                canvas.paste(plants.hedge(0), panel, gain, shot.distance_m, TREE, repeat=share)
+                canvas.paste(textures.hedge(0), panel, gain, shot.distance_m, TREE, repeat=share)
             else:
                 texture = fronts.fence(self.style)
                 canvas.paste(texture, panel, gain, shot.distance_m, FENCE, whole=True, repeat=share)
@@ -232,7 +232,7 @@ class Tree:
             canvas.limb(np.stack((foot, inside)), 0.05 * self.height_m**0.9 * shot.px_per_m, bark, TREE)
         aside = shot.aside(self.width_m / 2)
         card = np.stack((top - aside, top + aside, fork + aside, fork - aside))
-        texture = plants.bare_crown(self.crown) if self.bare else plants.crown(self.crown)
+        texture = textures.bare_crown(self.crown) if self.bare else textures.crown(self.crown)
         gain = times(light.on((-0.5, 0.0, 0.5), 0.92), self.tint)
         if shot.px_per_m * self.height_m < 14:
             angles = np.arange(8) * (np.pi / 4)

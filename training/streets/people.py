@@ -9,10 +9,9 @@ import numpy as np
 
 from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
-from training.streets.classes import BICYCLIST, PEDESTRIAN
-from training.streets.dice import Dice
 from training.streets.light import Light
 from training.streets.textures import Color
+from training.streets.thing import BICYCLIST, PEDESTRIAN, Dice
 
 CLOTHES: tuple[Color, ...] = (
     (28, 28, 30), (44, 40, 38), (70, 48, 34), (96, 60, 40), (40, 40, 120), (50, 70, 90), (60, 60, 62),

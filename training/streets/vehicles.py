@@ -11,9 +11,9 @@ import numpy as np
 
 from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
-from training.streets.classes import CAR
 from training.streets.light import NEUTRAL, Light, mix
 from training.streets.textures import Color
+from training.streets.thing import CAR
 
 PAINTS: tuple[Color, ...] = (
     (200, 200, 200), (170, 172, 174), (120, 122, 124), (44, 44, 46), (28, 28, 30), (60, 44, 34),
