@@ -14,7 +14,7 @@ from runtime.contract import ModelContract
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
 from runtime.sources import Source
-from runtime.sources.state import SourceState
+from runtime.sources.source import SourceState
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 HISTORY_S = 60.0

@@ -7,16 +7,12 @@
 """
 
 from runtime.base.shown import without_secrets
-from runtime.sources.backoff import Backoff
-from runtime.sources.clock import Clock
 from runtime.sources.fake import Drop, FakeSource, Late
 from runtime.sources.live import LiveSource
 from runtime.sources.opening import open_source
-from runtime.sources.paced import PacedSource
-from runtime.sources.policy import LivePolicy
-from runtime.sources.recorded import ImageFiles, RecordedSource, SyntheticDrive, VideoFile
-from runtime.sources.source import Capture, Source
-from runtime.sources.state import TRANSITIONS, SourceState, SourceStatus
+from runtime.sources.policy import Backoff, Clock, LivePolicy
+from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, SyntheticDrive, VideoFile
+from runtime.sources.source import TRANSITIONS, Capture, Source, SourceState, SourceStatus
 
 __all__ = [
     "TRANSITIONS",

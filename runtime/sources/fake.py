@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from runtime.frame import Frame, Image, check_image
-from runtime.sources.source import Source
-from runtime.sources.state import SourceState, SourceStatus
+from runtime.sources.source import Source, SourceState, SourceStatus
 
 
 @dataclass(frozen=True)

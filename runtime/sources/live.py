@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator
 
 from runtime.errors import SourceError
 from runtime.frame import Frame, Image
-from runtime.sources.clock import Clock
-from runtime.sources.policy import LivePolicy
-from runtime.sources.reader import Reader
-from runtime.sources.slot import FreshestSlot
-from runtime.sources.source import Capture, Source
-from runtime.sources.state import Lifecycle, SourceState, SourceStatus
+from runtime.sources.policy import Clock, LivePolicy
+from runtime.sources.reader import FreshestSlot, Reader
+from runtime.sources.source import Capture, Lifecycle, Source, SourceState, SourceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -206,12 +203,12 @@ class LiveSource(Source):
         now_ns = self._clock.now_ns()
         wait_s = next(self._waits_s)
         if self._life.state is not SourceState.RECONNECTING:
-            logger.warning("%s; trying to open it again", _named(self._name, problem))
+            logger.warning("%s; stream lost, reconnecting", _named(self._name, problem))
             if self._alive_ns - self._good_since_ns >= _ns(self._policy.backoff.cap_s):
                 self._waits_s = self._policy.backoff.waits_s()  # it had recovered
                 wait_s = next(self._waits_s)
         else:
-            logger.info("%s; next attempt in %.1f s", _named(self._name, problem), wait_s)
+            logger.info("%s; retry in %.1f s", _named(self._name, problem), wait_s)
         self._problem = problem
         self._reader = None
         self._retry_ns = now_ns + _ns(wait_s)
@@ -261,7 +258,7 @@ class LiveSource(Source):
                 return
             if self._life.state is not SourceState.RUNNING:
                 if self._life.state is SourceState.RECONNECTING:
-                    logger.warning("%s: frames come again", self._name)
+                    logger.warning("%s: reconnected", self._name)
                     self._good_since_ns = self._alive_ns
                 self._life.enter(SourceState.RUNNING)
             self._frame_ns = self._alive_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -13,11 +14,9 @@ import cv2
 from runtime.base.flags import flag, nested
 from runtime.base.shown import without_secrets
 from runtime.errors import SourceError
-from runtime.sources.devices import users_of
 from runtime.sources.live import LiveSource
-from runtime.sources.paced import PacedSource
 from runtime.sources.policy import LivePolicy
-from runtime.sources.recorded import ImageFiles, RecordedSource, SyntheticDrive, VideoFile
+from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, SyntheticDrive, VideoFile
 from runtime.sources.source import Capture, Source
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp")
@@ -41,7 +40,9 @@ class SourceOptions:
         "play a video at its own pace and drop the frames that the network is too slow for, as with a camera",
         default=False,
     )
-    policy: LivePolicy = nested(LivePolicy)
+    policy: LivePolicy = nested(
+        LivePolicy, without=("open_s", "stall_s", "reopen_s", "bad_in_a_row", "most_hanging", "backoff")
+    )
 
     @property
     def name(self) -> str:
@@ -149,3 +150,22 @@ def _files(spec: str) -> RecordedSource:
 def _natural(path: str) -> list[tuple[int, int, str]]:
     """Sort key by which frame_9 comes before frame_10."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path)]
+
+
+def users_of(device: str | Path) -> list[str]:
+    """Return the programs that have a device open, as `name (process 123)`; `this program` for our own.
+
+    Only Linux tells, and only of processes that we may look into; elsewhere the list is empty.
+    """
+    wanted = os.path.realpath(device)
+    users = []
+    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            is_open = any(os.path.realpath(link) == wanted for link in (process / "fd").iterdir())
+            name = (process / "comm").read_text(errors="replace").strip()
+        except OSError:  # another user's, or gone meanwhile
+            continue
+        if is_open:
+            own = process.name == str(os.getpid())
+            users.append("this program" if own else f"{name} (process {process.name})")
+    return users

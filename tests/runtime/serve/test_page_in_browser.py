@@ -22,7 +22,7 @@ from runtime.outputs import Page, Stream
 from runtime.serve import server
 from runtime.serve.address import Address
 from runtime.sources import Source
-from runtime.sources.state import SourceState, SourceStatus
+from runtime.sources.source import SourceState, SourceStatus
 from training.streets import Drive
 
 webdriver = pytest.importorskip("selenium.webdriver")

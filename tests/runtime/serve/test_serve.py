@@ -23,7 +23,7 @@ from runtime.serve import server, viewfinder
 from runtime.serve.address import Address, Guard
 from runtime.serve.gauges import Gauges, metrics_text
 from runtime.sources import Source
-from runtime.sources.state import SourceState, SourceStatus
+from runtime.sources.source import SourceState, SourceStatus
 
 LOOPBACK = Address("127.0.0.1", 0)
 TOKEN = "a-token-of-the-tests"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.frame import Frame
-from runtime.sources.slot import FreshestSlot
+from runtime.sources.reader import FreshestSlot
 
 MS = 1_000_000
 PICTURE = np.zeros((8, 8, 3), np.uint8)
