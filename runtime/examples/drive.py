@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from runtime.base.flags import flag, nested, run_command
 from runtime.loop import run
-from runtime.masks.areas import class_indices
-from runtime.masks.free_space import FreeSpace, free_space
+from runtime.masks.areas import FreeSpace, class_indices, free_space
 from runtime.network.options import ModelOptions
 from runtime.sources.opening import SourceOptions
 

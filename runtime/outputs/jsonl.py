@@ -12,8 +12,7 @@ from typing import Any, Literal, get_args
 from runtime.errors import ConfigError
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
-from runtime.masks.polygons import mask_polygons
-from runtime.masks.rle import encode_rle
+from runtime.masks.formats import encode_rle, mask_polygons
 from runtime.outputs.output import Output, Stream, cannot_write
 
 MaskFormat = Literal["none", "rle", "polygons"]
@@ -30,7 +29,7 @@ class JsonLines(Output):
         dropped: frames so far that were captured and not used,
         size_hw: height and width of frame and mask,
         areas: pixels of each class,
-        rle or polygons: class name → runs (see `runtime.masks.rle`) or outlines (`runtime.masks.polygons`).
+        rle or polygons: class name → runs or outlines, see `runtime.masks.formats`.
 
     A line is written at once, unbuffered; after a power cut at most the last one is cut short. Where the
     disk is full the file ends with the last whole line.

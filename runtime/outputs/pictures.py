@@ -13,7 +13,7 @@ from runtime.base.files import replacing
 from runtime.errors import ConfigError, OutputError
 from runtime.frame import Image, check_image
 from runtime.loop import Step
-from runtime.masks.palette_png import encode_palette_png
+from runtime.masks.formats import encode_palette_png
 from runtime.outputs.output import Output, Stream, cannot_write
 
 _JPEG_QUALITY = 90
@@ -50,7 +50,7 @@ class _Folder(Output):
 
 
 class MaskFolder(_Folder):
-    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.palette_png`."""
+    """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.formats`."""
 
     def open(self, stream: Stream) -> None:
         """Learn the colours; see `Output`."""

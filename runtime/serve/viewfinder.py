@@ -12,8 +12,8 @@ from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.loop import Step
+from runtime.masks.formats import encode_palette_png
 from runtime.masks.overlay import Overlay
-from runtime.masks.palette_png import encode_palette_png
 
 PAGE_VIEWS = ("overlay", "mask", "raw")
 _JPEG_QUALITY = 80
@@ -91,7 +91,7 @@ class Viewfinder:
         return self._encoded(look)
 
     def mask_png(self) -> bytes | None:
-        """Return the freshest mask as a palette PNG (`runtime.masks.palette_png`); None before the first."""
+        """Return the freshest mask as a palette PNG (`runtime.masks.formats`); None before the first."""
         return self._encoded(None)
 
     def _encoded(self, look: Look | None) -> bytes | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.examples import blur_people, drive, log_jsonl
-from runtime.masks.free_space import FreeSpace
+from runtime.masks.areas import FreeSpace
 
 
 def arguments(model: Path) -> list[str]:

@@ -13,9 +13,7 @@ import pytest
 
 from runtime.errors import ConfigError, OutputError
 from runtime.masks.areas import class_areas
-from runtime.masks.palette_png import decode_palette_png
-from runtime.masks.polygons import mask_polygons
-from runtime.masks.rle import decode_rle
+from runtime.masks.formats import decode_palette_png, decode_rle, mask_polygons
 from runtime.outputs import JsonLines, MaskFolder, SnapshotFolder
 from runtime.outputs.pictures import write_contact_sheet
 

@@ -17,7 +17,7 @@ import pytest
 from runtime.errors import ConfigError, OutputError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
-from runtime.masks.palette_png import decode_palette_png
+from runtime.masks.formats import decode_palette_png
 from runtime.outputs import Page, Stream
 from runtime.serve import server, viewfinder
 from runtime.serve.address import Address, Guard

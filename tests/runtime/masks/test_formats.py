@@ -8,11 +8,13 @@ import pytest
 
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError
-from runtime.masks.areas import class_areas, class_indices
-from runtime.masks.free_space import free_space
-from runtime.masks.palette_png import decode_palette_png, encode_palette_png
-from runtime.masks.polygons import mask_polygons
-from runtime.masks.rle import decode_rle, encode_rle
+from runtime.masks.formats import (
+    decode_palette_png,
+    decode_rle,
+    encode_palette_png,
+    encode_rle,
+    mask_polygons,
+)
 
 CLASSES = ClassMap(names=("road", "sky", "car"), palette_rgb=((128, 64, 128), (0, 0, 255), (0, 255, 0)))
 
@@ -53,7 +55,7 @@ def test_rle_that_cannot_be(runs):
         decode_rle(runs, (2, 2))
 
 
-@pytest.mark.parametrize("use", [encode_rle, mask_polygons, lambda mask: free_space(mask, {0})])
+@pytest.mark.parametrize("use", [encode_rle, mask_polygons])
 def test_mask_of_another_type(use):
     with pytest.raises(FrameError, match=r"expected a class mask, uint8 \(H, W\), got int64"):
         use(np.zeros((4, 4), np.int64))
@@ -101,39 +103,6 @@ def test_epsilon_thins_and_small_parts_are_left_out():
 def test_polygon_settings_that_cannot_be(wrong):
     with pytest.raises(ConfigError, match="at least 0"):
         mask_polygons(blobs(), **wrong)
-
-
-def test_areas_count_every_pixel():
-    mask = blobs(4)
-    expected = {name: int((mask == label).sum()) for label, name in enumerate(CLASSES.names)}
-    assert class_areas(mask, CLASSES) == expected
-
-
-def test_a_class_that_is_not_there():
-    assert class_indices(CLASSES, ["sky", "road"]) == {0, 1}
-    with pytest.raises(ConfigError, match="expected names among road, sky, car, got tram"):
-        class_indices(CLASSES, ["tram"])
-
-
-def test_free_space_is_measured_from_the_lower_edge():
-    mask = np.ones((10, 9), np.uint8)
-    mask[4:, 6:] = 0  # free on the right, 6 rows high
-    mask[9, :6] = 0
-    mask[2, 6:] = 0  # beyond the obstacle: does not count
-    space = free_space(mask, {0}, sectors=3)
-    assert space.reach.tolist() == pytest.approx([0.1, 0.1, 0.6])
-    assert (space.ahead, round(space.heading, 3)) == (pytest.approx(0.1), 0.667)
-
-
-def test_free_space_of_all_and_of_nothing():
-    assert free_space(np.zeros((8, 8), np.uint8), {0}, sectors=4).heading == pytest.approx(-0.25)
-    space = free_space(np.zeros((8, 8), np.uint8), {1}, sectors=4)
-    assert (space.ahead, space.heading) == (0.0, 0.0)
-
-
-def test_more_sectors_than_pixels():
-    with pytest.raises(ConfigError, match="1 to 4 sectors"):
-        free_space(np.zeros((4, 4), np.uint8), {0}, sectors=5)
 
 
 def test_palette_png_is_colours_to_opencv_and_indices_to_its_decoder():
