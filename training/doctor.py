@@ -19,7 +19,7 @@ from runtime.base.flags import flag, run_command
 from runtime.errors import DatasetError
 from training.data.catalog import READERS
 from training.data.inspection import inspect_dataset, summary_table
-from training.figures.sheets import draw_samples
+from training.figures.sheets import label_sheet, write_sheet
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def command(options: DoctorOptions) -> None:
         for dataset, chosen in inspection.spread_samples():
             sheets.append(options.out / f"samples-{dataset.split}.png")
             title = f"{dataset.name} {dataset.split}, {len(chosen)} of {len(dataset)} images"
-            draw_samples(sheets[-1], [dataset[index] for index in chosen], dataset.classes, title)
+            samples = [dataset[index] for index in chosen]
+            write_sheet(sheets[-1], label_sheet(samples, dataset.classes, title))
     if options.as_json:
         report = {
             "errors": inspection.errors,

@@ -22,7 +22,7 @@ from training.evaluation.measure import (
 )
 from training.evaluation.views import Views
 from training.figures.charts import draw_confusion
-from training.figures.sheets import WorstImages, draw_worst
+from training.figures.sheets import WorstImages, prediction_sheet, write_sheet
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def command(options: EvaluateOptions) -> None:
         title += "" if as_exported else f", mean of {views}"
         draw_confusion(options.report / "confusion.png", measured.confusion, dataset.classes.names, title)
         title += f": the {len(worst.images)} worst of {accuracy.frames} images"
-        draw_worst(options.report / "worst.png", worst.images, dataset.classes, title)
+        write_sheet(options.report / "worst.png", prediction_sheet(worst.images, dataset.classes, title))
     if options.as_json:
         print(json.dumps(accuracy_json(measured) | {"views_hw": views.sizes_hw, "flip": views.flip}))
         return

@@ -14,10 +14,8 @@ from runtime.base.files import replacing
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from runtime.masks.overlay import Overlay
 from training.data.dataset import IGNORE, Sample, SegmentationDataset
-from training.evaluation.measure import MeasuredImage
-from training.evaluation.metrics import ConfusionMatrix
+from training.evaluation.measure import MeasuredImage, measure_batches
 
 if TYPE_CHECKING:
     from training.network.build import CameraNetwork
@@ -26,13 +24,7 @@ Panel = tuple[str, Image]  # a caption and a picture, uint8 (H, W, 3) BGR
 Look = Mapping[str, Any]  # of a legend's patch
 
 SAMPLES = 4
-PANEL_WIDTH = 400  # pixels; three panels a row
-ALPHA = 0.7  # strong colours: the picture beside them shows the rest
 WRONG_BGR = (60, 20, 230)
-_TITLE_PX = 22
-_LEGEND_SPACE = 560  # pixels; its letters are as large as on a frame of this height
-_MARGIN = 6  # pixels above the legend
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHEET_INCHES = 14.4
 _PANELS_A_ROW = 4
 _DPI = 120
@@ -52,75 +44,21 @@ def sample_predictions(
         device: where the network is.
 
     Returns:
-        uint8 (H, W, 3), BGR; see `sample_sheet`.
+        uint8 (H, W, 3), BGR; see `prediction_sheet`.
     """
     from training.engine.inference import masks_of  # brings torch, which no other sheet needs
 
-    masks_at = masks_of(network, size_hw, device=device)
     count = min(SAMPLES, len(dataset))
-    samples = [dataset[(2 * number + 1) * len(dataset) // (2 * count)] for number in range(count)]
-    masks = [masks_at([sample.image_bgr])[0] for sample in samples]
-    return sample_sheet(samples, masks, dataset.classes)
-
-
-def sample_sheet(samples: list[Sample], masks: list[Image], classes: ClassMap) -> Image:
-    """Draw one row an image: the image, its label, and the mask with its own mIoU; below, the classes.
-
-    Args:
-        samples: at least one.
-        masks: uint8 (H, W), one a sample, of its size.
-        classes: names and colours.
-
-    Returns:
-        uint8 (h, w, 3), BGR.
-    """
-    rows = [_row(sample, mask, classes) for sample, mask in zip(samples, masks, strict=True)]
-    pictures = np.concatenate([picture for picture, _ in rows])  # (h, w, 3)
-    ids = np.concatenate([row_ids for _, row_ids in rows])  # (h, w)
-    overlay = Overlay(classes, ALPHA)
-    height, width = ids.shape
-    # The overlay puts its legend over the lowest rows, so these are spare ones; the sheet's own is smaller.
-    spare = ((0, height), (0, 0))
-    drawn = overlay.draw(np.pad(pictures, (*spare, (0, 0))), np.pad(ids, spare, constant_values=IGNORE))
-    sheet = np.where((ids != IGNORE)[:, :, None], drawn[:height], pictures)
-    legend = overlay.draw(
-        np.zeros((_LEGEND_SPACE, width, 3), np.uint8), np.full((_LEGEND_SPACE, width), IGNORE, np.uint8)
+    images: list[MeasuredImage] = []
+    measure_batches(
+        masks_of(network, size_hw, device=device),
+        dataset,
+        batch_size=1,
+        indices=[(2 * number + 1) * len(dataset) // (2 * count) for number in range(count)],
+        on_image=images.append,
+        progress=False,
     )
-    lines = np.flatnonzero(legend.any(axis=(1, 2)))
-    return np.concatenate([sheet, legend[lines[0] - _MARGIN :] if lines.size else legend[:0]])
-
-
-def write_sheet(path: Path, sheet_bgr: Image) -> None:
-    """Write a sheet as a PNG, whole or not at all."""
-    _, png = cv2.imencode(".png", sheet_bgr)
-    with replacing(path) as part:
-        part.write_bytes(png.tobytes())
-
-
-def _row(sample: Sample, mask: Image, classes: ClassMap) -> tuple[Image, Image]:
-    """Return picture (h, w, 3) and class ids (h, w) of a row, `IGNORE` where no class colour belongs."""
-    confusion = ConfusionMatrix(len(classes))
-    confusion.update(sample.label, mask)
-    height = round(PANEL_WIDTH * mask.shape[0] / mask.shape[1])
-    image = cv2.resize(sample.image_bgr, (PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
-    label, shown = (
-        cv2.resize(ids, (PANEL_WIDTH, height), interpolation=cv2.INTER_NEAREST)
-        for ids in (sample.label, mask)
-    )
-    miou = f", mIoU {confusion.miou:.2f}" if confusion.matrix.any() else ""  # an image may be void only
-    void_black = np.where((label == IGNORE)[:, :, None], 0, image)
-    panels = {sample.name: image, "label": void_black, f"prediction{miou}": image}
-    titled = [np.concatenate([_title(title), panel]) for title, panel in panels.items()]
-    nothing = np.full_like(mask, IGNORE, shape=(height, PANEL_WIDTH))
-    ids = np.concatenate([nothing, label, shown], axis=1)
-    return np.concatenate(titled, axis=1), np.pad(ids, ((_TITLE_PX, 0), (0, 0)), constant_values=IGNORE)
-
-
-def _title(text: str) -> Image:
-    """Return white text on a black band as wide as a panel."""
-    band = np.zeros((_TITLE_PX, PANEL_WIDTH, 3), np.uint8)
-    cv2.putText(band, text, (4, _TITLE_PX - 7), _FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
-    return band
+    return prediction_sheet(images, dataset.classes, f"{dataset.name} {dataset.split}")
 
 
 class WorstImages:
@@ -151,31 +89,34 @@ class WorstImages:
         return [image for _, _, image in sorted(self._kept, reverse=True)]
 
 
-def draw_worst(path: Path, images: Sequence[MeasuredImage], classes: ClassMap, title: str) -> None:
-    """Draw a sheet as a PNG: a row an image, with its label, its mask and where the two differ.
+def prediction_sheet(images: Sequence[MeasuredImage], classes: ClassMap, title: str) -> Image:
+    """Return a sheet with a row an image: beside it its label, its mask and where the two differ.
 
     Pixels without a label are black in the label and in the picture of the errors.
 
     Args:
-        path: of the PNG.
         images: at least one, in the order of the rows.
         classes: names and colours.
         title: one line above the sheet.
+
+    Returns:
+        uint8 (h, w, 3), BGR.
 
     Raises:
         ConfigError: no image.
     """
     if not images:
-        raise ConfigError("worst images: expected at least one with a labelled pixel, got none")
+        raise ConfigError("predictions: expected at least one image to show, got none")
     panels: list[Panel] = []
     for image in images:
         image_bgr, label = image.sample.image_bgr, image.sample.label
         wrong = (label != image.mask) & (label != IGNORE)
         labelled = max(1, int((label != IGNORE).sum()))
+        miou = f"{image.confusion.miou:.3f}" if image.confusion.matrix.any() else "-"
         panels += [
             (f"{image.index}: {image.sample.name}", image_bgr),
             ("label", _colored(label, classes)),
-            (f"prediction, mIoU {image.confusion.miou:.3f}", _colored(image.mask, classes)),
+            (f"prediction, mIoU {miou}", _colored(image.mask, classes)),
             (f"wrong: {wrong.sum() / labelled:.1%}", _errors(image_bgr, label, wrong)),
         ]
     legend = [
@@ -183,19 +124,21 @@ def draw_worst(path: Path, images: Sequence[MeasuredImage], classes: ClassMap, t
         {"facecolor": "black", "label": "no label"},
         {"facecolor": _hex(WRONG_BGR[::-1]), "label": "wrong"},
     ]
-    _draw_panels(path, panels, legend, title)
+    return _sheet(panels, legend, title)
 
 
-def draw_samples(path: Path, samples: Sequence[Sample], classes: ClassMap, title: str) -> None:
-    """Draw samples as a PNG: each image beside itself under its label's colours.
+def label_sheet(samples: Sequence[Sample], classes: ClassMap, title: str) -> Image:
+    """Return a sheet of samples: each image beside itself under its label's colours.
 
     Borders between labels are pale, void is hatched in magenta; the legend names what occurs.
 
     Args:
-        path: of the PNG.
         samples: at least one, of any sizes.
         classes: names and colours.
         title: one line above the sheet.
+
+    Returns:
+        uint8 (h, w, 3), BGR.
 
     Raises:
         ConfigError: no sample.
@@ -213,7 +156,14 @@ def draw_samples(path: Path, samples: Sequence[Sample], classes: ClassMap, title
     legend = _class_looks(classes, [index for index in present if index != IGNORE])
     if IGNORE in present:
         legend.append({"facecolor": "0.85", "edgecolor": "magenta", "hatch": "////", "label": "void"})
-    _draw_panels(path, panels, legend, title)
+    return _sheet(panels, legend, title)
+
+
+def write_sheet(path: Path, sheet_bgr: Image) -> None:
+    """Write a sheet as a PNG, whole or not at all."""
+    _, png = cv2.imencode(".png", sheet_bgr)
+    with replacing(path) as part:
+        part.write_bytes(png.tobytes())
 
 
 def _class_looks(classes: ClassMap, indices: Iterable[int]) -> list[Look]:
@@ -224,15 +174,16 @@ def _class_looks(classes: ClassMap, indices: Iterable[int]) -> list[Look]:
     ]
 
 
-def _draw_panels(path: Path, panels: Sequence[Panel], legend: Sequence[Look], title: str) -> None:
-    """Write pictures with captions as a PNG, four a row, with a title above and a legend below."""
-    from matplotlib.figure import Figure  # slow to import, and only needed here
+def _sheet(panels: Sequence[Panel], legend: Sequence[Look], title: str) -> Image:
+    """Return pictures with captions, four a row, with a title above and a legend below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only needed here
+    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     row_count = -(-len(panels) // _PANELS_A_ROW)
     height, width = panels[0][1].shape[:2]
     row_inches = _SHEET_INCHES / _PANELS_A_ROW * height / width + 0.3
-    figure = Figure(figsize=(_SHEET_INCHES, row_count * row_inches + 1.0), layout="constrained")
+    figure = Figure(figsize=(_SHEET_INCHES, row_count * row_inches + 1.0), dpi=_DPI, layout="constrained")
     places = figure.subplots(row_count, _PANELS_A_ROW, squeeze=False).ravel()
     for axes in places:
         axes.set_axis_off()
@@ -251,8 +202,10 @@ def _draw_panels(path: Path, panels: Sequence[Panel], legend: Sequence[Look], ti
     for text in key.get_texts():
         text.set_parse_math(False)
     figure.suptitle(title, fontsize=11, parse_math=False)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=_DPI, format="png")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    rgba = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    return np.asarray(rgba)[:, :, 2::-1].copy()
 
 
 def overlay_label(sample: Sample, classes: ClassMap) -> Image:

@@ -13,11 +13,10 @@ from training.evaluation.measure import MeasuredImage
 from training.evaluation.metrics import ConfusionMatrix
 from training.figures.charts import draw_confusion
 from training.figures.sheets import (
-    PANEL_WIDTH,
     WorstImages,
-    draw_worst,
+    label_sheet,
+    prediction_sheet,
     sample_predictions,
-    sample_sheet,
     write_sheet,
 )
 from training.network import SIZES
@@ -31,40 +30,43 @@ def network() -> CameraNetwork:
     return CameraNetwork(body, Normalization((90.0, 90.0, 90.0), (60.0, 60.0, 60.0)))
 
 
-def test_a_row_holds_the_image_its_label_and_the_prediction(make_sample: Callable[..., Sample]) -> None:
-    sample = make_sample(size_hw=(60, 80))
-    sample.label[:] = 3  # road
-    sample.image_bgr[:] = 100
-    mask = np.full_like(sample.label, 0)  # sky
-    sheet = sample_sheet([sample], [mask], CAMVID_CLASSES)
-    middle = 22 + 150
-    image, label, prediction = (sheet[middle, (2 * column + 1) * PANEL_WIDTH // 2] for column in range(3))
-    assert image.tolist() == [100, 100, 100]
-    for pixel, index in ((label, 3), (prediction, 0)):
-        expected = 0.3 * 100 + 0.7 * np.array(CAMVID_CLASSES.palette_rgb[index][::-1])
-        assert np.abs(pixel - expected).max() <= 1
+def measured(index: int, sample: Sample, mask: np.ndarray, num_classes: int = 2) -> MeasuredImage:
+    confusion = ConfusionMatrix(num_classes)
+    confusion.update(sample.label, mask)
+    return MeasuredImage(index, sample, mask, confusion)
+
+
+def quarter(sheet: np.ndarray, column: int) -> np.ndarray:
+    """The pictures of a column, without the legend."""
+    width = sheet.shape[1] // 4
+    return sheet[: sheet.shape[0] * 3 // 4, column * width : (column + 1) * width]
+
+
+def share(part: np.ndarray, color_bgr: tuple[int, int, int]) -> float:
+    return float((part == color_bgr).all(axis=2).mean())
 
 
 def test_void_is_black_in_the_label_only(make_sample: Callable[..., Sample]) -> None:
     sample = make_sample(size_hw=(60, 80))
     sample.label[:] = IGNORE  # and a sheet can be drawn though nothing can be measured
-    sheet = sample_sheet([sample], [np.zeros_like(sample.label)], CAMVID_CLASSES)
-    row = sheet[22 : 22 + 300]
-    image, label, prediction = np.split(row, 3, axis=1)
-    assert not label.any()
-    assert image.any()
-    assert prediction.any()
+    sample.image_bgr[:] = 100
+    mask = np.zeros_like(sample.label)
+    sheet = prediction_sheet([measured(0, sample, mask, 11)], CAMVID_CLASSES, "title")
+    assert share(quarter(sheet, 0), (100, 100, 100)) > 0.5
+    assert share(quarter(sheet, 1), (0, 0, 0)) > 0.5
+    assert share(quarter(sheet, 2), (0, 0, 0)) < 0.1
 
 
 def test_images_of_different_sizes_share_a_sheet_with_a_legend_below(
     make_sample: Callable[..., Sample],
 ) -> None:
     samples = [make_sample(0, (48, 64)), make_sample(1, (40, 80))]
-    sheet = sample_sheet(samples, [sample.label for sample in samples], CAMVID_CLASSES)
-    panels = 2 * 22 + 300 + 200
-    assert sheet.shape[1] == 3 * PANEL_WIDTH
-    assert panels < sheet.shape[0] < panels + 80
-    assert sheet[panels:].any()
+    images = [measured(index, sample, sample.label, 11) for index, sample in enumerate(samples)]
+    sheet, first = (prediction_sheet(some, CAMVID_CLASSES, "title") for some in (images, images[:1]))
+    assert sheet.shape[1] == first.shape[1]
+    assert sheet.shape[0] > 1.5 * first.shape[0]
+    road = CAMVID_CLASSES.palette_rgb[3][::-1]
+    assert (sheet[-sheet.shape[0] // 8 :] == road).all(axis=2).sum() > 50
 
 
 def test_the_same_images_are_drawn_every_time_and_nothing_random_is_used(
@@ -80,7 +82,9 @@ def test_the_same_images_are_drawn_every_time_and_nothing_random_is_used(
 def test_a_small_data_set_is_shown_whole(network: CameraNetwork, camvid_root: Path) -> None:
     dataset = open_dataset("camvid", camvid_root, "val")  # 3 images of 48x64
     sheet = sample_predictions(network, dataset, (64, 96))
-    assert 3 * 322 < sheet.shape[0] < 4 * 322
+    of_one = prediction_sheet([measured(0, dataset[0], dataset[0].label, 11)], dataset.classes, "camvid val")
+    row = sheet.shape[1] / 4 * 48 / 64
+    assert 1.9 * row < sheet.shape[0] - of_one.shape[0] < 2.6 * row
 
 
 def test_a_sheet_is_written_as_a_png_and_nothing_else(tmp_path: Path) -> None:
@@ -88,12 +92,6 @@ def test_a_sheet_is_written_as_a_png_and_nothing_else(tmp_path: Path) -> None:
     write_sheet(tmp_path / "samples" / "epoch-0010.png", sheet)
     assert np.array_equal(cv2.imread(str(tmp_path / "samples" / "epoch-0010.png")), sheet)
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["epoch-0010.png"]
-
-
-def measured(index: int, sample: Sample, mask: np.ndarray, num_classes: int = 2) -> MeasuredImage:
-    confusion = ConfusionMatrix(num_classes)
-    confusion.update(sample.label, mask)
-    return MeasuredImage(index, sample, mask, confusion)
 
 
 def scored_halves(wrong_rows: list[int]) -> WorstImages:
@@ -138,39 +136,40 @@ def test_any_class_names_can_be_drawn(tmp_path: Path, names: tuple[str, ...]) ->
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
     classes = ClassMap(names, tuple((i, i, i) for i in range(len(names))))
     sample = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8), r"$\frac$.png")
-    draw_worst(tmp_path / "worst.png", [measured(0, sample, sample.label, len(names))], classes, r"$\frac$")
-    assert cv2.imread(str(tmp_path / "worst.png")) is not None
+    assert prediction_sheet([measured(0, sample, sample.label, len(names))], classes, r"$\frac$").std() > 0
 
 
-def test_the_sheet_shows_label_prediction_and_error(
-    tmp_path: Path, make_sample: Callable[..., Sample]
-) -> None:
+def test_the_sheet_shows_label_prediction_and_error(make_sample: Callable[..., Sample]) -> None:
     road, sky = 3, 0
     sample = make_sample(size_hw=(48, 64))
     label, mask = np.full((48, 64), road, np.uint8), np.full((48, 64), road, np.uint8)
     mask[:24] = sky
     label[32:] = 255
-    scored = measured(0, Sample(sample.image_bgr, label, "street"), mask, len(CAMVID_CLASSES))
-    draw_worst(tmp_path / "worst.png", [scored], CAMVID_CLASSES, "title")
-    sheet = cv2.imread(str(tmp_path / "worst.png"))
-    assert sheet is not None
-    quarter = sheet.shape[1] // 4
-
-    def share(column: int, color_bgr: tuple[int, int, int]) -> float:
-        part = sheet[: sheet.shape[0] * 3 // 4, column * quarter : (column + 1) * quarter]
-        return float((part == color_bgr).all(axis=2).mean())
-
+    image = measured(0, Sample(sample.image_bgr, label, "street"), mask, len(CAMVID_CLASSES))
+    sheet = prediction_sheet([image], CAMVID_CLASSES, "title")
     purple, grey, red, black = (128, 64, 128), (128, 128, 128), (60, 20, 230), (0, 0, 0)
-    assert share(1, purple) > 0.4
-    assert share(1, black) > 0.1
-    assert share(1, grey) < 0.05
-    assert share(2, purple) > 0.2
-    assert share(2, grey) > 0.3
-    assert share(3, red) > 0.3
-    assert share(3, black) > 0.1
+    _, of_label, of_mask, of_errors = (quarter(sheet, column) for column in range(4))
+    assert share(of_label, purple) > 0.4
+    assert share(of_label, black) > 0.1
+    assert share(of_label, grey) < 0.05
+    assert share(of_mask, purple) > 0.2
+    assert share(of_mask, grey) > 0.3
+    assert share(of_errors, red) > 0.3
+    assert share(of_errors, black) > 0.1
 
 
-def test_a_sheet_of_no_images_is_refused(tmp_path: Path) -> None:
+def test_a_sheet_of_labels_shows_what_occurs_and_hatches_void(make_sample: Callable[..., Sample]) -> None:
+    sample = make_sample(size_hw=(48, 64))
+    sample.label[:], sample.image_bgr[:] = 3, 100  # road
+    sample.label[:24] = 255
+    sheet = label_sheet([sample], CAMVID_CLASSES, "title")
+    road = tuple(round(0.4 * 100 + 0.6 * channel) for channel in CAMVID_CLASSES.palette_rgb[3][::-1])
+    assert share(quarter(sheet, 0), (100, 100, 100)) > 0.5
+    assert share(quarter(sheet, 1), road) > 0.3
+    assert (quarter(sheet, 1) == (255, 0, 255)).all(axis=2).any()
+
+
+@pytest.mark.parametrize("sheet_of", [prediction_sheet, label_sheet])
+def test_a_sheet_of_nothing_is_refused(sheet_of: Callable[..., np.ndarray]) -> None:
     with pytest.raises(ConfigError, match="got none"):
-        draw_worst(tmp_path / "worst.png", [], CAMVID_CLASSES, "title")
-    assert not list(tmp_path.iterdir())
+        sheet_of([], CAMVID_CLASSES, "title")
