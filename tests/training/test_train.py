@@ -216,6 +216,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         TrainConfig(device="cuda")
 
 
+def test_a_gpu_that_is_there_is_not_touched_to_check_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: pytest.fail("takes memory of another process's GPU"))
+    assert TrainConfig(device="cuda:1", precision="fp16").device == "cuda:1"
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -109,8 +109,11 @@ def measure(
         ConfigError: a limit below 1.
         DatasetError: a sample that cannot be read, or a mask that does not fit its label.
 
-    Example:
-        measure(lambda frame_bgr: segment(frame_bgr).mask, dataset).accuracy.miou
+    >>> from training.data.synthetic import SyntheticStreets
+    >>> all_road = lambda image_bgr: np.full(image_bgr.shape[:2], 3, np.uint8)
+    >>> measured = measure(all_road, SyntheticStreets("val", (90, 120)), limit=2)
+    >>> measured.frames, 0 < measured.accuracy.per_class_iou["road"] < 1
+    (2, True)
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit: expected at least 1 image, got {limit}; leave it out for all")

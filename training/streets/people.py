@@ -11,7 +11,7 @@ from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
 from training.streets.light import Light
 from training.streets.textures import Color
-from training.streets.thing import BICYCLIST, PEDESTRIAN, Dice
+from training.streets.thing import BICYCLIST, PEDESTRIAN, Dice, placed
 
 CLOTHES: tuple[Color, ...] = (
     (28, 28, 30), (44, 40, 38), (70, 48, 34), (96, 60, 40), (40, 40, 120), (50, 70, 90), (60, 60, 62),
@@ -43,16 +43,6 @@ def draw_look(dice: Dice) -> Look:
     )
 
 
-def _place(local: Points, s: float, x: float, base_m: float, heading: float) -> Points:
-    """Return world points of (forward, right, up) joints."""
-    cos, sin = np.cos(heading), np.sin(heading)
-    world = np.empty_like(local)
-    world[:, 0] = s + local[:, 0] * cos - local[:, 1] * sin
-    world[:, 1] = x + local[:, 0] * sin + local[:, 1] * cos
-    world[:, 2] = base_m + local[:, 2]
-    return world
-
-
 def _foot_shadows(
     s: float, x: float, heading: float, long_m: float, height_m: float, light: Light
 ) -> list[tuple[Points, float]]:
@@ -66,7 +56,7 @@ def _foot_shadows(
     ends = np.array([[long_m, 0.2, 0.0], [long_m, -0.2, 0.0], [-long_m, -0.2, 0.0], [-long_m, 0.2, 0.0]])
     return [
         (np.stack((start - aside, start + aside, tip + aside, tip - aside)), light.shadow),
-        (_place(ends, s, x, 0.0, heading), 0.55 * light.shadow + 0.15),
+        (placed(ends, s, x, 0.0, heading), 0.55 * light.shadow + 0.15),
     ]
 
 
@@ -108,7 +98,7 @@ class Pedestrian:
                 [0.0, 0.0, 0.92], [0.02, 0.0, 1.36], [0.04, 0.0, 1.6], [0.02, 0.0, 1.66],
             ]
         )  # fmt: skip
-        return _place(joints * k, self.s, self.x, self.base_m, self.heading)
+        return placed(joints * k, self.s, self.x, self.base_m, self.heading)
 
     def paint(self, canvas: Canvas, shot: Shot) -> None:
         """Paint legs, arms, body and head."""
@@ -173,7 +163,7 @@ class Cyclist:
             ]
         )  # fmt: skip
         rings = [hub + _RIM for hub in joints[:2]]
-        return _place(np.concatenate((joints, *rings)), self.s, self.x, self.base_m, self.heading)
+        return placed(np.concatenate((joints, *rings)), self.s, self.x, self.base_m, self.heading)
 
     def paint(self, canvas: Canvas, shot: Shot) -> None:
         """Paint wheels, frame and rider."""

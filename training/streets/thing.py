@@ -75,3 +75,13 @@ class Thing(Protocol):
 
     def paint(self, canvas: Canvas, shot: Shot) -> None:
         """Paint colour and label, given its points as seen."""
+
+
+def placed(local: Points, s: float, x: float, base_m: float, heading: float) -> Points:
+    """Return world points of (forward, right, up) points of a thing that stands at (s, x) and looks ahead."""
+    cos, sin = np.cos(heading), np.sin(heading)
+    world = np.empty_like(local)
+    world[:, 0] = s + local[:, 0] * cos - local[:, 1] * sin
+    world[:, 1] = x + local[:, 0] * sin + local[:, 1] * cos
+    world[:, 2] = base_m + local[:, 2]
+    return world

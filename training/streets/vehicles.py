@@ -13,7 +13,7 @@ from training.streets.camera import Points
 from training.streets.canvas import Canvas, Shot
 from training.streets.light import NEUTRAL, Light, mix
 from training.streets.textures import Color
-from training.streets.thing import CAR
+from training.streets.thing import CAR, placed
 
 PAINTS: tuple[Color, ...] = (
     (200, 200, 200), (170, 172, 174), (120, 122, 124), (44, 44, 46), (28, 28, 30), (60, 44, 34),
@@ -111,12 +111,7 @@ class Vehicle:
 
     def world(self, local: Points) -> Points:
         """Return world points of (forward, right, up) points measured from its middle."""
-        cos, sin = np.cos(self.heading), np.sin(self.heading)
-        world = np.empty_like(local)
-        world[:, 0] = self.s + local[:, 0] * cos - local[:, 1] * sin
-        world[:, 1] = self.x + local[:, 0] * sin + local[:, 1] * cos
-        world[:, 2] = local[:, 2]
-        return world
+        return placed(local, self.s, self.x, 0.0, self.heading)
 
     def shadows(self, light: Light) -> list[tuple[Points, float]]:
         """Return where it hides the sun, and the dark under it."""
