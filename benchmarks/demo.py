@@ -25,7 +25,6 @@ from runtime.frame import Image
 from runtime.loop import run
 from runtime.masks.overlay import Overlay
 from runtime.outputs import Outputs, Recording, Stream
-from runtime.outputs.pictures import write_contact_sheet
 from runtime.segmenter import Segmenter
 from training.data.synthetic import SyntheticStreets
 from training.engine.checkpoint import load_checkpoint
@@ -33,6 +32,7 @@ from training.engine.config import TrainConfig
 from training.engine.inference import evaluate
 from training.engine.loop import train
 from training.evaluation.measure import measure_segmenter
+from training.figures.sheets import write_sheet
 from training.streets import Drive
 
 FILES = ("best.pt", "last.pt", "results.csv", "curves.png", "best.onnx", "overlay.mp4", "contact_sheet.png")
@@ -183,14 +183,15 @@ def _write_sheet(segment: Segmenter, config: DemoConfig, path: Path) -> None:
     """Show moments of the drive in rows: the frame, its true classes, and the network's."""
     overlay = Overlay(segment.contract.classes, alpha=0.6)
     drive = Drive(config.drive_seed, config.drive_size_hw)
-    panels: list[Image] = []
+    rows: list[Image] = []
     for index in np.linspace(0, config.drive_frames - 1, config.sheet_rows).round().astype(int).tolist():
         scene = drive.frame(index)
         mask = segment(scene.image_bgr).mask
-        panels.append(scene.image_bgr)
-        panels.append(overlay.draw(scene.image_bgr, scene.label, "truth"))
-        panels.append(overlay.draw(scene.image_bgr, mask, "edgeseg"))
-    write_contact_sheet(path, panels, columns=3)
+        truth_bgr = overlay.draw(scene.image_bgr, scene.label, "truth")
+        panels = [scene.image_bgr, truth_bgr, overlay.draw(scene.image_bgr, mask, "edgeseg")]
+        framed = [np.pad(panel, ((0, 4), (0, 4), (0, 0)), constant_values=255) for panel in panels]
+        rows.append(np.concatenate(framed, axis=1))  # (H + 4, 3 (W + 4), 3)
+    write_sheet(path, np.concatenate(rows))
 
 
 def result_table(result: DemoResult) -> str:

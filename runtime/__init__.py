@@ -5,6 +5,9 @@ from runtime import Segmenter
 with Segmenter("seg.onnx") as segment:
     result = segment(frame_bgr)  # uint8 (H, W, 3) of any size
     result.mask                  # uint8 (H, W) class indices at the frame's size
+
+The camera's loop is here too: `for step in run(source, segment)`, with a source of `open_source`, and
+`Outputs`, which feeds these steps to a window, files or a page.
 """
 
 from importlib import import_module
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
         SourceError,
     )
     from runtime.frame import Frame, Segmentation
+    from runtime.loop import Step, run
+    from runtime.outputs import JsonLines, Output, Outputs, Recording, Stream
     from runtime.segmenter import Segmenter, bundled_model
+    from runtime.sources import Source, open_source
 
 __all__ = [
     "ConfigError",
@@ -31,23 +37,41 @@ __all__ = [
     "EdgesegError",
     "Frame",
     "FrameError",
+    "JsonLines",
     "ModelContract",
     "ModelLoadError",
+    "Output",
     "OutputError",
+    "Outputs",
     "ProviderError",
+    "Recording",
     "Segmentation",
     "Segmenter",
+    "Source",
     "SourceError",
+    "Step",
+    "Stream",
     "bundled_model",
+    "open_source",
+    "run",
 ]
 
 # Imported when first used: `edgeseg --help` needs neither OpenCV nor onnxruntime, and without them says so.
 _HOMES = {
     "Frame": "runtime.frame",
+    "JsonLines": "runtime.outputs",
     "ModelContract": "runtime.contract",
+    "Output": "runtime.outputs",
+    "Outputs": "runtime.outputs",
+    "Recording": "runtime.outputs",
     "Segmentation": "runtime.frame",
     "Segmenter": "runtime.segmenter",
+    "Source": "runtime.sources",
+    "Step": "runtime.loop",
+    "Stream": "runtime.outputs",
     "bundled_model": "runtime.segmenter",
+    "open_source": "runtime.sources",
+    "run": "runtime.loop",
 }
 
 

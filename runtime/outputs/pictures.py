@@ -1,23 +1,19 @@
-"""Single pictures on the disk: every mask, a picture every so many seconds, or a sheet of pictures."""
+"""Single pictures on the disk: every mask, or the overlay every so many seconds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from runtime.base.files import replacing
-from runtime.errors import ConfigError, OutputError
-from runtime.frame import Image, check_image
+from runtime.errors import ConfigError
 from runtime.loop import Step
 from runtime.masks.formats import encode_palette_png
 from runtime.outputs.output import Output, Stream, cannot_write
 
 _JPEG_QUALITY = 90
-_SHEET_GAP_PX = 4
 
 
 class _Folder(Output):
@@ -95,40 +91,3 @@ class SnapshotFolder(_Folder):
         self._due_ns += (missed + 1) * self._every_ns
         _, jpeg = cv2.imencode(".jpg", step.overlay_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         self._write(f"frame_{step.frame.frame_id:08d}.jpg", jpeg.tobytes())
-
-
-def write_contact_sheet(path: str | Path, images_bgr: Sequence[Image], columns: int) -> None:
-    """Write pictures of one size side by side, row after row, into one image file.
-
-    Args:
-        path: ends in .png or another image format that OpenCV writes.
-        images_bgr: uint8 (H, W, 3) each, all of one size, at least one.
-        columns: pictures a row, at least 1.
-
-    Raises:
-        OutputError: pictures of different sizes, none at all, no column, or a file that cannot be written.
-    """
-    shapes = {check_image(image_bgr).shape for image_bgr in images_bgr}
-    if len(shapes) != 1 or columns < 1:
-        raise OutputError(
-            f"{path}: expected pictures of one size and at least one column, got sizes {sorted(shapes)} and "
-            f"{columns} columns"
-        )
-    height, width, _ = shapes.pop()
-    columns = min(columns, len(images_bgr))
-    rows = math.ceil(len(images_bgr) / columns)
-    down, right = height + _SHEET_GAP_PX, width + _SHEET_GAP_PX
-    sheet = np.full((rows * down - _SHEET_GAP_PX, columns * right - _SHEET_GAP_PX, 3), 255, np.uint8)
-    for index, image_bgr in enumerate(images_bgr):
-        top, left = index // columns * down, index % columns * right
-        sheet[top : top + height, left : left + width] = image_bgr
-    try:
-        with replacing(path) as part:
-            if not cv2.imwrite(str(part), sheet):
-                raise OutputError(f"{path}: OpenCV could not write the image; check the free disk space")
-    except cv2.error:
-        raise OutputError(
-            f"{path}: expected an image name that OpenCV can write, such as sheet.png"
-        ) from None
-    except OSError as error:
-        raise cannot_write(Path(path), error) from None

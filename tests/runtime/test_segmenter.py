@@ -23,14 +23,23 @@ def test_the_public_names_are_these():
         "EdgesegError",
         "Frame",
         "FrameError",
+        "JsonLines",
         "ModelContract",
         "ModelLoadError",
+        "Output",
         "OutputError",
+        "Outputs",
         "ProviderError",
+        "Recording",
         "Segmentation",
         "Segmenter",
+        "Source",
         "SourceError",
+        "Step",
+        "Stream",
         "bundled_model",
+        "open_source",
+        "run",
     ]
     assert all(hasattr(runtime, name) for name in runtime.__all__)
 

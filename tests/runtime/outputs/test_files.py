@@ -15,7 +15,6 @@ from runtime.errors import ConfigError, OutputError
 from runtime.masks.areas import class_areas
 from runtime.masks.formats import decode_palette_png, decode_rle, mask_polygons
 from runtime.outputs import JsonLines, MaskFolder, SnapshotFolder
-from runtime.outputs.pictures import write_contact_sheet
 
 ROOT = Path(__file__).parents[3]
 SECOND_NS = 1_000_000_000
@@ -26,10 +25,6 @@ def blobs(seed: int = 0, size_hw: tuple[int, int] = (48, 64), labels: int = 3) -
     """A mask of smooth regions."""
     noise = np.random.default_rng(seed).normal(size=(*size_hw, labels)).astype(np.float32)
     return cv2.GaussianBlur(noise, (0, 0), 4).reshape(*size_hw, labels).argmax(axis=2).astype(np.uint8)
-
-
-def picture(level: int, size_hw: tuple[int, int] = (48, 64)) -> np.ndarray:
-    return np.full((*size_hw, 3), level, np.uint8)
 
 
 def test_mask_folder_has_a_file_a_frame(tmp_path, stream, step):
@@ -202,39 +197,3 @@ def test_full_disk_leaves_whole_masks(tmp_path, fill_disk):
     paths = sorted(tmp_path.iterdir())
     assert count == len(paths) > 0
     assert all(decode_palette_png(path.read_bytes()).size for path in paths)
-
-
-def test_contact_sheet_lays_pictures_out_in_rows(tmp_path):
-    path = tmp_path / "sheet.png"
-    write_contact_sheet(path, [picture(level) for level in (10, 20, 30)], columns=2)
-    sheet = cv2.imread(str(path))
-    assert sheet.shape == (48 * 2 + 4, 64 * 2 + 4, 3)
-    assert [int(sheet[y, x, 0]) for y, x in ((0, 0), (0, 68), (52, 0), (52, 68), (49, 0))] == [
-        10,
-        20,
-        30,
-        255,
-        255,
-    ]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["sheet.png"]
-
-
-@pytest.mark.parametrize(
-    ("images", "columns"),
-    [([], 2), ([picture(1)], 0), ([picture(1), picture(1, (10, 10))], 2)],
-    ids=["none", "no column", "sizes"],
-)
-def test_contact_sheet_that_cannot_be(tmp_path, images, columns):
-    with pytest.raises(OutputError, match="expected pictures of one size and at least one column"):
-        write_contact_sheet(tmp_path / "sheet.png", images, columns)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "message"), [("sheet.what", "OpenCV can write"), ("file/sheet.png", "cannot write")]
-)
-def test_contact_sheet_at_a_wrong_place(tmp_path, name, message):
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=message):
-        write_contact_sheet(tmp_path / name, [picture(1)], 1)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
