@@ -11,14 +11,13 @@ from typing import Literal
 
 from torch import nn
 
-from export.graph.metadata import tool_versions, write_model
-from export.graph.outputs import set_outputs
+from export.graph.finish import onnx_path, replacing_model, set_outputs, tool_versions, write_model
 from export.graph.simplify import simplify
 from export.graph.trace import trace
 from export.half.conversion import to_half
-from export.proof.accuracy import AccuracyParity, prove_accuracy
-from export.proof.parity import FLOAT16, FLOAT32, MIN_FRAMES, Parity, proof_frames, prove
-from runtime.base.files import file_sha256, replacing
+from export.proof.accuracy import AccuracyComparison, prove_accuracy
+from export.proof.parity import FLOAT16, FLOAT32, MIN_FRAMES, Parity, proof_frames, prove_parity
+from runtime.base.files import file_sha256
 from runtime.base.flags import check_fields, flag
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError
@@ -82,7 +81,7 @@ class ExportReport:
     nodes: int
     size_bytes: int
     parity: Parity
-    accuracy: AccuracyParity | None = None
+    accuracy: AccuracyComparison | None = None
     islands: tuple[str, ...] = ()
 
 
@@ -118,9 +117,7 @@ def export_module(
     Example:
         export_module(ForeignNetwork(network, normalization), contract, "seg.onnx")
     """
-    path = Path(path)
-    if path.suffix != ".onnx":
-        raise ConfigError(f"{path}: expected an output name that ends in .onnx; correct -o")
+    path = onnx_path(path)
     contract = _planned(contract, options)
     tolerance = FLOAT16 if options.half else FLOAT32
     network = copy.deepcopy(module).eval()
@@ -138,19 +135,14 @@ def export_module(
         contract = contract.with_origin(quantization=f"float16{kept}")
     set_outputs(model, contract)
     accuracy = None
-    try:
-        with replacing(path) as part:
+    with replacing_model(path) as part:
+        write_model(model, contract, part)
+        parity = prove_parity(part, network, pictures, tolerance)
+        if dataset is not None:
+            accuracy = prove_accuracy(part, network, dataset, tolerance)
+            contract = dataclasses.replace(contract, accuracy=accuracy.file)
             write_model(model, contract, part)
-            parity = prove(part, network, pictures, tolerance)
-            if dataset is not None:
-                accuracy = prove_accuracy(part, network, dataset, tolerance)
-                contract = dataclasses.replace(contract, accuracy=accuracy.file)
-                write_model(model, contract, part)
-                NetworkSession(part)  # what is renamed into place did open
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot write it ({error.strerror or error}); choose another place with -o"
-        ) from None
+            NetworkSession(part)  # what is renamed into place did open
     return ExportReport(
         path=path,
         contract=contract,

@@ -24,10 +24,10 @@ from export.foreign.rewrite import (
     with_size,
 )
 from export.graph.edit import opset_of
-from export.graph.metadata import tool_versions, write_model
+from export.graph.finish import onnx_path, replacing_model, tool_versions, write_model
 from export.graph.simplify import simplify
 from runtime.base.codec import DecodeError, from_plain
-from runtime.base.files import file_sha256, replacing
+from runtime.base.files import file_sha256
 from runtime.base.flags import check_fields, flag, nested
 from runtime.contract import ClassMap, ImageInput, ModelContract, Origin
 from runtime.errors import ConfigError, ContractError, ModelLoadError
@@ -108,9 +108,7 @@ def adapt(
     model_path = Path(model_path)
     if output_path is None:
         output_path = model_path.with_name(f"{model_path.stem}-edgeseg.onnx")
-    target = Path(output_path)
-    if target.suffix != ".onnx":
-        raise ConfigError(f"{target}: expected an output name that ends in .onnx; correct -o")
+    target = onnx_path(output_path)
     model = load_foreign(model_path)
     input_name, size_hw = _image_input(model, options)
     shape = (1, 3, *size_hw) if options.source.layout == "nchw" else (1, *size_hw, 3)
@@ -126,15 +124,18 @@ def adapt(
         origin=Origin(checkpoint_sha256=file_sha256(model_path), tools=tool_versions(), terms=options.terms),
     )
     adapted = simplify(rewrite(fixed, options.source, output, size_hw, len(classes)))
-    try:
-        with replacing(target) as part:
-            write_model(adapted, contract, part)
-            frames, difference, agreement = compare(part, original, options.source, output)
-    except OSError as error:
-        raise ConfigError(
-            f"{target}: cannot write it ({error.strerror or error}); choose another place with -o"
-        ) from None
-    return AdaptReport(target, contract, output, len(adapted.graph), frames, difference, agreement)
+    with replacing_model(target) as part:
+        write_model(adapted, contract, part)
+        parity = compare(part, original, options.source, output)
+    return AdaptReport(
+        path=target,
+        contract=contract,
+        output=output,
+        nodes=len(adapted.graph),
+        frames=len(parity.frames),
+        difference=parity.relative,
+        mask_agreement=parity.mask_agreement,
+    )
 
 
 def load_foreign(path: Path) -> ir.Model:

@@ -18,14 +18,18 @@ Array: TypeAlias = NDArray[Any]
 Input: TypeAlias = ir.Value | Array | None  # what a node reads; None is an input left out
 
 
-def typed_copy(model: ir.Model) -> ir.Model:
-    """Return a copy in which every tensor has the element type that ONNX's rules give it.
+def typed_copy(model: ir.Model, *, strict: bool = True) -> ir.Model:
+    """Return a copy in which every tensor has the element type and the shape that ONNX's rules give it.
+
+    Args:
+        model: stays as it is.
+        strict: False leaves out what the rules do not tell.
 
     Raises:
         onnx.shape_inference.InferenceError: the graph contradicts itself.
     """
     proto = ir.to_proto(model)
-    return ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True))
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True))
 
 
 def opset_of(model: ir.Model) -> int:
@@ -137,4 +141,4 @@ def _node(
         constant(graph, f"{name}/{place}", item) if isinstance(item, np.ndarray) else item
         for place, item in enumerate(inputs)
     ]
-    return ir.node(operator, values, attributes, outputs=[ir.val(name)], name=name)
+    return ir.node(operator, values, attributes, outputs=[ir.val(name)])

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.graph.metadata import installed_version, tool_versions, write_model
+from export.graph.finish import (
+    installed_version,
+    onnx_path,
+    replacing_model,
+    tool_versions,
+    write_model,
+)
 from export.graph.probe import check_file
 from export.int8.judge import (
     AgreementJudge,
@@ -28,7 +34,6 @@ from export.int8.judge import (
 from export.int8.ranges import METHODS
 from export.int8.search import AS_EXPORTED, MAX_RATIO, Int8Builder, SearchResult, Step, search
 from export.int8.target import TARGETS, TargetCpu, detect_target
-from runtime.base.files import replacing
 from runtime.base.flags import check_fields, flag, nested
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError
@@ -159,11 +164,9 @@ def quantize_file(
         ParityError: no candidate keeps the budget.
     """
     source = Path(model_path)
-    output = source.with_name(f"{source.stem}-int8.onnx") if output_path is None else Path(output_path)
-    if output.suffix != ".onnx" or output.resolve() == source.resolve():
-        raise ConfigError(
-            f"{output}: expected an output name that ends in .onnx and is not the model's; correct -o"
-        )
+    output = onnx_path(source.with_name(f"{source.stem}-int8.onnx") if output_path is None else output_path)
+    if output.resolve() == source.resolve():
+        raise ConfigError(f"{output}: expected another output name than the model's, got it; correct -o")
     target = detect_target() if config.target is None else TARGETS[config.target]
     contract = NetworkSession(source, threads=config.threads).contract
     _check_quantizable(source, contract)
@@ -204,19 +207,14 @@ def quantize_file(
     chosen = found.chosen
     stamped = _int8_contract(contract, chosen, target, config.calibration)
     built = builder.build(chosen.form, frozenset(chosen.excluded))
-    try:
-        with replacing(output) as part:
-            write_model(built, stamped, part)
-            check_file(part)
-            NetworkSession(part)  # what is renamed into place did open
-            speed = paired_speed(source, part, pairs=config.final_pairs, threads=config.threads)
-            if not config.force:
-                _refuse_if_slow(speed, target)
-            graph = optimized_graph(part)
-    except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot write it ({error.strerror or error}); choose another place with -o"
-        ) from None
+    with replacing_model(output) as part:
+        write_model(built, stamped, part)
+        check_file(part)
+        NetworkSession(part)  # what is renamed into place did open
+        speed = paired_speed(source, part, pairs=config.final_pairs, threads=config.threads)
+        if not config.force:
+            _refuse_if_slow(speed, target)
+        graph = optimized_graph(part)
     return QuantizeReport(
         path=output,
         contract=stamped,
@@ -259,7 +257,7 @@ def _refuse_if_slow(speed: PairedSpeed, target: TargetCpu) -> None:
 def _int8_contract(contract: ModelContract, step: Step, target: TargetCpu, method: str) -> ModelContract:
     """Return the contract of the int8 file: its own accuracy where measured, and what was done."""
     repaired = "" if step.form == AS_EXPORTED else f", {step.form}"
-    kept = f", {len(step.excluded)} layers in fp32" if step.excluded else ""
+    kept = f", {len(step.excluded)} layers in float32" if step.excluded else ""
     described = f"int8 qdq, {target.name}, {method}{repaired}{kept}"
     tools = {
         **contract.origin.tools,

@@ -21,7 +21,7 @@ from training.evaluation.measure import measure, measure_segmenter
 
 
 @dataclass(frozen=True)
-class AccuracyParity:
+class AccuracyComparison:
     """The accuracy of a network and of its file on the same images."""
 
     network: Accuracy
@@ -35,7 +35,7 @@ class AccuracyParity:
 
 def prove_accuracy(
     path: Path, network: nn.Module, dataset: SegmentationDataset, tolerance: Tolerance
-) -> AccuracyParity:
+) -> AccuracyComparison:
     """Measure a file and its network on a data set, and compare.
 
     The network's logits become masks in the way that the file's kind of output does.
@@ -63,7 +63,7 @@ def prove_accuracy(
             return fit_mask(class_mask(logits, contract.input.size_hw), frame_hw)
 
         of_file = measure_segmenter(segment, dataset)
-    result = AccuracyParity(measure(network_mask, dataset).accuracy, of_file.accuracy)
+    result = AccuracyComparison(measure(network_mask, dataset).accuracy, of_file.accuracy)
     if not np.abs(result.difference) <= tolerance.miou:
         raise ParityError(
             f"proof: expected the network's mIoU of {result.network.miou:.4f} on {dataset.name} "

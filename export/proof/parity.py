@@ -127,7 +127,9 @@ def proof_frames(source: str | None = None) -> Iterator[Named]:
         yield f"scene {seed}", render_scene(seed).image_bgr
 
 
-def prove(path: Path, network: nn.Module, frames: Sequence[Named], tolerance: Tolerance = FLOAT32) -> Parity:
+def prove_parity(
+    path: Path, network: nn.Module, frames: Sequence[Named], tolerance: Tolerance = FLOAT32
+) -> Parity:
     """Check a file with onnx.checker, then open it as the runtime does and compare it with its network.
 
     Logits are compared even if the file gives a mask only: the graph computes them all the same. A float16
@@ -157,6 +159,20 @@ def prove(path: Path, network: nn.Module, frames: Sequence[Named], tolerance: To
     ]
     if contract.input.is_dynamic:
         compared += _compare_larger_batch(frames, network, session, ways)
+    return passed(
+        compared,
+        tolerance,
+        between="PyTorch and onnxruntime",
+        advice="export with the pinned package versions, and report it if that fails too",
+    )
+
+
+def passed(compared: Sequence[FrameParity], tolerance: Tolerance, *, between: str, advice: str) -> Parity:
+    """Return the comparisons of a proof that passed.
+
+    Raises:
+        ParityError: lists the frames that differ by more than rounding.
+    """
     failed = [frame for frame in compared if not frame.is_within(tolerance)]
     if failed:
         listed = "; ".join(
@@ -165,10 +181,9 @@ def prove(path: Path, network: nn.Module, frames: Sequence[Named], tolerance: To
             for frame in failed
         )
         raise ParityError(
-            f"proof: {len(failed)} of {len(compared)} frames differ between PyTorch and onnxruntime by more "
-            f"than rounding in {tolerance.dtype} (allowed {tolerance.relative:.2g} and "
-            f"{tolerance.mask_agreement:.1%}), so no file was written; export with the pinned package "
-            f"versions, and report it if that fails too: {listed}"
+            f"proof: {len(failed)} of {len(compared)} frames differ between {between} by more than rounding "
+            f"in {tolerance.dtype} (allowed {tolerance.relative:.2g} and {tolerance.mask_agreement:.1%}), so "
+            f"no file was written; {advice}: {listed}"
         )
     return Parity(tuple(compared), tolerance)
 

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.inspect import inspect, main
+from export.graph.inspection import inspect
+from export.inspect import main
 from export.module import ExportReport
 from runtime.errors import ModelLoadError
 

@@ -206,7 +206,7 @@ def test_ctrl_c_exits_130_and_leaves_no_file(checkpoint_path: Path, monkeypatch:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export.module, "prove", interrupt)
+    monkeypatch.setattr(export.module, "prove_parity", interrupt)
     assert main([str(checkpoint_path)]) == 130
     assert names(checkpoint_path.parent) == ["tiny.pt"]
 
@@ -214,7 +214,7 @@ def test_ctrl_c_exits_130_and_leaves_no_file(checkpoint_path: Path, monkeypatch:
 KILLED_IN_THE_PROOF = """
 import os, signal, sys
 import export.module, export.to_onnx
-export.module.prove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+export.module.prove_parity = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 export.to_onnx.main(sys.argv[1:])
 """
 

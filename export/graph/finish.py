@@ -1,17 +1,86 @@
-"""Writes a graph as a file that says what it is, and nothing of the machine that made it."""
+"""Finishes a graph by its contract: the outputs that it promises, and a file that says what it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
+from export.graph.edit import append
+from runtime.base.files import replacing
 from runtime.contract import METADATA_KEY, ModelContract
+from runtime.errors import ConfigError
 from runtime.network.onnx_file import SEAL_KEY, content_sha256
 
 TOOLS = ("edgeseg", "torch", "onnx", "onnxscript", "onnxsim")
+
+
+def set_outputs(model: ir.Model, contract: ModelContract) -> None:
+    """Give a graph that ends in logits the outputs that its contract promises; changes it in place.
+
+        logits ──┬──────────────────────────────────────▶ logits, if asked for
+                 └─ Resize (bilinear) ─ ArgMax ─ Cast ──▶ mask, if asked for
+
+    Bilinear with half-pixel centres, then the highest logit, the lowest class where some tie: the
+    definition of `runtime.network.mask.class_mask`, at the input's size. Channels stay in front, although
+    classes last would be a third faster in onnxruntime, since other engines resize the last two axes only.
+
+    Args:
+        model: its only output is the logits.
+        contract: names and kind of the outputs, stride.
+    """
+    graph, output = model.graph, contract.output
+    if not output.has_mask:
+        return
+    (logits,) = graph.outputs
+    if not output.has_logits:
+        graph.outputs.clear()
+    name = output.mask_name
+    scales = np.array([1, 1, output.stride, output.stride], np.float32)
+    full_size = append(
+        graph,
+        "Resize",
+        [logits, None, scales],
+        f"{name}_logits",
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )  # (N, C, H, W)
+    classes = append(graph, "ArgMax", [full_size], f"{name}_classes", axis=1, keepdims=0)  # (N, H, W) int64
+    mask = append(graph, "Cast", [classes], name, to=ir.DataType.UINT8)
+    mask.type, mask.shape = ir.TensorType(ir.DataType.UINT8), ir.Shape([1, *contract.input.size_hw])
+    graph.outputs.append(mask)
+
+
+def onnx_path(path: str | Path) -> Path:
+    """Return the path of a file to write, before any work is done for it.
+
+    Raises:
+        ConfigError: it does not end in .onnx.
+    """
+    if Path(path).suffix != ".onnx":
+        raise ConfigError(f"{path}: expected an output name that ends in .onnx; correct -o")
+    return Path(path)
+
+
+@contextmanager
+def replacing_model(path: Path) -> Iterator[Path]:
+    """Yield where to write and prove a file that takes this place only if the block succeeds.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            yield part
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot write it ({error.strerror or error}); choose another place with -o"
+        ) from None
 
 
 def write_model(model: ir.Model, contract: ModelContract, path: Path) -> None:
