@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 Array: TypeAlias = NDArray[Any]
 Input: TypeAlias = ir.Value | Array | None  # what a node reads; None is an input left out
@@ -129,8 +130,12 @@ def layer_name(node: ir.Node) -> str:
 
 
 def sweep(model: ir.Model) -> ir.Model:
-    """Take out nodes and constants that nothing reads any more; return the model."""
-    return ir.passes.common.RemoveUnusedNodesPass()(model).model
+    """Return the model without what nothing reads any more, and without types inside that may be stale."""
+    swept = RemoveUnusedNodesPass()(model).model
+    for value in (value for node in swept.graph for value in node.outputs):
+        if not value.is_graph_output():
+            value.type = value.shape = None
+    return swept
 
 
 def _node(
