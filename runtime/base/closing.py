@@ -1,4 +1,4 @@
-"""The `with` statement of everything that must be closed: sources, sinks, segmenters."""
+"""The `with` statement of everything that must be closed: sources, outputs, segmenters."""
 
 from __future__ import annotations
 

@@ -110,11 +110,11 @@ class VideoWriter(Closable):
                 a thousandth up to 65 and a hundredth up to 655.
 
         Raises:
-            OutputError: another ending, the name of a folder, or frames a second that are not positive.
+            OutputError: another ending, the name of a folder, or a frame rate that is not positive.
         """
         self._path = _checked(Path(path))
         if not (math.isfinite(fps) and fps > 0):
-            raise OutputError(f"{path}: expected positive frames a second, got {fps}")
+            raise OutputError(f"{path}: expected a positive frame rate, got {fps}")
         self.is_stored = False
         self._fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._path.suffix.lower()])
         # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
@@ -216,7 +216,7 @@ class VideoWriter(Closable):
                 if not writer.isOpened():
                     raise OutputError(
                         f"{self._path}: OpenCV cannot write a {self._path.suffix} video of "
-                        f"{self._size_wh} pixels at {self._fps:g} frames a second; try another ending or "
+                        f"{self._size_wh} pixels at {self._fps:g} fps; try another ending or "
                         "another rate"
                     )
                 self._renaming = files.pop_all()

@@ -81,7 +81,7 @@ def _check_display() -> None:
         return
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise OutputError(
-            f"window: expected a screen, but neither DISPLAY nor WAYLAND_DISPLAY is set; {advice}"
+            f"window: expected a display, but neither DISPLAY nor WAYLAND_DISPLAY is set; {advice}"
         )
     # A set variable proves little (a screen of another user, a closed ssh session), so another process tries.
     probe = [sys.executable, "-c", "import cv2; cv2.namedWindow('edgeseg'); cv2.destroyAllWindows()"]
@@ -92,4 +92,6 @@ def _check_display() -> None:
     except subprocess.TimeoutExpired:
         failed = True
     if failed:
-        raise OutputError(f"window: expected a screen where OpenCV can open a window, found none; {advice}")
+        raise OutputError(
+            f"window: expected a display on which OpenCV can open a window, found none; {advice}"
+        )

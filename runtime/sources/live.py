@@ -123,8 +123,8 @@ class LiveSource(Source):
                 if left_ns <= 0:
                     self._fail(
                         SourceError(
-                            f"{self._name}: expected it to open within {self._policy.open_s:g} s, it still "
-                            "has not; check the cable or the network"
+                            f"{self._name}: expected it to open within {self._policy.open_s:g} s, it did "
+                            "not; check the cable or the network"
                         )
                     )
                     break
@@ -203,7 +203,7 @@ class LiveSource(Source):
         now_ns = self._clock.now_ns()
         wait_s = next(self._waits_s)
         if self._life.state is not SourceState.RECONNECTING:
-            logger.warning("%s; stream lost, reconnecting", _named(self._name, problem))
+            logger.warning("%s; reconnecting", _named(self._name, problem))
             if self._alive_ns - self._good_since_ns >= _ns(self._policy.backoff.cap_s):
                 self._waits_s = self._policy.backoff.waits_s()  # it had recovered
                 wait_s = next(self._waits_s)
@@ -224,11 +224,11 @@ class LiveSource(Source):
     def _given_up(self) -> SourceError:
         latest = f" (latest: {self._problem})" if self._problem else ""
         return SourceError(
-            f"{self._name}: expected frames, got none for {self._policy.give_up_s:g} s{latest}; check the "
+            f"{self._name}: gave up after {self._policy.give_up_s:g} s without a frame{latest}; check the "
             "cable or the network"
         )
 
-    # What the reader tells, in its thread. One that was given up is not listened to any more.
+    # What the reader tells, in its thread; one that was left behind is not listened to any more.
 
     def opened(self, reader: Reader, fps: float | None) -> None:
         """Note the frames a second that the capture states; see `Listener`."""

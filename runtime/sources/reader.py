@@ -159,8 +159,8 @@ class Reader:
                     self._listener.ended(self)
                     return
                 raise SourceError(
-                    f"{self._name}: expected frames until it is closed, but reading failed after {count} "
-                    "frames; check the cable or the network, and that no other program uses it"
+                    f"{self._name}: stream lost after {count} frames; check the cable or the network, and "
+                    "that no other program uses it"
                 )
             count += 1
             if not self._listener.grabbed(self):

@@ -256,13 +256,13 @@ class PacedSource(Source):
         """Take over a recording, which `close` closes.
 
         Raises:
-            SourceError: it states no frames a second.
+            SourceError: it states no frame rate.
         """
         if recording.fps is None:
             recording.close()
             raise SourceError(
-                "real time: expected a source that states its frames a second, such as a video, got one "
-                "without; leave --realtime out"
+                "real time: expected a source that states its frame rate, such as a video, got one without; "
+                "leave out --realtime"
             )
         self.fps: float | None = recording.fps
         self.dropped = 0

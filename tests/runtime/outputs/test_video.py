@@ -194,7 +194,7 @@ def test_unknown_ending(tmp_path, name):
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_fps_that_cannot_be(tmp_path, fps):
-    with pytest.raises(OutputError, match="positive frames a second"):
+    with pytest.raises(OutputError, match="positive frame rate"):
         VideoWriter(tmp_path / "out.mp4", fps)
 
 

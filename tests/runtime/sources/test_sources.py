@@ -435,7 +435,7 @@ def test_realtime_leaves_out_what_the_caller_is_too_slow_for_and_does_not_decode
 def test_realtime_needs_frames_a_second(tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), grey_level(7))
-    with pytest.raises(SourceError, match="real time: expected a source that states its frames a second"):
+    with pytest.raises(SourceError, match="real time: expected a source that states its frame rate"):
         open_source(str(path), realtime=True)
 
 
