@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-from benchmarks.machine import cpu_times, processor, sensors
-from benchmarks.machine.noise import Noise, measure_noise
-from benchmarks.machine.sensors import Temperature
-from benchmarks.machine.system_files import SystemFiles, number, text_of
+from benchmarks.machine import processor, usage
+from benchmarks.machine.processor import SystemFiles
+from benchmarks.machine.usage import Temperature
+from benchmarks.machine.yardstick import Noise, measure_noise
 
 NOT_TOLD = "not told"
-_KB_A_MB = 1024
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Machine:
         load: programs that ran or wanted to, over 1, 5 and 15 minutes.
         steal_percent: time since the start that the host gave to other machines.
         system: operating system and architecture.
-        versions: of Python and of each package that takes part.
+        versions: of Python and of each package that takes part; of psutil also `NOT_INSTALLED`.
         noise: how unequal equal work was; None where it was not measured.
     """
 
@@ -69,6 +69,7 @@ class Machine:
 
     def facts(self) -> dict[str, str]:
         """Return everything in words, for a table."""
+        missing = self.versions.get("psutil") == NOT_INSTALLED
         return {
             "processor": self.cpu,
             "instruction sets": NOT_TOLD if self.flags is None else ", ".join(self.flags) or "none of note",
@@ -88,10 +89,11 @@ class Machine:
             "system": self.system,
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
             "noise": "not measured" if self.noise is None else str(self.noise),
+            **({"memory, clock, temperature, other programs": usage.MISSING} if missing else {}),
         }
 
 
-def calibrated_machine(threads: int | None = None) -> Machine:
+def machine_with_noise(threads: int | None = None) -> Machine:
     """Describe the machine, then work for two seconds to see how noisy it is.
 
     Args:
@@ -111,27 +113,29 @@ def this_machine(files: SystemFiles | None = None) -> Machine:
     """
     files = files or SystemFiles()
     cpus = usable_cpus()
+    clock_mhz, highest_clock_mhz = usage.clocks_mhz()
     return Machine(
         cpu=processor.cpu_name(files),
         cpus=len(cpus),
         cores=processor.physical_cores(files, cpus),
-        all_cpus=processor.hardware_threads(files),
+        all_cpus=os.cpu_count(),
         cpu_limit=processor.cpu_limit(files),
         flags=processor.relevant_flags(files),
-        memory_mb=_memory_mb(files),
+        memory_mb=usage.memory_mb(),
         virtual=processor.virtual_machine(files),
-        governor=sensors.governor(files, cpus),
-        clock_mhz=sensors.clock_mhz(files, cpus),
-        highest_clock_mhz=sensors.highest_clock_mhz(files, cpus),
-        temperature=sensors.temperature(files),
-        load=cpu_times.load_average(files),
-        steal_percent=cpu_times.steal_since_boot_percent(files),
+        governor=processor.governor(files, cpus),
+        clock_mhz=clock_mhz,
+        highest_clock_mhz=highest_clock_mhz,
+        temperature=usage.temperature(),
+        load=usage.load_average(),
+        steal_percent=usage.steal_since_boot_percent(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         versions={
             "python": platform.python_version(),
             "onnxruntime": ort.__version__,
             "opencv": cv2.__version__,
             "numpy": np.__version__,
+            "psutil": usage.VERSION or NOT_INSTALLED,
         },
     )
 
@@ -140,14 +144,6 @@ def usable_cpus() -> tuple[int, ...]:
     """Return the hardware threads that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return tuple(sorted(affinity(0))) if affinity else tuple(range(os.cpu_count() or 1))
-
-
-def _memory_mb(files: SystemFiles) -> float | None:
-    for line in (text_of(files.proc / "meminfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key == "MemTotal" and (kilobytes := number(value.removesuffix("kB"))):
-            return kilobytes / _KB_A_MB
-    return None
 
 
 def _told(value: object, form: str = "{}") -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.machine.system_files import SystemFiles, number_of, text_of
+from benchmarks.machine.processor import SystemFiles, number_of, text_of
 
 
 @dataclass(frozen=True)

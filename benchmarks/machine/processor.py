@@ -1,12 +1,19 @@
-"""Which processor this is, as the kernel tells: name, instruction sets, cores, limits, virtual or not."""
+"""Which processor this is, as Linux tells: name, instruction sets, cores, limits, virtual or not, governor.
+
+psutil lacks all of this: the board's name, the instruction sets that decide how fast a network runs, the
+cores below the hardware threads that this process may use (psutil counts the machine's), the limits of
+control groups, the hypervisor, the governor, and the most memory that a process has held. What is not told is
+None, never a guess.
+"""
 
 from __future__ import annotations
 
+import math
 import platform
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-
-from benchmarks.machine.system_files import SystemFiles, number, text_of
 
 # What decides how fast a network runs, by the kernel's names, x86 first, then ARM.
 FLAGS = {
@@ -37,6 +44,40 @@ FLAGS = {
 _NO_LIMIT = "none"
 
 
+@dataclass(frozen=True)
+class SystemFiles:
+    """The two trees of files that the kernel makes up; tests put their own in their place."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+
+
+def text_of(path: Path) -> str | None:
+    """Return a file's text without blanks and zeros at its ends; None where it is not there for us."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip(" \n\t\0") or None
+    except (OSError, ValueError):
+        return None
+
+
+def number_of(path: Path) -> float | None:
+    """Return the number that a file consists of; None where it does not."""
+    return number(text_of(path))
+
+
+def number(text: str | None) -> float | None:
+    """Return a text's finite number.
+
+    >>> number("42000"), number("<not supported>"), number("nan"), number(None)
+    (42000.0, None, None, None)
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 def cpu_name(files: SystemFiles) -> str:
     """Return the board's name where there is one (Raspberry Pi, Jetson), else the processor's."""
     return (
@@ -61,19 +102,11 @@ def physical_cores(files: SystemFiles, cpus: Iterable[int]) -> int | None:
     return None if None in siblings else len(set(siblings))
 
 
-def hardware_threads(files: SystemFiles) -> int | None:
-    """Return how many the whole machine has running.
-
-    A list such as 0-3,6 is as the kernel writes it.
-    """
-    listed = text_of(files.sys / "devices/system/cpu/online")
-    if listed is None:
-        return None
-    try:
-        spans = [[int(end) for end in span.split("-")] for span in listed.split(",")]
-    except ValueError:
-        return None
-    return sum(span[-1] - span[0] + 1 for span in spans)
+def governor(files: SystemFiles, cpus: Iterable[int]) -> str | None:
+    """Return who chooses the clock, such as "performance"; all of them where they differ."""
+    folder = files.sys / "devices/system/cpu"
+    told = {text_of(folder / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in cpus} - {None}
+    return ", ".join(sorted(name for name in told if name)) or None
 
 
 def virtual_machine(files: SystemFiles) -> str | None:
@@ -111,6 +144,17 @@ def cpu_limit(files: SystemFiles) -> str | None:
         return None
     known = [limit for limit in limits if limit is not None]
     return f"{min(known):g} CPUs" if known else _NO_LIMIT
+
+
+def resident_mb(status: Path = Path("/proc/self/status")) -> tuple[float | None, float | None]:
+    """Return the memory that this process holds and the most it has held, in units of 2^20 bytes."""
+    try:
+        text = status.read_text()
+    except OSError:
+        return None, None
+    told_kb = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", text, re.M))
+    now_kb, peak_kb = told_kb.get("VmRSS"), told_kb.get("VmHWM")  # gVisor tells no peak
+    return now_kb and int(now_kb) / 1024, peak_kb and int(peak_kb) / 1024
 
 
 def _limit(quota: str, period: str) -> list[float | None]:

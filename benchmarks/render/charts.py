@@ -30,8 +30,8 @@ from benchmarks.render.canvas import (
 )
 from benchmarks.results.results import Results
 from benchmarks.results.statistics import Estimate, Floats, percentile, percentile_estimate, round_medians
-from benchmarks.timing.ages import RateResult
-from benchmarks.timing.frame_timer import STAGES
+from benchmarks.timing.frames import STAGES
+from benchmarks.timing.stream import RateResult
 from runtime.base.percentiles import percentiles
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 
-from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.machine.yardstick import MachineLimits
 from benchmarks.render import canvas, charts
 from benchmarks.render.canvas import Chart
 from benchmarks.render.charts import PARTS, Candidate, candidates, pareto_front

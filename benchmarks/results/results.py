@@ -9,10 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.layers.machine_limits import MachineLimits
-from benchmarks.limits import ModelLimits
+from benchmarks.layers.limits import ModelLimits
 from benchmarks.machine.description import Machine
-from benchmarks.machine.noise import NOISY_SPREAD_PERCENT, Noise
+from benchmarks.machine.yardstick import NOISY_SPREAD_PERCENT, MachineLimits, Noise
 from benchmarks.results.statistics import Floats, round_medians
 from runtime.base.codec import DecodeError, from_plain, to_plain
 from runtime.contract import Accuracy

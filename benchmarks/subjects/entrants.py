@@ -10,8 +10,7 @@ from typing import Protocol
 
 from benchmarks.results.results import ModelFile
 from benchmarks.subjects.any_model import AnyModel, open_any_model
-from benchmarks.subjects.peer import PACKAGE, Peer
-from benchmarks.timing.frame_timer import STAGES, FrameTimer
+from benchmarks.timing.frames import STAGES, FrameTimer
 from runtime.base.files import file_sha256
 from runtime.contract import METADATA_KEY
 from runtime.errors import ConfigError
@@ -92,29 +91,6 @@ class ForeignEntrant:
         started_ns = time.perf_counter_ns()
         self._model.run(self._session)
         return {"network": (time.perf_counter_ns() - started_ns) / 1e6}
-
-
-class PeerEntrant:
-    """A file of another toolkit's, from the picture to mask and overlay, by that toolkit's own predictor."""
-
-    stages: tuple[str, ...] = STAGES
-
-    def __init__(self, path: Path) -> None:
-        """Open the file; errors are `Peer`'s."""
-        self._peer = Peer(path)
-        self.file = ModelFile(
-            label=f"{path.stem} ({PACKAGE} {self._peer.version})",
-            file=path.name,
-            sha256=file_sha256(path),
-            bytes=path.stat().st_size,
-            kind="peer",
-            input="its own choice",
-            arithmetic="unknown",
-        )
-
-    def time(self, image_bgr: Image) -> dict[str, float]:
-        """Return the milliseconds of each stage for one frame."""
-        return self._peer.time(image_bgr)
 
 
 def open_entrants(

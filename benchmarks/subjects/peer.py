@@ -15,6 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results.results import ModelFile
+from benchmarks.timing.frames import STAGES
+from runtime.base.files import file_sha256
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Image
 
@@ -31,10 +34,12 @@ def peer_available() -> bool:
     return PACKAGE in sys.modules or importlib.util.find_spec(PACKAGE) is not None
 
 
-class Peer:
-    """A file of the peer's, opened by its own predictor."""
+class PeerEntrant:
+    """A file of the peer's, from the picture to mask and overlay, by its own predictor."""
 
-    def __init__(self, path: str | Path) -> None:
+    stages: tuple[str, ...] = STAGES
+
+    def __init__(self, path: Path) -> None:
         """Open a file.
 
         Args:
@@ -48,19 +53,28 @@ class Peer:
             raise ConfigError(
                 f"peer: expected the package {PACKAGE} to be installed, found none; pip install {PACKAGE}"
             )
-        self.path = Path(path)
-        if not self.path.is_file():  # the peer would try to download it
+        self._path = path
+        if not path.is_file():  # the peer would try to download it
             raise ModelLoadError(
                 f"model {path}: expected an ONNX file of the peer's, found none; check the path"
             )
         for name, wanted in _ENVIRONMENT.items():
             os.environ.setdefault(name, wanted)
         package = importlib.import_module(PACKAGE)
-        self.version = str(getattr(package, "__version__", "unknown"))
+        self._version = str(getattr(package, "__version__", "unknown"))
         try:
-            self._model: Any = package.YOLO(str(self.path), task="semantic")
+            self._model: Any = package.YOLO(str(self._path), task="semantic")
         except Exception as error:  # of whatever kind the package raises
             raise self._failed("cannot open it", error) from error
+        self.file = ModelFile(
+            label=f"{path.stem} ({PACKAGE} {self._version})",
+            file=path.name,
+            sha256=file_sha256(path),
+            bytes=path.stat().st_size,
+            kind="peer",
+            input="its own choice",
+            arithmetic="unknown",
+        )
 
     def time(self, image_bgr: Image) -> dict[str, float]:
         """Segment and draw one frame.
@@ -69,7 +83,7 @@ class Peer:
             image_bgr: uint8 (H, W, 3).
 
         Returns:
-            Milliseconds of each of `benchmarks.timing.frame_timer.STAGES`.
+            Milliseconds of each stage.
 
         Raises:
             ModelLoadError: the peer cannot run the file, or gives no mask.
@@ -84,7 +98,7 @@ class Peer:
         ended_ns = time.perf_counter_ns()
         if getattr(result, "semantic_mask", None) is None:
             raise ModelLoadError(
-                f"model {self.path}: expected a mask from the peer, got none; export a file for semantic "
+                f"model {self._path}: expected a mask from the peer, got none; export a file for semantic "
                 "segmentation"
             )
         return {
@@ -96,6 +110,6 @@ class Peer:
     def _failed(self, what: str, error: Exception) -> ModelLoadError:
         text = " ".join(str(error).split())[:300]
         return ModelLoadError(
-            f"model {self.path}: {PACKAGE} {self.version} {what} ({type(error).__name__}: "
+            f"model {self._path}: {PACKAGE} {self._version} {what} ({type(error).__name__}: "
             f"{text}); try it there"
         )

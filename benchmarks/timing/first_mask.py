@@ -26,9 +26,9 @@ def main() -> None:
         mask = segment(frame_bgr).mask
         masked_ns = time.monotonic_ns()
 
-        from benchmarks.machine.process_usage import footprint
+        from benchmarks.machine.processor import resident_mb
 
-        held = footprint()
+        memory_mb, peak_mb = resident_mb()
     marks_ns = {
         "start": import_ns - int(spawned_ns),
         "import": imported_ns - import_ns,
@@ -39,8 +39,8 @@ def main() -> None:
         json.dumps(
             {
                 "stages_ms": {name: ns / 1e6 for name, ns in marks_ns.items()},
-                "memory_mb": None if held is None else held.memory_mb,
-                "peak_mb": None if held is None else held.peak_mb,
+                "memory_mb": memory_mb,
+                "peak_mb": peak_mb,
                 "mask_hw": mask.shape,
             }
         )

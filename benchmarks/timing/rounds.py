@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine.conv_rate import ConvRate
-from benchmarks.machine.cpu_times import cpu_times, shares
-from benchmarks.machine.noise import Noise, noise_of
-from benchmarks.machine.system_files import SystemFiles
+from benchmarks.machine.usage import cpu_times, shares
+from benchmarks.machine.yardstick import Noise, Yardstick, noise_of
 from benchmarks.results.results import Rounds
 from benchmarks.subjects.entrants import Entrant
-from benchmarks.timing.endless import rendered_drive
+from benchmarks.timing.frames import frame_batches, frames_name
+from runtime.base.flags import check_fields, flag
+from runtime.base.progress import tracked
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from runtime.sources import Source, open_source
 
-PROGRESS_EVERY_S = 5.0
 YARDSTICK_SETTLE, YARDSTICK_RUNS = 1, 2  # before each model's turn: not counted, counted
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True)
 class RoundsConfig:
     """How many rounds of how many frames; see `benchmarks.results.results.Settings`."""
 
-    rounds: int = 30
-    frames_a_round: int = 15
+    rounds: int = flag("turns of each model", default=30, at_least=4)
+    frames_a_round: int = flag("frames that count in each turn", default=15, at_least=1, name="--frames")
     settle: int = 3
-    seed: int = 0
+    seed: int = flag("of the shuffled orders", default=0, at_least=0)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.rounds < 4 or self.frames_a_round < 1 or self.settle < 0:
-            raise ConfigError(
-                "rounds: expected at least 4 rounds of at least 1 frame and no negative settling, got "
-                f"{self.rounds} of {self.frames_a_round}, {self.settle} to settle"
-            )
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ class RoundsResult:
 
 
 def run_rounds(
-    entrants: Sequence[Entrant], yardstick: ConvRate, frames: str, config: RoundsConfig
+    entrants: Sequence[Entrant], yardstick: Yardstick, frames: str, config: RoundsConfig
 ) -> RoundsResult:
     """Run every entrant in every round, on the same frames and in a shuffled order.
 
@@ -78,12 +68,12 @@ def run_rounds(
     Args:
         entrants: at least one.
         yardstick: runs before each turn, so that its rounds show what the machine did.
-        frames: a video, pictures or "synthetic", as `runtime.sources.open_source` takes them.
+        frames: a video, pictures or "synthetic", see `benchmarks.timing.frames.open_recording`.
         config: how many.
 
     Raises:
-        ConfigError: frames of a camera or stream, or of different sizes.
-        EdgesegError: as `open_source` and the entrants.
+        ConfigError: frames of different sizes.
+        EdgesegError: as `open_recording` and the entrants.
     """
     rng = np.random.default_rng(config.seed)
     kept: list[dict[str, list[tuple[float, ...]]]] = [{name: [] for name in one.stages} for one in entrants]
@@ -91,11 +81,10 @@ def run_rounds(
     orders: list[tuple[str, ...]] = []
     digest = hashlib.sha256()
     size_hw: tuple[int, int] | None = None
-    told_s = time.monotonic()
     batches = frame_batches(frames, config.settle + config.frames_a_round)
     yardstick.run_ms()  # its own warm-up
-    before = cpu_times(SystemFiles())
-    for number in range(config.rounds):
+    before = cpu_times()
+    for number in tracked(range(config.rounds), "rounds"):
         images_bgr = next(batches)
         size_hw = _same_size(images_bgr, size_hw, frames)
         if number == 0:
@@ -112,10 +101,7 @@ def run_rounds(
             for stage, rounds_ms in kept[place].items():
                 rounds_ms.append(tuple(round(sample[stage], 5) for sample in timed))
         yardstick_ms.append(tuple(round(sample, 5) for sample in yardstick_round))
-        if time.monotonic() - told_s > PROGRESS_EVERY_S:
-            told_s = time.monotonic()
-            print(f"{number + 1} of {config.rounds} rounds", file=sys.stderr, flush=True)
-    taken = shares(before, cpu_times(SystemFiles()))
+    taken = shares(before, cpu_times())
     assert size_hw is not None
     return RoundsResult(
         stages_ms=tuple({name: tuple(rounds_ms) for name, rounds_ms in one.items()} for one in kept),
@@ -125,39 +111,6 @@ def run_rounds(
         frames_sha256=digest.hexdigest(),
         frame_size_hw=size_hw,
     )
-
-
-def frame_batches(frames: str, size: int) -> Iterator[list[Image]]:
-    """Yield batches of consecutive frames for ever; a video that ends begins again.
-
-    Raises:
-        ConfigError: a camera or stream, which no second measurement could see again.
-        SourceError: as `open_source` and its reading.
-    """
-    batch: list[Image] = []
-    while True:
-        with _open_recorded(frames) as source:
-            for frame in source:
-                batch.append(frame.image_bgr)
-                if len(batch) == size:
-                    yield batch
-                    batch = []
-
-
-def frames_name(frames: str) -> str:
-    """Return what a report calls the frames: no folders of this machine."""
-    return "synthetic drive" if frames == SYNTHETIC else Path(frames).name
-
-
-def _open_recorded(frames: str) -> Source:
-    source = rendered_drive() if frames == SYNTHETIC else open_source(frames)
-    if source.live:
-        source.close()
-        raise ConfigError(
-            f"video {frames_name(frames)}: expected a recording, so that it can be measured again, got a "
-            "camera or stream; record it with runtime.camera --save"
-        )
-    return source
 
 
 def _same_size(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine.process_usage import CpuMeter, CpuUse
-from benchmarks.timing.frame_timer import FrameTimer
+from benchmarks.machine.usage import CpuMeter, CpuUse
+from benchmarks.timing.frames import FrameTimer
 from runtime import Segmenter
 from runtime.base.percentiles import percentiles
 from runtime.frame import Image

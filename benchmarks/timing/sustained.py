@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.machine.cpu_times import CpuShares, cpu_times, shares
-from benchmarks.machine.description import usable_cpus
 from benchmarks.machine.energy import Energy, EnergyMeter
-from benchmarks.machine.process_usage import CpuMeter, CpuUse
-from benchmarks.machine.sensors import Temperature, clock_mhz, temperature
-from benchmarks.machine.system_files import SystemFiles
+from benchmarks.machine.processor import SystemFiles
+from benchmarks.machine.usage import (
+    CpuMeter,
+    CpuShares,
+    CpuUse,
+    Temperature,
+    clocks_mhz,
+    cpu_times,
+    shares,
+    temperature,
+)
+from runtime.base.flags import flag
 from runtime.base.percentiles import FINE_PERCENTS, LatencyLog
 
 MINUTE_S = 60.0
 ENERGY_EVERY_S = 5.0  # a package's counter may wrap around within half a minute
+_UNITS_S = {"h": 3600, "m": 60, "s": 1}
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a duration such as 90s, 10m or 1h.
+
+    >>> duration_s("1.5h")
+    5400.0
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found or float(found[1]) == 0:
+        raise ValueError(f"expected a duration such as 90s, 10m or 1h, got {text!r}")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as it would be typed.
+
+    >>> duration_text(3600), duration_text(90)
+    ('1h', '90s')
+    """
+    unit = next(unit for unit, length_s in _UNITS_S.items() if unit == "s" or seconds % length_s == 0)
+    return f"{seconds / _UNITS_S[unit]:g}{unit}"
+
+
+def duration_flag(help: str, default: float, name: str) -> Any:
+    """Return the flag of a field in seconds that takes durations such as 90s, 10m or 1h; 0 for none."""
+    show = duration_text if default else lambda _: "none"
+    return flag(help, default=default, at_least=0, name=name, parse=duration_s, show=show)
 
 
 @dataclass(frozen=True)
@@ -93,7 +131,7 @@ def _one_minute(
 ) -> Minute:
     log, cpu, energy = LatencyLog(), CpuMeter(), EnergyMeter(files)
     frames, now_s = 0, clock_s()
-    before = cpu_times(files)
+    before = cpu_times()
     while now_s < until_s or not frames:
         read_again_s = now_s + ENERGY_EVERY_S
         with energy, cpu:
@@ -107,8 +145,8 @@ def _one_minute(
         frames=frames,
         total_ms=log.summary(FINE_PERCENTS)["total"],
         cpu=cpu.use(frames),
-        temperature=temperature(files),
-        clock_mhz=clock_mhz(files, usable_cpus()),
-        others=shares(before, cpu_times(files)),
+        temperature=temperature(),
+        clock_mhz=clocks_mhz()[0],
+        others=shares(before, cpu_times()),
         energy=energy.energy(),
     )

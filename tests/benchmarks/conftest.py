@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.layers.limits import ModelLimits
 from benchmarks.layers.op_profile import OpProfile
-from benchmarks.limits import ModelLimits
 from benchmarks.machine.description import this_machine
-from benchmarks.machine.noise import noise_of
-from benchmarks.machine.system_files import SystemFiles
+from benchmarks.machine.processor import SystemFiles
+from benchmarks.machine.yardstick import MachineLimits, noise_of
 from benchmarks.results.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
 from runtime.contract import Accuracy
 

@@ -6,7 +6,10 @@ import cv2
 import pytest
 
 import benchmarks.demo
-from benchmarks.demo import FILES, DemoConfig, DemoResult, main, result_table, run_demo
+from benchmarks.demo import main
+from benchmarks.render.document import to_text
+from benchmarks.subjects import demo as demo_module
+from benchmarks.subjects.demo import FILES, DemoConfig, DemoResult, result_table, run_demo
 from runtime.errors import ConfigError
 from training.data.synthetic import SPLITS
 from training.engine.config import TrainConfig
@@ -42,7 +45,7 @@ def test_a_repeated_demo_replaces_its_own_files_and_no_other(
 
     out = tmp_path / "demo"
     shutil.copytree(demo[0], out)
-    monkeypatch.setattr(benchmarks.demo, "train", interrupt)
+    monkeypatch.setattr(demo_module, "train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_demo(out, SMALL)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
@@ -85,7 +88,7 @@ def test_sheet_has_frame_truth_and_prediction_in_rows(demo: tuple[Path, DemoResu
 
 def test_table_shows_what_was_measured(demo: tuple[Path, DemoResult]) -> None:
     result = demo[1]
-    table = result_table(result)
+    table = to_text([result_table(result)])
     assert f"mIoU in onnxruntime     {result.onnx_miou:.4f}" in table
     assert f"p50 {result.latency_ms['p50']:.2f} ms" in table
     assert f"{result.export.path.stat().st_size / 1e6:.2f} MB" in table

@@ -4,19 +4,24 @@ import json
 
 import pytest
 
-from benchmarks import limits
-from benchmarks.layers import machine_limits
-from benchmarks.layers.machine_limits import MachineLimits
+from benchmarks.layers import limits
+from benchmarks.layers.limits import LimitsConfig, LimitsReport, ModelLimits, measure_limits
 from benchmarks.layers.op_profile import OpProfile
-from benchmarks.limits import ModelLimits, main, measure_models
+from benchmarks.limits import main
+from benchmarks.machine import yardstick
+from benchmarks.machine.description import this_machine
+from benchmarks.machine.yardstick import MachineLimits
+from benchmarks.render.document import to_text
+from benchmarks.render.reports import limits_blocks
 from runtime import ConfigError
+from runtime.network.options import ModelOptions
 
 QUICK = ["--threads", "1", "--runs", "2"]
 
 
 @pytest.fixture(autouse=True)
 def small_copies(monkeypatch):
-    monkeypatch.setattr(machine_limits, "MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr(yardstick, "MEMORY_BYTES", 1 << 20)
 
 
 def op(name, median_ms, limit_ms, ratio=1.0):
@@ -57,10 +62,8 @@ def test_text_tells_limits_networks_layers_and_the_next_command(tiny_onnx, capsy
 
 def test_a_network_without_known_work_is_called_unknown():
     model = ModelLimits("x.onnx", {}, 2.0, None, None, (), 1.0, 1.0, 2.0, (2.0,), (op("a", 1.0, 0.0, None),))
-    report = limits.LimitsReport(
-        MachineLimits(1.0, 1.0, 1.0, 1.0, 1, 1.0), {}, (model,), 2, limits.this_machine()
-    )
-    assert "unknown" in limits.as_text(report, 1)
+    report = LimitsReport(MachineLimits(1.0, 1.0, 1.0, 1.0, 1, 1.0), {}, (model,), 2, this_machine())
+    assert "unknown" in to_text(limits_blocks(report, 1))
 
 
 def test_the_ratio_pairs_each_round_with_the_rate_beside_it(tiny_onnx, monkeypatch):
@@ -86,7 +89,7 @@ def test_the_ratio_pairs_each_round_with_the_rate_beside_it(tiny_onnx, monkeypat
 
     monkeypatch.setattr(limits, "Yardsticks", Drifting)
     monkeypatch.setattr(limits, "ModelProfiler", Profiler)
-    (model,) = measure_models([tiny_onnx], threads=1, runs=15).models
+    (model,) = measure_limits([tiny_onnx], LimitsConfig(15, ModelOptions(threads=1))).models
     assert model.ratio_samples == pytest.approx((2.0, 2.0, 2.0))
     assert model.ratio == pytest.approx(2.0)
 
@@ -95,5 +98,5 @@ def test_wrong_files_and_numbers_are_known_errors(tiny_onnx, tmp_path, capsys):
     (tmp_path / "noise.onnx").write_bytes(b"no network")
     assert main(["--model", str(tmp_path / "noise.onnx"), *QUICK]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    with pytest.raises(ConfigError, match="runs: expected at least 1"):
-        measure_models([tiny_onnx], runs=0)
+    with pytest.raises(ConfigError, match="runs: expected a number at least 1"):
+        LimitsConfig(runs=0)

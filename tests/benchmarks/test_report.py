@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.report import bundled_models, main
+from benchmarks.report import main
+from benchmarks.results.measuring import ReportConfig
 from benchmarks.results.results import read_results
 from benchmarks.results.statistics import mean_iou
 from runtime import Segmenter
@@ -150,7 +151,7 @@ def test_a_model_of_other_classes_is_refused_before_anything_is_measured(
     [
         (["--models", "gone.onnx"], "gone.onnx"),
         (["--video", "gone.mp4"], "gone.mp4"),
-        (["--rounds", "1"], "at least 4 rounds"),
+        (["--rounds", "1"], "rounds: expected a number at least 4"),
         (["--data", "camvid"], "--root"),
         (["--from", "gone.json"], "gone.json"),
         ([*LABELLED[:2], "--limit", "0"], "limit"),
@@ -191,7 +192,7 @@ def test_a_failed_measurement_leaves_the_earlier_report(
 
 
 def test_without_models_the_bundled_ones_are_compared() -> None:
-    names = [path.stem for path in bundled_models()]
+    names = [path.stem for path in ReportConfig().files]
     assert names == sorted(names)
     assert {"camvid-n", "camvid-n-int8", "camvid-s", "camvid-s-int8"} <= set(names)
 

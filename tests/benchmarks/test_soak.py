@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import soak as soak_module
-from benchmarks.machine.process_usage import Footprint
-from benchmarks.soak import SoakConfig, SoakError, main, soak
+from benchmarks.machine.usage import Footprint
+from benchmarks.soak import main
+from benchmarks.timing import soak as soak_module
+from benchmarks.timing.soak import SoakConfig, SoakError, soak
 from runtime.errors import ConfigError
+from runtime.network.options import ModelOptions
 from runtime.sources import FakeSource
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
-SHORT = SoakConfig(duration_s=0.4, every_s=0.1, warmup_s=0.1, threads=1)
+def short(model: Path, **settings: float) -> SoakConfig:
+    return replace(
+        SoakConfig(ModelOptions(model, threads=1), "fake", duration_s=0.4, every_s=0.1, warmup_s=0.1),
+        **settings,
+    )
 
 
 def endless() -> FakeSource:
@@ -41,7 +45,7 @@ def grown(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
 
 
 def test_a_loop_that_stays_as_it_was(tiny_onnx: Path, grown: dict[str, float]) -> None:
-    report = soak(endless(), "fake", tiny_onnx, SHORT)
+    report = soak(short(tiny_onnx), source=endless())
     assert len(report.rows) >= 2
     assert report.problems == ()
     assert all(row.frames > 0 and row.total_ms["max"] > 0 for row in report.rows)
@@ -59,7 +63,7 @@ def test_what_grows_is_found(
     tiny_onnx: Path, grown: dict[str, float], what: str, by: float, problem: str
 ) -> None:
     grown[what] = by
-    (found,) = soak(endless(), "fake", tiny_onnx, SHORT).problems
+    (found,) = soak(short(tiny_onnx), source=endless()).problems
     assert problem in found
 
 
@@ -71,20 +75,21 @@ def test_thread_that_outlives_the_loop_is_found(tiny_onnx: Path, grown: dict[str
             super().close()
             threading.Thread(target=done.wait, name="left over", daemon=True).start()
 
-    report = soak(Leaking(itertools.repeat(np.zeros((48, 64, 3), np.uint8))), "fake", tiny_onnx, SHORT)
+    leaking = Leaking(itertools.repeat(np.zeros((48, 64, 3), np.uint8)))
+    report = soak(short(tiny_onnx), source=leaking)
     done.set()
     assert report.left_threads == ("left over",)
 
 
-def test_system_without_proc_is_a_known_error(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_without_psutil_is_a_known_error(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak_module, "footprint", lambda: None)
-    with pytest.raises(SoakError, match="expected a Linux with /proc"):
-        soak(endless(), "fake", tiny_onnx, SHORT)
+    with pytest.raises(SoakError, match=r"expected psutil .*pip install"):
+        soak(short(tiny_onnx), source=endless())
 
 
 def test_source_that_ends_too_soon(tiny_onnx: Path) -> None:
     with pytest.raises(SoakError, match="fake: expected frames for"):
-        soak(FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3), "fake", tiny_onnx, SHORT)
+        soak(short(tiny_onnx), source=FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3))
 
 
 def test_command_exits_1_with_the_problem(
@@ -109,7 +114,14 @@ def test_command_prints_a_table_and_the_next_command(
     assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
 
 
-@pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"growth_mb": -1}])
+@pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"warmup_s": 0}])
 def test_config_that_cannot_work(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="soak: expected positive"):
-        replace(SHORT, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="soak: expected a duration of at least"):
+        short(Path("model.onnx"), **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"growth_mb": -1}, {"duration_s": float("inf")}])
+def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"{name}: expected a number"):
+        short(Path("model.onnx"), **wrong)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.layers.layer_reason import AT_THE_LIMIT, NONE_KNOWN, layer_reason
+from benchmarks.layers.op_profile import AT_THE_LIMIT, NONE_KNOWN, layer_reason
 from benchmarks.layers.ort_profile import ProfiledNode, Tensor
 
 

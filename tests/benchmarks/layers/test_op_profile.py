@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from benchmarks.layers.machine_limits import MachineLimits
-from benchmarks.layers.op_profile import ModelProfiler, op_profile, profile_model
+from benchmarks.layers.op_profile import ModelProfiler, op_profile
 from benchmarks.layers.ort_profile import ProfiledNode, Tensor
+from benchmarks.machine.yardstick import MachineLimits
 from runtime import ConfigError, ModelLoadError
 
 # 1 GMAC/s in float32 convolutions, so 1e6 multiply-adds are a millisecond; 1 GB/s in the caches.
@@ -55,7 +55,9 @@ PLAIN, DEPTH, POINT, GEMM = 8 * 256 * 8 * 9, 8 * 256 * 9, 3 * 256 * 8, 3 * 256 *
 
 
 def test_a_network_is_profiled_layer_by_layer(tmp_path):
-    ops = profile_model(write_network(tmp_path / "x.onnx"), LIMITS, runs=3)
+    with ModelProfiler(write_network(tmp_path / "x.onnx"), threads=1) as profiler:
+        profiler.run(3)
+        ops = profiler.ops(LIMITS)
     counted = [op.macs for op in ops if op.macs]
     # Blocked layouts fill channels up to a vector's width, so convolutions may do more than was asked for.
     assert len(counted) == 4

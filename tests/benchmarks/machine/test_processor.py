@@ -5,9 +5,10 @@ import pytest
 from benchmarks.machine.processor import (
     cpu_limit,
     cpu_name,
-    hardware_threads,
+    governor,
     physical_cores,
     relevant_flags,
+    resident_mb,
     virtual_machine,
 )
 
@@ -63,11 +64,35 @@ def test_two_hardware_threads_of_a_core_are_one_core(system):
     assert physical_cores(files, [0, 7]) is None
 
 
+FREQ = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
+
+
+def test_governor_of_the_hardware_threads_we_may_use(system):
+    files = system(
+        {FREQ.format(cpu): name for cpu, name in enumerate(["ondemand", "ondemand", "performance"])}
+    )
+    assert governor(files, [0, 1]) == "ondemand"
+    assert governor(files, [0, 2]) == "ondemand, performance"
+    assert governor(files, [7]) is None
+
+
+STATUS = "Name:\tpython\nVmPeak:\t 999999 kB\nVmHWM:\t  204800 kB\nVmRSS:\t  102400 kB\nThreads:\t5\n"
+
+
 @pytest.mark.parametrize(
-    ("online", "count"), [("0-3", 4), ("0", 1), ("0-3,6,8-9\n", 7), ("", None), ("all", None)]
+    ("status", "found"),
+    [
+        (STATUS, (100.0, 200.0)),
+        (STATUS.replace("VmHWM", "VmOther"), (100.0, None)),  # gVisor tells no peak
+        (STATUS.replace("VmRSS", "VmOther"), (None, 200.0)),
+        ("", (None, None)),
+        (None, (None, None)),
+    ],
 )
-def test_hardware_threads_of_the_machine(system, online, count):
-    assert hardware_threads(system({"sys/devices/system/cpu/online": online})) == count
+def test_memory_of_this_process_is_as_the_kernel_tells(tmp_path, status, found):
+    if status is not None:
+        (tmp_path / "status").write_text(status)
+    assert resident_mb(tmp_path / "status") == found
 
 
 @pytest.mark.parametrize(

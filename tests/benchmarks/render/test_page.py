@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.machine.noise import Noise
+from benchmarks.machine.yardstick import Noise
 from benchmarks.render.canvas import MISSING, THEME
 from benchmarks.render.charts import Candidate, candidates, draw_pareto, operator_times, pareto_front
 from benchmarks.render.document import (

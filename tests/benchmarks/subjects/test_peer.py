@@ -12,8 +12,8 @@ import pytest
 from benchmarks.report import main
 from benchmarks.results.results import read_results
 from benchmarks.subjects import peer
-from benchmarks.subjects.peer import Peer, peer_available
-from benchmarks.timing.frame_timer import STAGES
+from benchmarks.subjects.peer import PeerEntrant, peer_available
+from benchmarks.timing.frames import STAGES
 from runtime import ConfigError, ModelLoadError
 
 ROOT = Path(__file__).parents[3]
@@ -71,7 +71,7 @@ def test_without_the_package_there_is_no_peer(monkeypatch, model):
     monkeypatch.setattr(peer, "PACKAGE", "a_package_that_nobody_has")
     assert not peer_available()
     with pytest.raises(ConfigError, match="pip install a_package_that_nobody_has"):
-        Peer(model)
+        PeerEntrant(model)
 
 
 def test_asking_for_the_peer_does_not_import_it(heavy_modules_loaded_by, tmp_path):
@@ -84,7 +84,7 @@ def test_asking_for_the_peer_does_not_import_it(heavy_modules_loaded_by, tmp_pat
 
 def test_a_frame_goes_through_the_predictor_and_is_drawn(fake, model):
     assert peer_available()
-    entrant = Peer(model)
+    entrant = PeerEntrant(model)
     times_ms = entrant.time(np.zeros((24, 32, 3), np.uint8))
     assert fake.opened == [(str(model), "semantic")]
     assert fake.frames == [((24, 32, 3), {"verbose": False, "device": "cpu"})]
@@ -92,7 +92,7 @@ def test_a_frame_goes_through_the_predictor_and_is_drawn(fake, model):
     assert tuple(times_ms) == STAGES
     assert (times_ms["resize"], times_ms["network"], times_ms["mask"]) == (1.0, 20.0, 2.0)
     assert times_ms["total"] >= times_ms["draw"] >= 0
-    assert entrant.version == "0.0-fake"
+    assert entrant.file.label == "peer (ultralytics 0.0-fake)"
 
 
 def test_in_a_report_it_runs_in_turn_with_ours_from_frame_to_overlay(
@@ -115,7 +115,7 @@ def test_in_a_report_it_runs_in_turn_with_ours_from_frame_to_overlay(
 def test_no_mask_is_an_error(fake, model):
     fake.make = lambda image: SimpleNamespace(speed=SPEED, semantic_mask=None, plot=lambda: None)
     with pytest.raises(ModelLoadError, match="expected a mask from the peer, got none"):
-        Peer(model).time(np.zeros((24, 32, 3), np.uint8))
+        PeerEntrant(model).time(np.zeros((24, 32, 3), np.uint8))
 
 
 def test_the_peers_own_failure_is_one_line(fake, model):
@@ -124,14 +124,15 @@ def test_the_peers_own_failure_is_one_line(fake, model):
 
     fake.make = fail
     with pytest.raises(ModelLoadError, match=r"0\.0-fake cannot run it \(KeyError: 'two\\nlines'\)"):
-        Peer(model).time(np.zeros((24, 32, 3), np.uint8))
+        PeerEntrant(model).time(np.zeros((24, 32, 3), np.uint8))
 
 
 def test_the_package_is_imported_to_install_nothing_and_to_leave_stdout_alone(tmp_path, model):
     lines = ["import os", "names = ('YOLO_AUTOINSTALL', 'YOLO_OFFLINE', 'YOLO_VERBOSE')"]
     lines += ["seen = [os.environ.get(name) for name in names]", "YOLO = lambda path, task: None"]
     (tmp_path / "ultralytics.py").write_text("\n".join(lines))
-    code = "import sys; from benchmarks.subjects.peer import Peer; Peer(sys.argv[1]); "
+    code = "import sys; from pathlib import Path; from benchmarks.subjects.peer import PeerEntrant; "
+    code += "PeerEntrant(Path(sys.argv[1])); "
     code += "import ultralytics; print(*ultralytics.seen)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
@@ -143,5 +144,5 @@ def test_the_package_is_imported_to_install_nothing_and_to_leave_stdout_alone(tm
 
 def test_a_missing_file_is_not_left_to_the_peer_to_download(fake, tmp_path):
     with pytest.raises(ModelLoadError, match="found none"):
-        Peer(tmp_path / "yolo26n-sem.onnx")
+        PeerEntrant(tmp_path / "yolo26n-sem.onnx")
     assert fake.opened == []

@@ -1,6 +1,9 @@
 import pytest
 
-from benchmarks.timing.sustained import slowdown, sustain
+from benchmarks.machine import usage
+from benchmarks.machine.usage import Temperature
+from benchmarks.timing import sustained
+from benchmarks.timing.sustained import duration_s, duration_text, slowdown, sustain
 
 
 class Work:
@@ -42,16 +45,17 @@ def test_frames_longer_than_a_minute_get_a_row_each(system):
     assert [(minute.until_s, minute.frames) for minute in minutes] == [(130, 1), (260, 1)]
 
 
-def test_temperature_clock_and_energy_are_those_of_their_minute(system):
-    zone, rapl = "sys/class/thermal/thermal_zone0/", "sys/class/powercap/intel-rapl:0/"
+def test_temperature_clock_and_energy_are_those_of_their_minute(system, monkeypatch):
+    rapl = "sys/class/powercap/intel-rapl:0/"
+    warm = [20.0]
 
     def frame_s(at_s):
-        system(
-            {zone + "temp": f"{50_000 + 100 * at_s:.0f}\n", rapl + "energy_uj": f"{at_s * 1e6 % 7e6:.0f}\n"}
-        )
+        warm[0] = 50 + at_s / 10
+        system({rapl + "energy_uj": f"{at_s * 1e6 % 7e6:.0f}\n"})
         return 1.0
 
-    files = system({zone + "type": "cpu\n", rapl + "name": "package-0\n", rapl + "energy_uj": "0\n"})
+    monkeypatch.setattr(sustained, "temperature", lambda: Temperature(warm[0], "cpu"))
+    files = system({rapl + "name": "package-0\n", rapl + "energy_uj": "0\n"})
     system({rapl + "max_energy_range_uj": "7000000\n"})
     work = Work(frame_s)
     minutes = sustain(work, 120, clock_s=work.clock_s, files=files)
@@ -60,9 +64,22 @@ def test_temperature_clock_and_energy_are_those_of_their_minute(system):
     assert [sum(minute.energy.joules.values()) for minute in minutes] == pytest.approx([59, 60])
 
 
-def test_what_the_system_does_not_tell_is_none(system):
+def test_what_the_system_does_not_tell_is_none(system, monkeypatch):
+    monkeypatch.setattr(usage, "psutil", None)
     work = Work(lambda at_s: 1.0)
     (minute,) = sustain(work, 10, clock_s=work.clock_s, files=system({}))
     assert (minute.temperature, minute.clock_mhz, minute.others) == (None, None, None)
     assert minute.energy.joules == {}
     assert minute.energy.why_not
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600)])
+def test_duration(text, seconds):
+    assert duration_s(text) == seconds
+    assert duration_text(seconds) == ("90s" if seconds == 90 else text)
+
+
+@pytest.mark.parametrize("text", ["", "10", "0s", "-1m", "1 h", "1d"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match="expected a duration"):
+        duration_s(text)

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.timing.endless import DISTINCT_FRAMES, open_endless
+from benchmarks.timing import frames as frames_module
+from benchmarks.timing.frames import DISTINCT_FRAMES, frame_batches, open_endless, read_frames
 from runtime.errors import SourceError
+from runtime.sources import FakeSource
 
 
 def test_pictures_start_anew_after_the_last(tmp_path: Path) -> None:
@@ -38,3 +40,20 @@ def test_a_file_that_breaks_is_told(tmp_path: Path) -> None:
     (tmp_path / "no.png").write_bytes(b"no picture")
     with open_endless(str(tmp_path / "no.png")) as source, pytest.raises(SourceError, match=r"no\.png"):
         list(source)
+
+
+def test_frames_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    for index, size in enumerate((8, 16)):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.zeros((size, size, 3), np.uint8))
+    with pytest.raises(SourceError, match="expected frames of one size"):
+        read_frames(str(tmp_path / "*.png"), 2)
+
+
+def test_a_camera_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = FakeSource([np.zeros((8, 10, 3), np.uint8)], live=True)
+    monkeypatch.setattr(frames_module, "open_source", lambda spec: camera)
+    with pytest.raises(SourceError, match=r"expected a recording.*--save"):
+        next(frame_batches("0", 1))
+    assert camera.status.state.value == "ended"
+    with pytest.raises(SourceError, match="expected a recording"):
+        read_frames("rtsp://camera", 1)

@@ -1,0 +1,215 @@
+"""The loop for hours: whether memory, threads, open files and latency stay as they were.
+
+The frames of a source go through the `Segmenter`, the `Overlay` and `run`, at full rate.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.machine.description import Machine, this_machine
+from benchmarks.machine.usage import MISSING, Footprint, footprint
+from benchmarks.timing.frames import SYNTHETIC, open_endless
+from benchmarks.timing.sustained import duration_flag
+from runtime.base.flags import check_fields, flag, nested
+from runtime.base.percentiles import LatencyLog
+from runtime.errors import ConfigError, EdgesegError
+from runtime.loop import Step, run
+from runtime.network.options import ModelOptions
+from runtime.outputs import Output, Outputs, Stream
+from runtime.sources import Source, without_secrets
+
+
+class SoakError(EdgesegError):
+    """The loop did not stay as it was."""
+
+
+@dataclass(frozen=True)
+class SoakConfig:
+    """How to run; the warm-up is whole rows."""
+
+    model: ModelOptions = nested(ModelOptions)
+    source: str = flag("as of runtime.camera; a recording starts anew at its end", default=SYNTHETIC)
+    duration_s: float = duration_flag("how long: 90s, 10m, 1h", 3600.0, "--duration")
+    every_s: float = duration_flag("time a row of the table", 60.0, "--every")
+    warmup_s: float = duration_flag("time after which memory must stay", 120.0, "--warmup")
+    growth_mb: float = flag("by which memory may grow after that", default=5.0, above=0, unit="MB")
+    realtime: bool = flag("play a recording at its own pace", default=False)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_fields(self)
+        if not self.every_s or not self.warmup_s or self.duration_s < self.warmup_s + self.every_s:
+            raise ConfigError(
+                "soak: expected a duration of at least the warm-up and one row, got "
+                f"{self.duration_s:g} s, warm-up {self.warmup_s:g} s and rows of {self.every_s:g} s"
+            )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stretch of the run.
+
+    Attributes:
+        until_s: seconds since the start at its end.
+        frames: of this row.
+        fps: frames a second of this row.
+        dropped: frames so far that were captured and not segmented.
+        total_ms: p50, p90, p99 and max milliseconds from capture to sink in this row.
+        footprint: at its end.
+    """
+
+    until_s: float
+    frames: int
+    fps: float
+    dropped: int
+    total_ms: dict[str, float]
+    footprint: Footprint
+
+
+@dataclass(frozen=True)
+class SoakReport:
+    """A run.
+
+    Attributes:
+        source: what was read, free of passwords.
+        rows: one stretch after the other.
+        growth_mb: most memory of a row after the warm-up, less that at its end.
+        more_threads: threads after the last row, less those at the end of the warm-up.
+        more_files: open files likewise.
+        left_threads: names of the Python threads that outlived the loop.
+        problems: what did not stay as it was; empty where all did.
+        machine: the computer and the software.
+    """
+
+    source: str
+    rows: tuple[Row, ...]
+    growth_mb: float
+    more_threads: int
+    more_files: int
+    left_threads: tuple[str, ...]
+    problems: tuple[str, ...]
+    machine: Machine
+
+
+def soak(
+    config: SoakConfig, show: Callable[[Row], None] = lambda row: None, source: Source | None = None
+) -> SoakReport:
+    """Run the loop.
+
+    Args:
+        config: how.
+        show: gets each row when it is over.
+        source: one that does not end, in place of the config's; it is closed at the end.
+
+    Raises:
+        EdgesegError: as `Segmenter` and `run`; SoakError where the source ends before the warm-up does.
+    """
+    _look()  # before an hour is spent
+    name = without_secrets(config.source)
+    threads_before = set(threading.enumerate())
+    rows: list[Row] = []
+    with (
+        source or open_endless(config.source, realtime=config.realtime) as source,
+        config.model.open() as segment,
+    ):
+        started_s = time.monotonic()
+        part = _Stretch(started_s)
+        outputs = Outputs([_Looking()], Stream(segment.contract, source))
+        for step in outputs.feed(run(source, segment)):
+            part.add(step)
+            now_s = time.monotonic()
+            if now_s - part.started_s >= config.every_s:
+                rows.append(part.row(started_s, now_s))
+                show(rows[-1])
+                part = _Stretch(now_s)
+                if now_s - started_s >= config.duration_s and len(_after_warmup(rows, config)) > 1:
+                    break
+    left = [thread for thread in threading.enumerate() if thread not in threads_before and thread.is_alive()]
+    return _judge(rows, tuple(sorted(thread.name for thread in left)), name, config)
+
+
+class _Looking(Output):
+    """Has every overlay drawn, as a window has."""
+
+    def take(self, step: Step) -> None:
+        assert step.overlay_bgr.size
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class _Stretch:
+    """Collects the steps of one row."""
+
+    started_s: float
+    frames: int = 0
+    dropped: int = 0
+    latencies: LatencyLog = field(default_factory=LatencyLog)
+
+    def add(self, step: Step) -> None:
+        self.frames += 1
+        self.dropped = step.dropped
+        self.latencies.add({"total": step.age_ms})
+
+    def row(self, started_s: float, now_s: float) -> Row:
+        return Row(
+            until_s=now_s - started_s,
+            frames=self.frames,
+            fps=self.frames / (now_s - self.started_s),
+            dropped=self.dropped,
+            total_ms=self.latencies.summary()["total"],
+            footprint=_look(),
+        )
+
+
+def _look() -> Footprint:
+    """Look at this process.
+
+    Raises:
+        SoakError: psutil is missing, or sees nothing here.
+    """
+    found = footprint()
+    if found is None:
+        raise SoakError(f"soak: expected psutil to look at memory, threads and files, got none; {MISSING}")
+    return found
+
+
+def _after_warmup(rows: Sequence[Row], config: SoakConfig) -> list[Row]:
+    return [row for row in rows if row.until_s >= config.warmup_s]
+
+
+def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakConfig) -> SoakReport:
+    """Compare what came after the warm-up with its end."""
+    warm = _after_warmup(rows, config)
+    if len(warm) < 2:
+        raise SoakError(
+            f"{name}: expected frames for {config.warmup_s + config.every_s:g} s and more, the source ended "
+            "before; take a longer one, or synthetic"
+        )
+    base, last = warm[0].footprint, warm[-1].footprint
+    growth_mb = max(row.footprint.memory_mb for row in warm) - base.memory_mb
+    more_threads, more_files = last.threads - base.threads, last.files - base.files
+    problems = []
+    if growth_mb > config.growth_mb:
+        problems.append(f"memory grew by {growth_mb:.1f} MB, expected at most {config.growth_mb:g} MB")
+    if more_threads > 0:
+        problems.append(f"{more_threads} more threads than after the warm-up")
+    if more_files > 0:
+        problems.append(f"{more_files} more open files than after the warm-up")
+    if left:
+        problems.append(f"threads outlived the loop: {', '.join(left)}")
+    return SoakReport(
+        source=name,
+        rows=tuple(rows),
+        growth_mb=growth_mb,
+        more_threads=more_threads,
+        more_files=more_files,
+        left_threads=left,
+        problems=tuple(problems),
+        machine=this_machine(),
+    )
