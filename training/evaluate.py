@@ -20,7 +20,6 @@ from training.evaluation.measure import (
     measure,
     warn_if_seen,
 )
-from training.evaluation.views import Views
 from training.figures.charts import draw_confusion
 from training.figures.sheets import WorstImages, prediction_sheet, write_sheet
 
@@ -51,7 +50,7 @@ def command(options: EvaluateOptions) -> None:
     """Measure, draw what is asked for, and print."""
     # torch takes seconds, which --help does without
     from training.engine.checkpoint import checkpoint_file, load_checkpoint
-    from training.engine.inference import predictor
+    from training.engine.inference import Views, predictor
 
     check_device(options.device)
     checkpoint = load_checkpoint(checkpoint_file(options.checkpoint))

@@ -72,12 +72,7 @@ class SegmentationLoss:
             target = torch.where(_confidence(logits, target) < OHEM_CONFIDENCE, target, IGNORE)
         weights = self._pixel_weights(pixel_counts(target, logits.shape[1]))
         return F.cross_entropy(
-            logits,
-            target,
-            weights,
-            ignore_index=IGNORE,
-            reduction="sum",
-            label_smoothing=self.smoothing,
+            logits, target, weights, ignore_index=IGNORE, reduction="sum", label_smoothing=self.smoothing
         )
 
     def targets(self, labels: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from runtime.contract import Normalization
+from runtime.errors import ConfigError
 from runtime.network.resize import fit_image
 from training.data import open_dataset
-from training.engine.inference import evaluate, predictor
+from training.engine.inference import Views, averaged_probabilities, evaluate, predictor
 from training.evaluation.measure import measure
 from training.evaluation.metrics import class_probabilities
-from training.evaluation.views import Views, averaged_probabilities
 from training.network.build import CameraNetwork
 
 NORMALIZATION = Normalization((110.0, 110.0, 110.0), (60.0, 60.0, 60.0))
@@ -115,3 +115,37 @@ def test_a_mirrored_view_works_on_real_frames(network: CameraNetwork) -> None:
     dataset = open_dataset("camvid", os.environ["EDGESEG_CAMVID"], "val")
     prediction = predictor(network, Views((SIZE_HW,), flip=True))(dataset[0].image_bgr)
     assert prediction.mask.shape == prediction.confidence.shape == (360, 480)
+
+
+@pytest.mark.parametrize(
+    ("scales", "sizes_hw"),
+    [
+        ([1.0], ((352, 480),)),
+        ([0.5, 2], ((192, 256), (704, 960))),  # 5.5 and 7.5 steps of 32: halves go to the even number
+        ([0.75, 1.0, 1.25], ((256, 352), (352, 480), (448, 608))),
+    ],
+)
+def test_scaled_sizes_are_ones_that_the_network_takes(
+    scales: list[float], sizes_hw: tuple[tuple[int, int], ...]
+) -> None:
+    assert Views.of_scales((352, 480), scales, multiple=32).sizes_hw == sizes_hw
+
+
+def test_no_side_is_rounded_to_nothing() -> None:
+    assert Views.of_scales((32, 64), [0.25], multiple=32).sizes_hw == ((32, 32),)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ([], "factors from"),
+        ([1.0, 0.0], "factors from"),
+        ([-1.0], "factors from"),
+        ([float("nan")], "factors from"),
+        ([100.0], "factors from"),
+        ([1.0, 1.01], "another size, got 352x480, 352x480"),
+    ],
+)
+def test_scales_that_cannot_work_are_refused(scales: list[float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Views.of_scales((352, 480), scales, multiple=32)

@@ -14,8 +14,7 @@ import torch
 
 from runtime.contract import CAMVID_CLASSES, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import CheckpointError
-from training.engine.archive import check_archive
-from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.engine.checkpoint import Checkpoint, check_archive, load_checkpoint, save_checkpoint
 from training.network.build import CameraNetwork, build_network
 from training.network.sizes import ResidualConfig
 
