@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.base.command import Stopped, StopSignals
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.percentiles import LatencyLog
+from runtime.base.service import ServiceManager
 from runtime.errors import ConfigError, EdgesegError
 from runtime.loop import Step, run
 from runtime.network.options import ModelOptions
@@ -122,13 +123,16 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
         outputs = opened.enter_context(Outputs(made, stream, on_failure=_warn))
         for page in (output for output in outputs if isinstance(output, Page)):
             print(f"page: {page.url}", file=sys.stderr, flush=True)
-        progress = Progress()
+        progress, service = Progress(), ServiceManager()
         opened.callback(progress.finish)
+        service.ready()
+        opened.callback(service.stopping)
         steps = run(source, segment, max_frames=options.max_frames, max_age_ms=options.max_age_ms)
         opened.callback(steps.close)  # ends its threads before what they use is closed
         for step in outputs.feed(signals.between(steps)):
             log.add(step)
             progress.show(log)
+            service.alive()
 
 
 def _warn(failure: EdgesegError) -> None:

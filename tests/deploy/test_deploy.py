@@ -1,8 +1,10 @@
 """The image and the service: linted where the linters are, and every part of them that can be run is run."""
 
 import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -140,3 +142,21 @@ def test_the_service_restarts_and_watches() -> None:
     assert setting("Restart") == "always"
     assert setting("Type") == "notify"
     assert int(setting("WatchdogSec")) >= 10
+
+
+def test_the_camera_tells_the_service_manager_what_the_unit_expects(tiny_onnx: Path, tmp_path: Path) -> None:
+    drive = ("--source", "synthetic", "--headless", "--max-frames", "20", "--model", str(tiny_onnx))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(30)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000"}
+        command = [sys.executable, "-m", "runtime", "camera", *drive]
+        with subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **told}, stdout=subprocess.DEVNULL
+        ) as camera:
+            messages = [listener.recv(100).decode()]
+            while messages[-1] != "STOPPING=1":
+                messages.append(listener.recv(100).decode())
+            assert camera.wait(30) == 0
+    assert messages[0] == "READY=1"
+    assert "WATCHDOG=1" in messages
