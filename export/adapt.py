@@ -21,11 +21,14 @@ class CommandOptions:
     model: Path = flag("ONNX file", name="model")
     classes: Path = flag('JSON: ["road", "car"] or {"names": [...], "palette": [...]}')
     output: Path | None = flag(
-        "file to write; default: MODEL-edgeseg.onnx beside the model", default=None, name=("-o", "--output")
+        "file to write",
+        default=None,
+        unset="MODEL-edgeseg.onnx beside the model",
+        name=("-o", "--output"),
     )
     file: AdaptOptions = nested(AdaptOptions)
-    softmax_output: bool = flag("it gives probabilities", default=False)
-    argmax_output: bool = flag("it gives class indices", default=False)
+    softmax_output: bool = flag("the model gives probabilities", default=False)
+    argmax_output: bool = flag("the model gives class indices", default=False)
     as_json: bool = flag("print the report as JSON", default=False, name="--json")
 
     def __post_init__(self) -> None:

@@ -42,8 +42,9 @@ class ExportOptions:
         default="logits",
     )
     size_hw: tuple[int, int] | None = flag(
-        "height and width of the input; default: as trained",
+        "height and width of the input",
         default=None,
+        unset="as trained",
         unit="pixels",
         name="--imgsz",
         metavar=("H", "W"),
@@ -204,8 +205,8 @@ def report_text(report: ExportReport) -> str:
         f"  graph   {report.traced_nodes} nodes traced, {simplified}",
         f"  logits  differ by at most {parity.absolute:.2g}, {parity.relative:.1e} of the largest "
         f"(allowed {tolerance.relative:.1e} in {tolerance.dtype})",
-        f"  masks   agree on {parity.mask_agreement:.4%} of {len(parity.frames)} frames' pixels "
-        f"(asked for {tolerance.mask_agreement:.1%} in each)",
+        f"  masks   agree on {parity.mask_agreement:.4%} of the pixels of {len(parity.frames)} frames "
+        f"(required: {tolerance.mask_agreement:.1%} in each)",
     ]
     if report.options.half:
         lines.insert(2, f"  float32 {', '.join(report.islands) or 'nothing but the logits'}")

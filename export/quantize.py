@@ -23,7 +23,7 @@ class CommandOptions:
 
     model: Path = flag("float32 ONNX file of export.to_onnx", name="model")
     output: Path | None = flag(
-        "int8 file; default: the model's name with -int8", default=None, name=("-o", "--output")
+        "int8 file to write", default=None, unset="the model's name with -int8", name=("-o", "--output")
     )
     pictures: Pictures = nested(Pictures)
     config: QuantizeConfig = nested(QuantizeConfig, without=("step_pairs", "final_pairs"))

@@ -23,8 +23,9 @@ class CommandOptions:
         "best.pt or last.pt of training.train, or a bundled one's name", name="checkpoint"
     )
     output_file: Path | None = flag(
-        "file to write; default: the checkpoint's path, ending in .onnx",
+        "file to write",
         default=None,
+        unset="the checkpoint's path, ending in .onnx",
         name=("-o", "--output-file"),
         metavar="FILE",
     )

@@ -67,12 +67,12 @@ class AdaptOptions:
 
     source: ForeignInput = nested(ForeignInput)
     kind: OutputKind = "logits"
-    output_name: str | None = flag("which output, where the file has several", default=None)
+    output_name: str | None = flag("which output, where the model has several", default=None)
     output_layout: Layout | None = flag(
-        "order of the output's axes; default: the axis with one entry a class tells", default=None
+        "order of the output's axes", default=None, unset="as the number of classes tells"
     )
     size_hw: tuple[int, int] | None = flag(
-        "input size, where the file leaves it free",
+        "height and width of the input, where the model leaves them free",
         default=None,
         unit="pixels",
         at_least=1,
@@ -193,7 +193,7 @@ def _image_input(model: ir.Model, options: AdaptOptions) -> tuple[str, tuple[int
     if len(inputs) != 1:
         raise ConfigError(f"input: expected one image, got {[value.name for value in inputs]}")
     (image,) = inputs
-    axes = [axis if isinstance(axis, int) else None for axis in image.shape or ()]  # None where free
+    axes = [axis if isinstance(axis, int) and axis else None for axis in image.shape or ()]  # None: free
     if image.dtype not in FLOAT_TYPES or len(axes) != 4:
         raise ConfigError(
             f"input {image.name}: expected floating-point numbers in four axes, got {image.dtype} in "
@@ -230,7 +230,7 @@ def _find_output(
             f"output: expected one of {original.names}, got {options.output_name}; name it with --output-name"
         )
     name = options.output_name or original.names[0]
-    shape = original.run(np.zeros(original.shape, np.float32), name)[0].shape
+    shape = original.run(np.zeros(original.shape, np.float32), name).shape
     if options.kind == "argmax":
         if len(shape) == 3 and shape[0] == 1:
             return ForeignOutput(name, "argmax", "nhwc", shape)

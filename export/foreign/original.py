@@ -39,25 +39,25 @@ class Original:
         try:
             self._session = open_graph(model, threads=1)
         except Exception as error:  # onnxruntime's errors have no common base class
-            raise ModelLoadError(
-                f"model {path}: onnxruntime cannot open it with an input of {self.shape} "
-                f"({' '.join(str(error).split())[:300]}); check --layout and --imgsz"
-            ) from None
+            raise self._refused("open it with", error) from None
 
-    def run(self, image: NDArray[np.float32], name: str | None = None) -> list[NDArray[np.generic]]:
-        """Return one output, or all of them, for a preprocessed image.
+    def run(self, image: NDArray[np.float32], name: str) -> NDArray[np.generic]:
+        """Return one output for a preprocessed image.
 
         Raises:
             ModelLoadError: onnxruntime cannot run it.
         """
-        names = self.names if name is None else [name]
         try:
-            return list(self._session.run(names, {self._input_name: image.astype(self._dtype)}))
+            (output,) = self._session.run([name], {self._input_name: image.astype(self._dtype)})
         except Exception as error:
-            raise ModelLoadError(
-                f"model {self.path}: onnxruntime cannot run it on an input of {self.shape} "
-                f"({' '.join(str(error).split())[:300]}); check --layout and --imgsz"
-            ) from None
+            raise self._refused("run it on", error) from None
+        return output  # type: ignore[no-any-return]
+
+    def _refused(self, doing: str, error: Exception) -> ModelLoadError:
+        return ModelLoadError(
+            f"model {self.path}: onnxruntime cannot {doing} an input of {self.shape} "
+            f"({' '.join(str(error).split())[:300]}); check --layout and --imgsz"
+        )
 
 
 def compare(path: Path, original: Original, source: ForeignInput, output: ForeignOutput) -> Parity:
@@ -81,7 +81,7 @@ def compare(path: Path, original: Original, source: ForeignInput, output: Foreig
     compared = []
     for name, image_bgr in proof_frames():
         fitted = fit_image(image_bgr, size_hw)
-        (raw,) = original.run(source.prepare(fitted), output.name)
+        raw = original.run(source.prepare(fitted), output.name)
         if output.kind == "argmax":
             expected_mask = _resized_mask(raw.reshape(output.size_hw), size_hw)
             agreement = float((session.run_mask(fitted)[0] == expected_mask).mean())

@@ -40,10 +40,12 @@ class ForeignInput:
         "order of the input's channels, of --mean and of --std", default="rgb"
     )
     layout: Layout = flag("order of the input's axes", default="nchw")
-    scale: float = flag("divides the pixels of 0 to 255 first", default=255.0, above=0)
-    mean: tuple[float, float, float] = flag("subtracted next, one number a channel", default=(0.0, 0.0, 0.0))
+    scale: float = flag("what the pixels of 0 to 255 are divided by first", default=255.0, above=0)
+    mean: tuple[float, float, float] = flag(
+        "what is subtracted next, for each channel", default=(0.0, 0.0, 0.0)
+    )
     std: tuple[float, float, float] = flag(
-        "divides last, one number a channel", default=(1.0, 1.0, 1.0), above=0
+        "what is divided by last, for each channel", default=(1.0, 1.0, 1.0), above=0
     )
 
     def __post_init__(self) -> None:

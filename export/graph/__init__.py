@@ -1,1 +1,1 @@
-"""ONNX graphs: trace, edit, simplify, stamp, count."""
+"""ONNX graphs: trace, simplify, edit, run, finish, inspect."""

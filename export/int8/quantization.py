@@ -47,9 +47,9 @@ from training.data.catalog import OptionalData
 class QuantizeConfig:
     """How to quantize."""
 
-    calibration: str = flag("kind of ranges", default="percentile", choices=METHODS)
-    calibration_frames: int = flag("calibrate on at most so many images", default=64, at_least=1)
-    target: str | None = flag("preset of a processor; default: this machine's", default=None, choices=TARGETS)
+    calibration: str = flag("how the ranges of activations are chosen", default="percentile", choices=METHODS)
+    calibration_frames: int = flag("images to calibrate on, at most", default=64, at_least=1)
+    target: str | None = flag("processor preset", default=None, unset="this machine's", choices=TARGETS)
     max_drop: float = flag(
         "points of 100 that may be lost: of mIoU, or of mask agreement where there are no labels",
         default=0.5,
@@ -57,11 +57,15 @@ class QuantizeConfig:
         at_most=100,
     )
     threads: int | None = flag(
-        "worker threads; default: physical cores, at most 4", default=None, at_least=1, at_most=MAX_THREADS
+        "worker threads",
+        default=None,
+        unset="physical cores, at most 4",
+        at_least=1,
+        at_most=MAX_THREADS,
     )
     step_pairs: int = flag("interleaved runs of both files for a candidate's speed", default=30, at_least=1)
     final_pairs: int = flag("the same for the verdict", default=100, at_least=1)
-    force: bool = flag("write it even if it is not faster here: for another machine", default=False)
+    force: bool = flag("write the file even if it is not faster here, for another machine", default=False)
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -80,7 +84,7 @@ class Pictures:
     )
     split: str = flag("part of the data set to calibrate on", default="train")
     judge_split: str = flag("part of the data set to measure mIoU on", default="val")
-    limit: int | None = flag("judge by the first so many images; default: all", default=None, at_least=1)
+    limit: int | None = flag("judge by the first so many images", default=None, unset="all", at_least=1)
 
     def __post_init__(self) -> None:
         """Check the limit."""
@@ -122,8 +126,8 @@ class QuantizeReport:
         float_points: the float32 file's points of 100.
         float_bytes: the float32 file's size.
         size_bytes: the int8 file's size.
-        border_error: grey levels by which a padded pixel differs from before; None when the image is made
-            float first.
+        border_error: grey levels by which a padded pixel differs from before; None where the image becomes
+            float32 first.
         search: every candidate.
         speed: the final, longer measurement.
         graph: what onnxruntime runs here.
@@ -291,7 +295,9 @@ def as_markdown(report: QuantizeReport) -> str:
     if report.search.ranking:
         worst = ", ".join(f"{error.layer} {error.sqnr_db:.0f} dB" for error in report.search.ranking[:5])
         lines += ["", f"Worst layers (signal to noise of the logits with that layer alone in int8): {worst}"]
-    pixels = "reaches the first convolution as it is" if graph.image_stays_integer else "is made float first"
+    pixels = (
+        "reaches the first convolution as uint8" if graph.image_stays_integer else "becomes float32 first"
+    )
     border = "" if report.border_error is None else f", padding off by {report.border_error:.1f} grey levels"
     lines += [
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,16 +149,23 @@ def prove_parity(
     """
     check_file(path)
     session = NetworkSession(path)
-    contract = session.contract
-    ways: dict[str, Callable[[Image], Logits]] = {"": _logits_of(path, session)}
+    image, output = session.contract.input, session.contract.output
+    ways = {"": session.run if output.has_logits else _inner_logits(ir.load(path), output.name)}
     if tolerance.dtype == "float16":
-        rounded = rounded_everywhere(ir.load(path))
-        ways[", rounded to float16"] = _watched_logits(rounded, contract.output.name)
-    compared = [
-        parity for name, image in frames for parity in _compare(name, [image], network, session, ways)
-    ]
-    if contract.input.is_dynamic:
-        compared += _compare_larger_batch(frames, network, session, ways)
+        ways[", rounded to float16"] = _inner_logits(rounded_everywhere(ir.load(path)), output.name)
+    batches = [(name, [image_bgr], image.size_hw) for name, image_bgr in frames]
+    if image.is_dynamic:  # at a size that was never traced, too
+        height, width = (side + image.size_multiple for side in image.size_hw)
+        two = [image_bgr for _, image_bgr in itertools.islice(itertools.cycle(frames), 2)]
+        batches.append((f"2 frames at {height}x{width}", two, (height, width)))
+    compared = []
+    for name, images_bgr, size_hw in batches:
+        fitted = np.stack([fit_image(image_bgr, size_hw) for image_bgr in images_bgr])  # (N, H, W, 3)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(fitted)).numpy()  # (N, C, h, w)
+        masks = session.run_mask(fitted) if output.has_mask else ()  # (N, H, W)
+        for way, run in ways.items():
+            compared.append(_difference(f"{name}{way}", images_bgr, expected, run(fitted), masks))
     return passed(
         compared,
         tolerance,
@@ -188,73 +195,27 @@ def passed(compared: Sequence[FrameParity], tolerance: Tolerance, *, between: st
     return Parity(tuple(compared), tolerance)
 
 
-def _logits_of(path: Path, session: NetworkSession) -> Callable[[Image], Logits]:
-    """Return how to get a file's logits, whether they are an output or not."""
-    output = session.contract.output
-    return session.run if output.has_logits else _watched_logits(ir.load(path), output.name)
-
-
-def _watched_logits(model: ir.Model, name: str) -> Callable[[Image], Logits]:
-    """Return how to get the logits out of a graph in memory."""
+def _inner_logits(model: ir.Model, name: str) -> Callable[[Image], Logits]:
+    """Return how to get the logits of a graph in memory, whether they are an output or not."""
     run = watch(model, [name])
     return lambda images_bgr: run(images_bgr)[name]
 
 
-def _compare_larger_batch(
-    frames: Sequence[Named],
-    network: nn.Module,
-    session: NetworkSession,
-    ways: dict[str, Callable[[Image], Logits]],
-) -> list[FrameParity]:
-    """Run two frames at once, at a size that was never traced."""
-    image = session.contract.input
-    height, width = (side + image.size_multiple for side in image.size_hw)
-    images = [image_bgr for _, image_bgr in itertools.islice(itertools.cycle(frames), 2)]
-    return _compare(f"2 frames at {height}x{width}", images, network, session, ways, (height, width))
-
-
-def _compare(
-    name: str,
-    images_bgr: Sequence[Image],
-    network: nn.Module,
-    session: NetworkSession,
-    ways: dict[str, Callable[[Image], Logits]],
-    input_hw: tuple[int, int] | None = None,
-) -> list[FrameParity]:
-    """Run a batch through the network, and through the file in each way."""
-    contract = session.contract
-    input_hw = contract.input.size_hw if input_hw is None else input_hw
-    fitted = np.stack([fit_image(image, input_hw) for image in images_bgr])  # (N, H, W, 3)
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(fitted)).numpy()  # (N, C, h, w)
-    return [
-        _difference(f"{name}{way}", images_bgr, fitted, expected, run(fitted), session)
-        for way, run in ways.items()
-    ]
-
-
 def _difference(
-    name: str,
-    images_bgr: Sequence[Image],
-    fitted: Image,
-    expected: Logits,
-    found: Logits,
-    session: NetworkSession,
+    name: str, images_bgr: Sequence[Image], expected: Logits, found: Logits, masks: Iterable[Image]
 ) -> FrameParity:
-    """Compare two batches of logits, and the masks that come of them."""
+    """Compare two batches of logits, the masks that come of them, and those that the file made itself."""
     if found.shape != expected.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return FrameParity(name, math.inf, math.inf, 0.0)
     absolute = float(np.abs(found - expected).max())
     largest = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
-    output = session.contract.output
-    same = []
-    for index, image in enumerate(images_bgr):
-        size_hw, one = (image.shape[0], image.shape[1]), slice(index, index + 1)
-        agreed = class_mask(found[one], size_hw) == class_mask(expected[one], size_hw)
-        same.append(float(agreed.mean()))
-    if output.has_mask:
-        masks = session.run_mask(fitted)  # (N, H, W)
-        for index, mask in enumerate(masks):
-            agreed = mask == class_mask(expected[index : index + 1], (mask.shape[0], mask.shape[1]))
-            same.append(float(agreed.mean()))
-    return FrameParity(name, absolute, absolute / largest, min(same))
+    upsampled = [
+        class_mask(logits[None], (image.shape[0], image.shape[1]))
+        for logits, image in zip(found, images_bgr, strict=True)
+    ]
+    agreements = [
+        float((mask == class_mask(logits[None], (mask.shape[0], mask.shape[1]))).mean())
+        for made in (upsampled, masks)
+        for mask, logits in zip(made, expected, strict=False)
+    ]
+    return FrameParity(name, absolute, absolute / largest, min(agreements))

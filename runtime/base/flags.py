@@ -387,7 +387,7 @@ def _reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
 def _help(described: _Flag, kind: Any, default: Any) -> str:
     """Return the help's text with unit, range and default."""
     facts = [part for part in (described.unit, described.range()) if part]
-    if kind is not bool and default is not None and default is not MISSING and default != ():
+    if kind is not bool and default is not None and default is not MISSING and default not in ((), ""):
         shown = default if isinstance(default, tuple) and described.show is str else (default,)
         facts.append(f"default: {' '.join(described.show(one) for one in shown)}")
     elif described.unset:

@@ -258,7 +258,7 @@ def test_the_command_prints_the_steps_and_what_to_do_next(
 
     out = capsys.readouterr().out
     assert "| as exported ← | none |" in out
-    assert "the image reaches the first convolution as it is" in out
+    assert "the image reaches the first convolution as uint8" in out
     assert out.endswith(f"next: python -m benchmarks.latency --model {tmp_path / 'out.onnx'}\n")
     assert (tmp_path / "report.md").read_text().strip() in out
 
