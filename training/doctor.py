@@ -62,7 +62,7 @@ def command(options: DoctorOptions) -> None:
     if inspection.errors:
         found = "1 error" if inspection.errors == 1 else f"{inspection.errors} errors"
         raise DatasetError(
-            f"{options.root}: expected a sound data set, found {found}; correct what is listed"
+            f"{options.root}: expected a sound data set, found {found}; correct the errors listed"
         )
     if not options.as_json:
         data, root = options.data, quote(options.root)

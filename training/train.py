@@ -31,7 +31,7 @@ class TrainOptions:
     )
     config: TrainConfig = nested(TrainConfig)
     out: Path = flag("folder for checkpoints, table, curves and pictures", metavar="DIR", group="results")
-    resume: bool = flag("go on with the last.pt in --out", default=False, group="results")
+    resume: bool = flag("continue from the last.pt in --out", default=False, group="results")
 
 
 def command(options: TrainOptions) -> None:
@@ -49,7 +49,7 @@ def command(options: TrainOptions) -> None:
             best = train(options.config, train_set, val_set, out, resume=options.resume, processes=processes)
         except KeyboardInterrupt:
             if processes.is_first:
-                print(f"\n{out} is kept; the same command with --resume goes on", file=sys.stderr)
+                print(f"\n{out} is kept; continue with the same command and --resume", file=sys.stderr)
             raise
         if processes.is_first:
             print(f"\nnext: python -m export.to_onnx {quote(str(best))}")

@@ -25,7 +25,7 @@ class Sample:
     Attributes:
         image_bgr: uint8 (H, W, 3).
         label: uint8 (H, W), class indices or 255 for pixels without a class.
-        name: what tells the sample from others of its data set, such as a file name.
+        name: identifies the sample within its data set, such as a file name.
     """
 
     image_bgr: Image

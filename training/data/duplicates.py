@@ -30,7 +30,7 @@ class Fingerprint:
 
     Attributes:
         exact: digest of size and pixels.
-        bits: dHash, float32 (64,), each -1 or 1, so that a product of two tells their distance.
+        bits: dHash, float32 (64,), each -1 or 1, so that a product of two gives their distance.
     """
 
     exact: str
@@ -67,7 +67,7 @@ def same_images(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> 
 def near_images(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> list[Twin]:
     """Return, for each of `first`, its nearest in `second` if they differ in at most `NEAR_BITS` of 64 bits.
 
-    Those with the same pixels are left out, since `same_images` tells them.
+    Those with the same pixels are left out, since `same_images` finds them.
     """
     if not first or not second:
         return []

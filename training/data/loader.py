@@ -1,7 +1,7 @@
 """Batches for training: shuffled, augmented, prefetched by threads, and repeatable.
 
 Every random choice is made from (seed, epoch, position in the epoch), never from what ran before. So
-step k of epoch e is the same batch however the run got there, and a resumed run goes on bit for bit.
+step k of epoch e is the same batch however the run got there, and a resumed run continues bit for bit.
 """
 
 from __future__ import annotations

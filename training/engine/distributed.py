@@ -98,7 +98,7 @@ def joined_processes(device: str) -> Iterator[Processes]:
 
     Raises:
         ConfigError: more processes than GPUs, or a single GPU for all.
-        TrainingError: the environment tells only half of the place, the others cannot be reached, or one
+        TrainingError: the environment names only part of the place, the others cannot be reached, or one
             was lost.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -140,8 +140,8 @@ def joined_processes(device: str) -> Iterator[Processes]:
             raise SystemExit(EXIT_ERROR) from None
         if _tells_of_a_lost_process(error):
             raise TrainingError(
-                f"process {rank} of {world_size} lost another one, which ended without a word (killed, out "
-                "of memory, or its machine is gone); look there, then go on with --resume"
+                f"process {rank} of {world_size} lost contact with another one, which was killed, ran out of "
+                "memory or whose machine is down; look there, then continue with --resume"
             ) from error
         raise
     finally:

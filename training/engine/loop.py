@@ -46,15 +46,15 @@ def train(
 ) -> Path:
     """Train and leave best.pt, last.pt, results.csv and curves.png in the folder `out`.
 
-    Beside them are a folder `tensorboard`, one of `samples`, and init-from.txt, which says what a training
-    from another's weights took over.
+    Beside them are a folder `tensorboard`, one of `samples`, and init-from.txt, which says what was
+    copied from another training's weights.
 
     Args:
         config: all settings.
         train_set: what to learn from.
         val_set: what to choose the best epoch by.
         out: the first process writes into it; no other needs to see it.
-        resume: go on with the last.pt in `out`.
+        resume: continue from the last.pt in `out`.
         processes: those that train together, each of which calls this; None for this one alone.
 
     Returns:
@@ -70,7 +70,7 @@ def train(
     processes = processes or Processes()
     last, best = out / "last.pt", out / "best.pt"
     if processes.is_first and last.exists() and not resume:
-        raise TrainingError(f"{last} exists: give --resume to go on with it, or another --out")
+        raise TrainingError(f"{last} exists: give --resume to continue it, or another --out")
     val_indices = processes.share(len(val_set), EVALUATION_BATCH)
     for index in val_indices:
         val_set[index]  # a sample that cannot be read ends the training now, not after an epoch
@@ -134,7 +134,7 @@ def train(
             _print_epoch(trainer.history, config, improved=improved)
         if board is not None and trainer.epoch < config.epochs:
             since = epochs_since_best(trainer.history)
-            print(f"no better mIoU for {since} epochs: ended after epoch {trainer.epoch}", file=sys.stderr)
+            print(f"no better mIoU for {since} epochs: stopped after epoch {trainer.epoch}", file=sys.stderr)
         if loop_images_per_s:
             bare_images_per_s = trainer.bare_images_per_s(min(BARE_STEPS, len(trainer.batches)))
     if processes.is_first:

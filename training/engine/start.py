@@ -85,7 +85,7 @@ def resumable_state(
 
     Args:
         checkpoint: what last.pt holds.
-        config: the settings of the training that would go on.
+        config: the settings of the training to resume.
         contract: its network's, without an accuracy.
         present: its state, as it is before it takes over that of the checkpoint.
 
@@ -98,10 +98,15 @@ def resumable_state(
     try:
         theirs = from_plain(TrainConfig, state["train_config"])
     except DecodeError as error:
-        raise TrainingError(f"resume: last.pt is of another edgeseg ({error}); use that one") from None
+        raise TrainingError(
+            f"resume: last.pt was written by another version of edgeseg ({error}); resume with that version"
+        ) from None
     if state.keys() != present.keys():
         other = ", ".join(sorted(state.keys() ^ present.keys()))
-        raise TrainingError(f"resume: last.pt is of another edgeseg (it differs in {other}); use that one")
+        raise TrainingError(
+            f"resume: last.pt was written by another version of edgeseg (it differs in {other}); "
+            "resume with that version"
+        )
     differing = [
         f"{field.name} was {getattr(theirs, field.name)!r}, now {getattr(config, field.name)!r}"
         for field in dataclasses.fields(TrainConfig)

@@ -249,7 +249,7 @@ def test_resume_refuses_the_state_of_another_version(whole: tuple[Path, Path]) -
     checkpoint = load_checkpoint(out / "last.pt")
     assert checkpoint.training is not None
     del checkpoint.training["losses"]
-    with pytest.raises(TrainingError, match=r"of another edgeseg \(it differs in losses\)"):
+    with pytest.raises(TrainingError, match=r"by another version of edgeseg \(it differs in losses\)"):
         new_trainer(out, root).restore(checkpoint)
 
 
@@ -258,7 +258,7 @@ def test_resume_refuses_settings_of_another_version(whole: tuple[Path, Path]) ->
     checkpoint = load_checkpoint(out / "last.pt")
     assert checkpoint.training is not None
     checkpoint.training["train_config"]["gone"] = 1
-    with pytest.raises(TrainingError, match="of another edgeseg"):
+    with pytest.raises(TrainingError, match="by another version of edgeseg"):
         new_trainer(out, root).restore(checkpoint)
 
 

@@ -59,7 +59,7 @@ def test_a_training_ends_when_nothing_got_better_for_its_patience(
     assert run(camvid_root, tmp_path / "run", "--epochs", "9", "--patience", "2") == 0
     assert finished_epochs(tmp_path / "run") == 4
     printed = capsys.readouterr()
-    assert "no better mIoU for 2 epochs: ended after epoch 4" in printed.err
+    assert "no better mIoU for 2 epochs: stopped after epoch 4" in printed.err
     assert "next: python -m export.to_onnx" in printed.out
     accuracy = load_checkpoint(tmp_path / "run" / "best.pt").contract.accuracy
     assert accuracy is not None
