@@ -13,7 +13,7 @@ from shlex import quote
 
 from runtime.base.flags import flag, nested, run_command
 from runtime.network.options import ModelOptions
-from training.data.catalog import DataOptions
+from training.data.catalog import SplitOptions
 from training.evaluation.measure import accuracy_json, accuracy_table, measure_segmenter, warn_if_seen
 
 
@@ -21,12 +21,8 @@ from training.evaluation.measure import accuracy_json, accuracy_table, measure_s
 class AccuracyOptions:
     """What the command line asks for."""
 
-    data: DataOptions = nested(DataOptions)
+    data: SplitOptions = nested(SplitOptions)
     model: ModelOptions = nested(ModelOptions)
-    split: str = flag("part of the data set", default="val")
-    leave_out: str | None = flag(
-        "measure on this drive, which training.train --leave-out held back", default=None, metavar="DRIVE"
-    )
     ece: bool = flag("also measure the ECE, the error of the confidences", default=False)
     limit: int | None = flag("measure on the first so many images only", default=None, at_least=1)
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
@@ -34,9 +30,9 @@ class AccuracyOptions:
 
 def command(options: AccuracyOptions) -> None:
     """Measure and print."""
-    dataset = options.data.open(options.split, leave_out=options.leave_out)
+    dataset = options.data.open_split()
     with options.model.open() as segment:
-        if options.leave_out is not None:
+        if options.data.leave_out is not None:
             warn_if_seen(segment.contract, dataset)
         measured = measure_segmenter(segment, dataset, limit=options.limit, ece=options.ece)
     if options.as_json:

@@ -11,7 +11,7 @@ from shlex import quote
 
 from runtime.base.files import make_folder
 from runtime.base.flags import flag, nested, run_command
-from training.data.catalog import DataOptions
+from training.data.catalog import SplitOptions
 from training.engine.config import check_device
 from training.evaluation.measure import (
     accuracy_json,
@@ -29,11 +29,7 @@ class EvaluateOptions:
     """What the command line asks for."""
 
     checkpoint: str = flag("best.pt or last.pt of training.train, or a bundled one's name", name="checkpoint")
-    data: DataOptions = nested(DataOptions)
-    split: str = flag("part of the data set", default="val")
-    leave_out: str | None = flag(
-        "measure on this drive, which training.train --leave-out held back", default=None, metavar="DRIVE"
-    )
+    data: SplitOptions = nested(SplitOptions)
     scales: tuple[float, ...] = flag(
         "average over these sizes of the input, each rounded to a size that the network takes",
         default=(1.0,),
@@ -55,9 +51,9 @@ def command(options: EvaluateOptions) -> None:
     check_device(options.device)
     checkpoint = load_checkpoint(checkpoint_file(options.checkpoint))
     contract = checkpoint.contract
-    dataset = options.data.open(options.split, leave_out=options.leave_out)
+    dataset = options.data.open_split()
     check_same_classes(contract.classes, dataset)
-    if options.leave_out is not None:
+    if options.data.leave_out is not None:
         warn_if_seen(contract, dataset)
     size_hw = contract.input.size_hw
     views = Views.of_scales(size_hw, options.scales, checkpoint.config.size_multiple, flip=options.flip)

@@ -97,6 +97,20 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class SplitOptions(DataOptions):
+    """Which part of a data set a command measures on."""
+
+    split: str = flag("part of the data set", default="val")
+    leave_out: str | None = flag(
+        "measure on this drive, which training.train --leave-out held back", default=None, metavar="DRIVE"
+    )
+
+    def open_split(self) -> SegmentationDataset:
+        """Open it, see `open_dataset`."""
+        return self.open(self.split, leave_out=self.leave_out)
+
+
+@dataclass(frozen=True)
 class OptionalData:
     """The same for commands that can do without a data set."""
 

@@ -186,7 +186,11 @@ def test_shares_of_a_validation_add_up_to_exactly_the_whole(camvid_root: Path) -
     ("act", "code", "expected"),
     [
         ("raise DatasetError('0007.png: broken')", 1, "error: 0007.png: broken"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, "error: process 0 of 2 lost contact with another one"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            -signal.SIGKILL,
+            "error: process 0 of 2 lost contact with another one",
+        ),
     ],
 )
 def test_what_ends_one_process_ends_all_with_one_line(act: str, code: int, expected: str) -> None:
