@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.layers.op_profile import BLOCK, ModelProfiler, OpProfile, kind_rates
 from benchmarks.machine.description import Machine, this_machine
 from benchmarks.machine.yardstick import MachineLimits, Yardsticks
+from benchmarks.timing.frames import size_flag
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.percentiles import percentiles
 from runtime.network.options import ModelOptions
@@ -26,13 +27,8 @@ class LimitsConfig:
 
     runs: int = flag("runs of each network; the rates are sampled before each few", default=50, at_least=1)
     network: ModelOptions = nested(ModelOptions, without=("model", "provider"))
-    free_size_hw: tuple[int, int] | None = flag(
-        "height and width for files that leave them free",
-        default=None,
-        at_least=1,
-        unit="pixels",
-        name="--foreign-size",
-        metavar=("H", "W"),
+    free_size_hw: tuple[int, int] | None = size_flag(
+        "height and width for files that leave them free", "--foreign-size", None
     )
 
     def __post_init__(self) -> None:

@@ -64,8 +64,10 @@ class Machine:
     def __str__(self) -> str:
         """Return one line, with the verdict on noise where there is one."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        line = f"{self.cpu}, {self.cpus} CPUs, {self.system}; {versions}"
-        return f"{line}; {self.noise}" if self.noise else line
+        parts = [f"{self.cpu}, {self.cpus} CPUs, {self.system}", versions]
+        if self.versions.get("psutil") == NOT_INSTALLED:
+            parts.append("some is not told, pip install 'edgeseg[bench]'")
+        return "; ".join([*parts, str(self.noise)] if self.noise else parts)
 
     def facts(self) -> dict[str, str]:
         """Return everything in words, for a table."""

@@ -133,10 +133,8 @@ def _label_points(
     taken = [around(center, center, 7) for center in centers]
     lines = [around(at((p.frame_ms.low, p.miou)), at((p.frame_ms.high, p.miou)), 1) for p in points]
     for before, after in pairwise([at((point.frame_ms.value, point.miou)) for point in front]):
-        lines += [
-            around(before, (after[0], before[1]), 1),
-            around((after[0], before[1]), after, 1),
-        ]
+        corner = after[0], before[1]
+        lines += [around(before, corner, 1), around(corner, after, 1)]
     for point, (x, y) in zip(points, centers, strict=True):
         numbers = f"{point.frame_ms.value:.1f} ms, {point.miou:.3f}"
         label = fitted(figure, point.label, 0.6 * frame.width)
@@ -185,16 +183,8 @@ def _draw_bars(figure: Figure, rows: dict[str, dict[str, float]], colors: dict[s
             axes.barh(row, width, 0.4, so_far_ms, color=colors[name], edgecolor=GROUND, linewidth=0.8)
             if width / longest * pixels > text_width(figure, number, SMALL) + 6:
                 middle = so_far_ms + width / 2
-                axes.text(
-                    middle,
-                    row,
-                    number,
-                    color=ON,
-                    fontsize=SMALL,
-                    fontweight="bold",
-                    ha="center",
-                    va="center",
-                )
+                style = {"color": ON, "size": SMALL, "weight": "bold", "ha": "center", "va": "center"}
+                axes.text(middle, row, number, style)
             so_far_ms += width
         end = so_far_ms, row
         axes.annotate(f"{so_far_ms:.1f} ms", end, (6, 0), textcoords="offset pixels", va="center")

@@ -10,7 +10,6 @@ from benchmarks.machine.description import NOT_TOLD, Machine
 from benchmarks.render.document import Block, Bullets, Heading, Table
 from benchmarks.results.compare import Comparison
 from benchmarks.timing.cold_start import STAGES as COLD_STAGES
-from benchmarks.timing.cold_start import ColdStart
 from benchmarks.timing.frames import STAGES
 from benchmarks.timing.latency import LatencyReport
 from benchmarks.timing.scaling import Scaling
@@ -26,71 +25,52 @@ MINUTE_HEADS = ("until s", "frames", "p50", "p99", "max", "CPU %", "°C", "MHz",
 
 
 def latency_blocks(report: LatencyReport) -> list[Block]:
-    """Return what `benchmarks.latency` says."""
-    (title, stages), *others = _sections(report)
-    blocks: list[Block] = [Heading(title), stages, Bullets(_facts(report))]
-    for title, table in others:
-        blocks += [Heading(title), table]
+    """Return what `benchmarks.latency` says: the stages first, then what else was measured."""
+    rows = [(stage, *_cells(report.latency_ms[stage])) for stage in STAGES]
+    if report.jitter_ms:
+        rows.append(("jitter", *_cells(report.jitter_ms)))
+    blocks: list[Block] = [Heading(f"Latency of {report.model.name}"), Table(("ms", *PERCENTILES), rows)]
+    blocks.append(Bullets(_facts(report)))
+    if start := report.cold_start:
+        rows = [(stage, f"{start.p50_ms(stage):.0f}", f"{start.max_ms(stage):.0f}") for stage in COLD_STAGES]
+        title = f"Cold start: {start.runs} fresh processes up to the first mask"
+        blocks += [Heading(title), Table(("ms", "p50", "max"), rows)]
+    if report.sustained:
+        title = f"Sustained for {report.sustained[-1].until_s:.0f} s without a pause, total of a frame in ms"
+        worst = slowdown(report.sustained)
+        if worst is not None:
+            title += f"; the slowest later minute took {100 * (worst - 1):+.1f} % against the first"
+        blocks += [Heading(title), Table(MINUTE_HEADS, list(map(minute_cells, report.sustained)))]
+    return blocks + (_scaling_blocks(report.scaling) if report.scaling else [])
+
+
+def _scaling_blocks(scaling: Scaling) -> list[Block]:
+    one = scaling.threads[0]
+    rows = [
+        (
+            str(point.threads),
+            *_cells(point.total_ms, ("p50", "p99")),
+            f"{one.total_ms['p50'] / point.total_ms['p50']:.2f}",
+            f"{point.cpu.percent:.0f}",
+            f"{point.cpu.ms_a_frame:.1f}",
+        )
+        for point in scaling.threads
+    ]
+    heads = ("threads", "p50", "p99", "speed-up", "CPU %", "CPU ms a frame")
+    blocks: list[Block] = [Heading("Threads, total of a frame in ms"), Table(heads, rows)]
+    if scaling.batches:
+        rows = [
+            (str(point.batch), *_cells(point.network_ms, ("p50", "p99")), f"{point.ms_an_image:.2f}")
+            for point in scaling.batches
+        ]
+        batches = Table(("images", "p50", "p99", "p50 an image"), rows)
+        blocks += [Heading("Batches, network in ms"), batches]
     return blocks
 
 
 def machine_blocks(machine: Machine) -> list[Block]:
     """Return everything that is known about the machine."""
     return [Heading("The machine"), Bullets([f"{name}: {fact}" for name, fact in machine.facts().items()])]
-
-
-def _sections(report: LatencyReport) -> list[tuple[str, Table]]:
-    """Return titles and tables: the stages first, then what else was measured."""
-    rows = [(stage, *_cells(report.latency_ms[stage])) for stage in STAGES]
-    if report.jitter_ms:
-        rows.append(("jitter", *_cells(report.jitter_ms)))
-    sections = [(f"Latency of {report.model.name}", Table(("ms", *PERCENTILES), rows))]
-    if report.cold_start:
-        sections.append(_cold_start(report.cold_start))
-    if report.sustained:
-        sections.append(_sustained(report.sustained))
-    if report.scaling:
-        sections.append(_threads(report.scaling))
-        if report.scaling.batches:
-            sections.append(_batches(report.scaling))
-    return sections
-
-
-def _cold_start(start: ColdStart) -> tuple[str, Table]:
-    rows = [(stage, f"{start.p50_ms(stage):.0f}", f"{start.max_ms(stage):.0f}") for stage in COLD_STAGES]
-    return f"Cold start: {start.runs} fresh processes up to the first mask", Table(("ms", "p50", "max"), rows)
-
-
-def _sustained(minutes: tuple[Minute, ...]) -> tuple[str, Table]:
-    worst = slowdown(minutes)
-    title = f"Sustained for {minutes[-1].until_s:.0f} s without a pause, total of a frame in ms"
-    if worst is not None:
-        title += f"; the slowest later minute took {100 * (worst - 1):+.1f} % against the first"
-    return title, Table(MINUTE_HEADS, [minute_cells(minute) for minute in minutes])
-
-
-def _threads(scaling: Scaling) -> tuple[str, Table]:
-    points = scaling.threads
-    rows = [
-        (
-            str(point.threads),
-            *_cells(point.total_ms, ("p50", "p99")),
-            f"{points[0].total_ms['p50'] / point.total_ms['p50']:.2f}",
-            f"{point.cpu.percent:.0f}",
-            f"{point.cpu.ms_a_frame:.1f}",
-        )
-        for point in points
-    ]
-    heads = ("threads", "p50", "p99", "speed-up", "CPU %", "CPU ms a frame")
-    return "Threads, total of a frame in ms", Table(heads, rows)
-
-
-def _batches(scaling: Scaling) -> tuple[str, Table]:
-    rows = [
-        (str(point.batch), *_cells(point.network_ms, ("p50", "p99")), f"{point.ms_an_image:.2f}")
-        for point in scaling.batches
-    ]
-    return "Batches, network in ms", Table(("images", "p50", "p99", "p50 an image"), rows)
 
 
 def minute_cells(minute: Minute) -> tuple[str, ...]:

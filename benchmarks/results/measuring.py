@@ -16,7 +16,7 @@ from benchmarks.machine.yardstick import MachineLimits, Yardstick
 from benchmarks.results.results import MeasuredAccuracy, ModelResult, Results, Settings
 from benchmarks.subjects.entrants import OurEntrant, open_entrants
 from benchmarks.subjects.peer import PeerEntrant
-from benchmarks.timing.frames import SYNTHETIC, frames_name
+from benchmarks.timing.frames import SYNTHETIC, frames_name, size_flag
 from benchmarks.timing.rounds import RoundsConfig, run_rounds
 from runtime.base.flags import check_fields, flag, nested
 from runtime.network.options import ModelOptions
@@ -48,13 +48,8 @@ class ReportConfig:
     rounds: RoundsConfig = nested(RoundsConfig)
     layer_runs: int = flag("profiled runs of each network; 0 leaves them out", default=50, at_least=0)
     network: ModelOptions = nested(ModelOptions, without=("model",))
-    foreign_size_hw: tuple[int, int] = flag(
-        "height and width for others' files that leave them free",
-        default=(352, 480),
-        at_least=1,
-        unit="pixels",
-        name="--foreign-size",
-        metavar=("H", "W"),
+    foreign_size_hw: tuple[int, int] = size_flag(
+        "height and width for others' files that leave them free", "--foreign-size", (352, 480)
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from itertools import count, cycle, islice
 from pathlib import Path
+from typing import Any
 
+from runtime.base.flags import flag
 from runtime.errors import SourceError
 from runtime.frame import Image
 from runtime.masks.overlay import Overlay
@@ -24,6 +26,11 @@ SYNTHETIC = "synthetic"
 FRAME_HW = (360, 480)
 DISTINCT_FRAMES = 16  # cycled: rendering is slower than any network, and more would fill the caches
 STAGES = ("resize", "network", "mask", "draw", "total")
+
+
+def size_flag(help: str, name: str, default: tuple[int, int] | None) -> Any:
+    """Return the flag of a field that holds a height and a width in pixels."""
+    return flag(help, default=default, at_least=1, unit="pixels", name=name, metavar=("H", "W"))
 
 
 class FrameTimer:

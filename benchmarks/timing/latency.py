@@ -15,7 +15,7 @@ from benchmarks.machine.energy import Energy, EnergyMeter
 from benchmarks.machine.usage import CpuMeter, CpuShares, CpuUse, cpu_times, shares
 from benchmarks.machine.yardstick import CONV_GMAC, Noise, Yardstick, noise_of
 from benchmarks.timing.cold_start import ColdStart, measure_cold_start
-from benchmarks.timing.frames import FRAME_HW, FrameTimer, drive_frames
+from benchmarks.timing.frames import FRAME_HW, FrameTimer, drive_frames, size_flag
 from benchmarks.timing.scaling import Scaling, scale, thread_counts
 from benchmarks.timing.sustained import Minute, duration_flag, sustain
 from runtime.base.files import file_sha256
@@ -34,14 +34,7 @@ class LatencyConfig:
     """What to measure, and how."""
 
     model: ModelOptions = nested(ModelOptions)
-    frame_size_hw: tuple[int, int] = flag(
-        "height and width of the frames",
-        default=FRAME_HW,
-        at_least=1,
-        unit="pixels",
-        name="--size",
-        metavar=("H", "W"),
-    )
+    frame_size_hw: tuple[int, int] = size_flag("height and width of the frames", "--size", FRAME_HW)
     frames: int = flag("frames that count", default=1000, at_least=1)
     warmup: int = flag("frames before them that do not", default=20, at_least=0)
     cold_starts: int = flag("fresh processes up to their first mask", default=5, at_least=0)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.machine.description import Machine, this_machine
-from benchmarks.timing.frames import drive_frames
+from benchmarks.timing.frames import drive_frames, size_flag
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.percentiles import percentiles
 from runtime.contract import ModelContract
@@ -57,13 +57,8 @@ class TuneConfig:
         metavar=("H", "W"),
     )
     frames: int = flag("frames of each setting, half of them on the way there", default=100, at_least=2)
-    frame_size_hw: tuple[int, int] = flag(
-        "height and width of the camera's frames",
-        default=(720, 1280),
-        at_least=1,
-        unit="pixels",
-        name="--size",
-        metavar=("H", "W"),
+    frame_size_hw: tuple[int, int] = size_flag(
+        "height and width of the camera's frames", "--size", (720, 1280)
     )
 
     def __post_init__(self) -> None:

@@ -2,21 +2,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.machine.usage import Footprint
 from benchmarks.soak import main
 from benchmarks.timing import soak as soak_module
-from benchmarks.timing.soak import SoakConfig, SoakError, soak
-from runtime.errors import ConfigError
+from benchmarks.timing.soak import SoakConfig
 from runtime.network.options import ModelOptions
-from runtime.sources import FakeSource
 
 
 def short(model: Path, **settings: float) -> SoakConfig:
@@ -24,10 +20,6 @@ def short(model: Path, **settings: float) -> SoakConfig:
         SoakConfig(ModelOptions(model, threads=1), "fake", duration_s=0.4, every_s=0.1, warmup_s=0.1),
         **settings,
     )
-
-
-def endless() -> FakeSource:
-    return FakeSource(itertools.repeat(np.zeros((48, 64, 3), np.uint8)))
 
 
 @pytest.fixture
@@ -42,54 +34,6 @@ def grown(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
 
     monkeypatch.setattr(soak_module, "footprint", look)
     return by
-
-
-def test_a_loop_that_stays_as_it_was(tiny_onnx: Path, grown: dict[str, float]) -> None:
-    report = soak(short(tiny_onnx), source=endless())
-    assert len(report.rows) >= 2
-    assert report.problems == ()
-    assert all(row.frames > 0 and row.total_ms["max"] > 0 for row in report.rows)
-
-
-@pytest.mark.parametrize(
-    ("what", "by", "problem"),
-    [
-        ("memory_mb", 6, "memory grew by"),
-        ("threads", 1, "more threads than"),
-        ("files", 1, "more open files than"),
-    ],
-)
-def test_what_grows_is_found(
-    tiny_onnx: Path, grown: dict[str, float], what: str, by: float, problem: str
-) -> None:
-    grown[what] = by
-    (found,) = soak(short(tiny_onnx), source=endless()).problems
-    assert problem in found
-
-
-def test_thread_that_outlives_the_loop_is_found(tiny_onnx: Path, grown: dict[str, float]) -> None:
-    done = threading.Event()
-
-    class Leaking(FakeSource):
-        def close(self) -> None:
-            super().close()
-            threading.Thread(target=done.wait, name="left over", daemon=True).start()
-
-    leaking = Leaking(itertools.repeat(np.zeros((48, 64, 3), np.uint8)))
-    report = soak(short(tiny_onnx), source=leaking)
-    done.set()
-    assert report.left_threads == ("left over",)
-
-
-def test_system_without_psutil_is_a_known_error(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak_module, "footprint", lambda: None)
-    with pytest.raises(SoakError, match=r"expected psutil .*pip install"):
-        soak(short(tiny_onnx), source=endless())
-
-
-def test_source_that_ends_too_soon(tiny_onnx: Path) -> None:
-    with pytest.raises(SoakError, match="fake: expected frames for"):
-        soak(short(tiny_onnx), source=FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3))
 
 
 def test_command_exits_1_with_the_problem(
@@ -112,16 +56,3 @@ def test_command_prints_a_table_and_the_next_command(
     assert lines[0].split()[:3] == ["s", "frames", "fps"]
     assert len(lines) >= 6
     assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
-
-
-@pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"warmup_s": 0}])
-def test_config_that_cannot_work(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="soak: expected a duration of at least"):
-        short(Path("model.onnx"), **wrong)
-
-
-@pytest.mark.parametrize("wrong", [{"growth_mb": -1}, {"duration_s": float("inf")}])
-def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
-    (name,) = wrong
-    with pytest.raises(ConfigError, match=f"{name}: expected a number"):
-        short(Path("model.onnx"), **wrong)

@@ -1,39 +1,17 @@
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.throughput import main
-from benchmarks.timing.throughput import ThroughputConfig, measure_throughput
-from runtime.errors import ConfigError, SourceError
+from benchmarks.timing.throughput import ThroughputConfig
 from runtime.network.options import ModelOptions
-from runtime.sources import FakeSource
-
-PICTURE = np.zeros((48, 64, 3), np.uint8)
 
 
 def quick(model: Path) -> ThroughputConfig:
     return ThroughputConfig(ModelOptions(model, threads=1), "fake", frames=4, rounds=3)
-
-
-def test_the_ratio_is_the_median_of_the_rounds(tiny_onnx: Path) -> None:
-    source = FakeSource(itertools.repeat(PICTURE), live=False)
-    report = measure_throughput(quick(tiny_onnx), source)
-    assert source.is_closed
-    assert len(report.rounds) == 3
-    ratios = sorted(each.loop_fps / each.network_fps for each in report.rounds)
-    assert report.loop_ratio == ratios[1] > 0
-    assert report.serial_ratio > 0
-    assert (report.frame_size_hw, report.threads) == ((48, 64), 1)
-
-
-def test_a_source_that_ends_is_told(tiny_onnx: Path) -> None:
-    with pytest.raises(SourceError, match="fake: expected 4 frames a round"):
-        measure_throughput(quick(tiny_onnx), FakeSource([PICTURE] * 3, live=False))
 
 
 def test_command_prints_json_or_a_table(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,9 +22,3 @@ def test_command_prints_json_or_a_table(tiny_onnx: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("loop / network alone: ") for line in lines)
     assert lines[-1] == f"next: python -m benchmarks.tune --model {tiny_onnx}"
-
-
-@pytest.mark.parametrize("wrong", [{"frames": 1}, {"rounds": 0}])
-def test_config_that_measures_nothing(wrong: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="expected a number at least"):
-        ThroughputConfig(**wrong)
