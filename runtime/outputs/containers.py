@@ -1,9 +1,9 @@
 """Video files that can be cut at any byte: each frame with its own time, in fragments that need no end.
 
-With PyAV (the extra `record`) an .mp4 is fragmented and an .mkv has short clusters; H.264 where that PyAV has
-an encoder, else MPEG-4. Without it OpenCV writes .avi as Motion JPEG, which needs no end either, at a constant
-rate. OpenCV's own .mp4 and .mkv keep up to 256 KB, seconds of a calm picture, in memory, and its .mp4 is
-nothing without its end.
+With PyAV (the extra `record`) an .mp4 is fragmented and an .mkv has short clusters; H.264 where that PyAV
+has an encoder, else MPEG-4. Without it OpenCV writes .avi as Motion JPEG, which needs no end either, at a
+constant rate. OpenCV's own .mp4 and .mkv keep up to 256 KB, seconds of a calm picture, in memory, and its .mp4
+is nothing without its end.
 """
 
 from __future__ import annotations
