@@ -2,7 +2,7 @@
 
 With PyAV (the extra `record`) an .mp4 is fragmented and an .mkv has short clusters; H.264 where that PyAV
 has an encoder, else MPEG-4. Without it OpenCV writes .avi as Motion JPEG, which needs no end either, at a
-constant rate. OpenCV's own .mp4 and .mkv keep up to 256 KB, seconds of a calm picture, in memory, and its .mp4
+constant rate. OpenCV's own .mp4 and .mkv keep up to 256 KB in memory, seconds of a calm picture, and its .mp4
 is nothing without its end.
 """
 

@@ -18,6 +18,7 @@ from collections import deque
 WINDOW_NS = 60_000_000_000
 # A PTS that goes back by more than pictures are reordered comes from a sender that started anew.
 BACK_NS = 1_000_000_000
+_LONGEST_WAIT_NS = 1_000_000_000
 
 
 class ArrivalClock:
@@ -40,7 +41,9 @@ class ArrivalClock:
         """
         self._window_ns = window_ns
         self._latest_pts_ns: int | None = None
-        # (arrived_ns, offset_ns) whose offsets rise: the first is the smallest of the window.
+        self._latest_arrived_ns: int | None = None
+        self._watched_ns = 0  # time with pictures in it, since an outage says nothing about the clocks
+        # (watched_ns, offset_ns) whose offsets rise: the first is the smallest of the window.
         self._smallest: deque[tuple[int, int]] = deque()
 
     def captured_ns(self, pts_ns: int | None, arrived_ns: int) -> int:
@@ -56,16 +59,18 @@ class ArrivalClock:
         latest = self._latest_pts_ns
         if latest is not None and pts_ns < latest - BACK_NS:
             self.forget()
-        self._latest_pts_ns = pts_ns
+        if self._latest_arrived_ns is not None:
+            self._watched_ns += min(arrived_ns - self._latest_arrived_ns, _LONGEST_WAIT_NS)
+        self._latest_pts_ns, self._latest_arrived_ns = pts_ns, arrived_ns
         offset_ns = arrived_ns - pts_ns
         while self._smallest and self._smallest[-1][1] >= offset_ns:
             self._smallest.pop()
-        self._smallest.append((arrived_ns, offset_ns))
-        while self._smallest[0][0] < arrived_ns - self._window_ns:
+        self._smallest.append((self._watched_ns, offset_ns))
+        while self._smallest[0][0] < self._watched_ns - self._window_ns:
             self._smallest.popleft()
         return min(arrived_ns, pts_ns + self._smallest[0][1])
 
     def forget(self) -> None:
         """Start anew: the capture was opened again."""
-        self._latest_pts_ns = None
+        self._latest_pts_ns = self._latest_arrived_ns = None
         self._smallest.clear()
