@@ -1,0 +1,192 @@
+"""Reads ROS camera files: as much YAML as they use, since the base install has no YAML library."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ConfigError
+
+_LARGEST_BYTES = 1 << 20
+_POSE = ("height_m", "pitch_rad", "roll_rad")
+# ROS's names of lens models, sensor_msgs/distortion_models.hpp, and OpenCV's.
+_MODELS = {
+    "plumb_bob": "plumb_bob",
+    "rational_polynomial": "plumb_bob",
+    "equidistant": "fisheye",
+    "fisheye": "fisheye",
+}
+
+
+def read_camera_file(path: Path, pose_path: Path | None = None) -> dict[str, Any]:
+    """Return the arguments of `CameraModel` that a `camera_info` file and a pose file give.
+
+    Raises:
+        ConfigError: see `CameraModel.from_yaml`.
+    """
+    camera = read_yaml(path)
+    matrix = _numbers(camera, "camera_matrix", path)
+    if len(matrix) != 9 or any(matrix[place] != 0 for place in (1, 3, 6, 7)) or matrix[8] != 1:
+        raise ConfigError(
+            f"{path}: expected a camera_matrix of [fx, 0, cx, 0, fy, cy, 0, 0, 1], got {matrix}; write the "
+            "file with ROS's camera_calibration"
+        )
+    model = str(camera.get("distortion_model", "plumb_bob")) or "plumb_bob"
+    if model not in _MODELS:
+        raise ConfigError(f"{path}: expected a distortion_model among {', '.join(_MODELS)}, got {model!r}")
+    distortion = (
+        _numbers(camera, "distortion_coefficients", path) if "distortion_coefficients" in camera else []
+    )
+    kept = len(distortion)
+    if _MODELS[model] == "plumb_bob" and kept > 8 and not any(distortion[8:]):
+        kept = 8  # thin prism and tilt, which are not there
+    return {
+        "width": _whole(camera, "image_width", path),
+        "height": _whole(camera, "image_height", path),
+        "fx": matrix[0],
+        "fy": matrix[4],
+        "cx": matrix[2],
+        "cy": matrix[5],
+        "distortion": tuple(distortion[:kept]),
+        "distortion_model": _MODELS[model],
+        **_pose(camera, path, pose_path),
+    }
+
+
+def _pose(camera: dict[str, Any], path: Path, pose_path: Path | None) -> dict[str, float]:
+    """Return height, pitch and roll from their file, the camera's own, or `pose.yaml` beside it."""
+    beside = path.with_name("pose.yaml")
+    if pose_path is None and not isinstance(camera.get("pose"), dict) and beside.is_file():
+        pose_path = beside
+    found: Any = camera.get("pose", {})
+    source = path
+    if pose_path is not None:
+        source, found = pose_path, read_yaml(pose_path)
+        found = found["pose"] if isinstance(found.get("pose"), dict) else found
+    if not isinstance(found, dict) or "height_m" not in found:
+        raise ConfigError(
+            f"{source}: expected the camera's pose, height_m, pitch_rad and roll_rad, got no height_m; write "
+            f"it under pose: there, or into {beside.name} beside it"
+        )
+    unknown = [name for name in found if name not in _POSE]
+    if unknown:
+        raise ConfigError(f"{source}: expected a pose of {', '.join(_POSE)}, got {', '.join(unknown)} too")
+    return {name: _number(found[name], name, source) for name in _POSE if name in found}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping: text, numbers, lists of numbers, and mappings of these.
+
+    Raises:
+        ConfigError: a file that cannot be read, or holds more of YAML than that.
+    """
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else None
+        text = None if data is None else data.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a YAML file, cannot read it ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected a YAML file, got bytes that are not UTF-8 text") from None
+    if text is None:
+        raise ConfigError(f"{path}: expected a small YAML file, got more than {_LARGEST_BYTES >> 20} MiB")
+    return _Reader(path, text).mapping()
+
+
+class _Reader:
+    """Reads `key: value`, `key:` with an indented block, `[a, b]` over several lines, and `- a` lists."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        joined = re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()), _without_comments(text))
+        self._lines = [
+            (len(line) - len(line.lstrip()), line.strip(), number)
+            for number, line in enumerate(joined.splitlines(), start=1)
+            if line.strip() and line.strip() not in ("---", "...") and not line.startswith("%YAML")
+        ]
+        self._next = 0
+
+    def mapping(self, deeper_than: int = -1) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        indent = None
+        while self._next < len(self._lines):
+            here, line, number = self._lines[self._next]
+            if here <= deeper_than:
+                break
+            indent = here if indent is None else indent
+            match = re.fullmatch(r"([\w.\-]+|\"[^\"]*\"|'[^']*')\s*:(?:\s+(.*))?", line)
+            if match is None or here != indent:
+                raise self._wrong(number, line)
+            self._next += 1
+            key, value = match[1].strip("\"'"), (match[2] or "").strip()
+            if key in found:
+                raise ConfigError(f"{self._path} line {number}: expected {key} once, got it again")
+            found[key] = self._scalar(value, number) if value else self._block(here)
+        return found
+
+    def _block(self, indent: int) -> Any:
+        """Return what stands under a key: a list, a mapping, or nothing."""
+        if self._next == len(self._lines):
+            return ""
+        here, line, _ = self._lines[self._next]
+        if line.startswith("-") and here >= indent:
+            items = []
+            while self._next < len(self._lines):
+                place, line, number = self._lines[self._next]
+                match = re.fullmatch(r"-\s+(\S.*)", line)
+                if match is None or place != here:
+                    break
+                items.append(self._scalar(match[1], number))
+                self._next += 1
+            return items
+        if here <= indent:
+            return ""
+        if indent > 8:
+            raise self._wrong(self._lines[self._next][2], line)
+        return self.mapping(indent)
+
+    def _scalar(self, text: str, number: int) -> Any:
+        if text.startswith("["):
+            if not text.endswith("]"):
+                raise self._wrong(number, text)
+            return [self._scalar(part.strip(), number) for part in text[1:-1].split(",") if part.strip()]
+        if text[:1] in "{&*!|>@`":
+            raise self._wrong(number, text)
+        if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+            return text[1:-1]
+        try:
+            return float(text) if re.search(r"[.eE]|inf|nan", text) else int(text)
+        except ValueError:
+            return text
+
+    def _wrong(self, number: int, line: str) -> ConfigError:
+        return ConfigError(
+            f"{self._path} line {number}: expected `name: value` as in a camera_info file, got {line[:60]!r}"
+        )
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE)
+
+
+def _numbers(found: dict[str, Any], name: str, path: Path) -> list[float]:
+    """Return a matrix's numbers, row after row."""
+    value = found.get(name)
+    data = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(data, list):
+        raise ConfigError(f"{path}: expected {name} with data: [numbers], got {str(value)[:60]!r}")
+    return [_number(one, name, path) for one in data]
+
+
+def _number(value: Any, name: str, path: Path) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{path}: expected a finite number as {name}, got {value!r}")
+    return float(value)
+
+
+def _whole(found: dict[str, Any], name: str, path: Path) -> int:
+    value = found.get(name)
+    if not isinstance(value, int):
+        raise ConfigError(f"{path}: expected a whole number as {name}, got {value!r}")
+    return value
