@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.frame import Image
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".avi": "avi"}
@@ -87,11 +87,11 @@ def open_container(path: Path, descriptor: int, size_wh: tuple[int, int], fps: f
         fps: the usual frames a second; a file with times of its own takes it as a hint.
 
     Raises:
-        SinkError: frames that are too small, or a library that cannot write this.
+        OutputError: frames that are too small, or a library that cannot write this.
     """
     try:
         if min(size_wh) < SMALLEST_SIDE_PX:  # some such sizes end the process inside OpenCV's encoders
-            raise SinkError(
+            raise OutputError(
                 f"{path}: expected frames of at least {SMALLEST_SIDE_PX} pixels a side for a video, "
                 f"got {size_wh}; record without a video or from a larger source"
             )
@@ -228,7 +228,7 @@ class OpenCvContainer(Container):
         # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
         self._writer = cv2.VideoWriter(str(path.absolute()), fourcc, fps, size_wh)
         if not self._writer.isOpened():
-            raise SinkError(
+            raise OutputError(
                 f"{path}: OpenCV cannot write a {path.suffix} video of {size_wh} pixels at {fps:g} frames a "
                 "second; try another ending, or pip install edgeseg[record]"
             )

@@ -7,7 +7,7 @@ import math
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.frame import Image, check_image
 from runtime.outputs.containers import FORMATS, Container, open_container, survives_a_cut
 from runtime.outputs.segments import Segments
@@ -37,16 +37,16 @@ class VideoSegments:
             fps: the usual frames a second.
 
         Raises:
-            SinkError: another ending, or frames a second that are not positive.
+            OutputError: another ending, or frames a second that are not positive.
         """
         suffix = segments.pattern.suffix
         if suffix.lower() not in FORMATS:
-            raise SinkError(
+            raise OutputError(
                 f"{segments.pattern}: expected a video name that ends in {', '.join(FORMATS)}, got "
                 f"{suffix or 'no ending'!r}"
             )
         if not (math.isfinite(fps) and fps > 0):
-            raise SinkError(f"{segments.pattern}: expected positive frames a second, got {fps}")
+            raise OutputError(f"{segments.pattern}: expected positive frames a second, got {fps}")
         if not survives_a_cut(suffix):
             logger.warning(
                 "%s: OpenCV writes this; a kill loses the last seconds of it, of an .mp4 the whole file; "
@@ -70,7 +70,7 @@ class VideoSegments:
             time_ns: the frame's own time, in nanoseconds on any clock.
 
         Raises:
-            SinkError: it cannot be stored; what was stored before plays.
+            OutputError: it cannot be stored; what was stored before plays.
         """
         image_bgr = check_image(image_bgr)
         size_wh = (image_bgr.shape[1], image_bgr.shape[0])
@@ -91,7 +91,7 @@ class VideoSegments:
         """Finish the file.
 
         Raises:
-            SinkError: its end cannot be stored; what was stored before plays.
+            OutputError: its end cannot be stored; what was stored before plays.
         """
         try:
             self._finish()

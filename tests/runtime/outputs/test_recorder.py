@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.errors import SinkError
+from runtime.errors import OutputError
 from runtime.outputs import containers
 from runtime.outputs.recorder import VideoSegments
 from runtime.outputs.segments import SegmentOptions, Segments
@@ -125,13 +125,13 @@ def test_nothing_is_made_before_the_first_frame(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["", ".gif", ".MOV"])
 def test_another_ending_is_refused(tmp_path, suffix):
-    with pytest.raises(SinkError, match=re.escape("expected a video name that ends in .mp4, .mkv, .avi")):
+    with pytest.raises(OutputError, match=re.escape("expected a video name that ends in .mp4, .mkv, .avi")):
         recorder(tmp_path, suffix)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_tiny_frames_are_refused_and_leave_no_file(tmp_path, suffix):
-    with pytest.raises(SinkError, match="at least 16 pixels a side"):
+    with pytest.raises(OutputError, match="at least 16 pixels a side"):
         recorder(tmp_path, suffix).write(frame(1, (8, 64)), 0)
     assert files(tmp_path) == []
 
@@ -220,7 +220,7 @@ def test_after_a_failed_write_the_next_frame_tries_a_new_file(tmp_path, suffix, 
     for number in range(50):
         try:
             video.write(frame(number), number * FRAME_NS)
-        except SinkError as error:
+        except OutputError as error:
             failures += "No space left on device" in str(error)
     assert failures > 0
     full = False

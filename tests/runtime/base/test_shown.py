@@ -1,0 +1,143 @@
+import pytest
+
+from runtime.base.shown import printable, shown, without_secrets
+
+SECRET = "hunter2Pw"
+ADDRESSES = [
+    # where users and passwords stand
+    "rtsp://admin:{}@10.0.0.7/live",
+    "rtsp://{}@10.0.0.7/live",
+    "rtsp://:{}@10.0.0.7:554/live",
+    "RTSP://Admin:{}@CAM/live",
+    "rtsps://admin:{}@cam.local:322/stream1",
+    "http://admin:p@{}@cam/video.mjpg",
+    "http://admin:p/{}@cam/video.mjpg",
+    "rtsp://admin:{}:x@cam/live",
+    "rtsp://ad min:{}@cam/live".replace("ad min", "ad%20min"),
+    "srt://user:{}@host:9000",
+    "rtsp://admin:{}@[fe80::1]/live",
+    # mistyped
+    "rtsp:/admin:{}@cam/live",
+    "rtsp:admin:{}@cam/live",
+    "rtsp//admin:{}@cam/live",
+    "//admin:{}@cam/live",
+    "rstp://admin:{}@cam/live",
+    "admin:{}@cam/live",
+    "admin:{}@192.168.1.10:554",
+    "rtsp:///admin:{}@cam/live",
+    "rtsp%3A%2F%2Fadmin%3A{}%40cam%2Flive",
+    # queries and fragments
+    "https://cam/live?token={}",
+    "https://cam/live?a=1&pwd={}&b=2",
+    "https://cam/live?auth={}",
+    "https://cam/live?sig={}",
+    "https://cam/live?X-Amz-Signature={}",
+    "https://cam/live#access_token={}",
+    "rtsp://cam/live?{}",
+    # vendors' names in the path
+    "rtsp://cam/user=admin_password={}_channel=1.sdp",
+    "rtsp://cam/user=admin&password={}&channel=1.sdp",
+    "http://cam/videostream.cgi;loginuse=admin;loginpas={}",
+    "http://cam/cgi-bin/mjpg/passwd={}/1",
+    "rtsp://cam/pwd={}/h264",
+    "rtmp://host/live/4f8a9c2be71d{}0a1b2c3d",
+    # settings and strings of other programs
+    "rtspsrc location=rtsp://cam user-id=admin user-pw={} ! decodebin",
+    'rtspsrc location="rtsp://admin:{}@cam/live" latency=0',
+    "souphttpsrc location=http://cam/ extra-headers=authorization:{}",
+    '{{"user": "admin", "password": "{}"}}',
+    "password = '{}'",
+    "Authorization: Basic {}dXNlcg==",
+    "Authorization: Bearer {}.x.y",
+    "--token {} --source 0",
+    "--password={}",
+    "api_key={}",
+    "EDGESEG_TOKEN={}",
+    "CAMERA_PASSWORD: {}",
+]
+
+
+@pytest.mark.parametrize("template", ADDRESSES)
+def test_no_secret_is_shown(template):
+    assert SECRET not in without_secrets(template.format(SECRET))
+
+
+@pytest.mark.parametrize("template", ADDRESSES)
+def test_no_secret_is_shown_within_a_message(template):
+    message = f"error: cannot open {template.format(SECRET)}: timed out; check the camera"
+    said = without_secrets(message)
+    assert SECRET not in said
+    assert said.startswith("error: cannot open ")
+
+
+@pytest.mark.parametrize("template", ADDRESSES)
+def test_hiding_twice_hides_no_more(template):
+    once = without_secrets(template.format(SECRET))
+    assert without_secrets(once) == once
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clips/drive.mp4",
+        "a:b.mp4",
+        "frames/user=1/*.png",
+        "12:30.mp4",
+        "/data/2026-11-26T10:00:00/front.mkv",
+        "mail@home.png",
+        "frames/a@2x.png",
+        "C:\\videos\\clip.mp4",
+        "/dev/video0",
+        "0",
+        "synthetic",
+        "expected 1 to 256, got 0; leave it out for 2",
+        "rtsp://cam:554/live/ch1",
+        "https://cam/a/b/stream.m3u8",
+        "model seg.onnx: expected float32 logits (1, 11, 90, 120)",
+        "expected classes road, car; got road: 1, car: 2",
+        "runs/4f8a9c2be71d4f8a9c2be71d/best.pt",
+        "keyboard interrupt",
+        "monkey: 3",
+    ],
+)
+def test_what_is_no_secret_is_left_alone(name):
+    assert without_secrets(name) == name
+
+
+def test_the_rest_of_an_address_stays_readable():
+    assert without_secrets(f"rtsp://admin:{SECRET}@cam:554/live/ch1?x=1") == "rtsp://***@cam:554/live/ch1?***"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("plain text, ünïcode, 路面, العربية ✓", "plain text, ünïcode, 路面, العربية ✓"),
+        ("two\nlines\tand a tab\r", "two lines and a tab "),
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("\x00\x7f\x9b31m", "\\x00\\x7f\\x9b31m"),
+        ("evil\u202egnp.exe", "evil\\u202egnp.exe"),
+        ("a\u200bb\ufeffc\u2066d", "a\\u200bb\\ufeffc\\u2066d"),
+        ("line\u2028para\u2029", "line\\u2028para\\u2029"),
+        ("not utf-8: \udcff\udc80", "not utf-8: \\udcff\\udc80"),
+        ("private \ue000", "private \\ue000"),
+    ],
+)
+def test_what_steers_a_terminal_is_escaped(text, said):
+    assert printable(text) == said
+    said.encode("utf-8")
+
+
+def test_a_strangers_text_is_one_line_without_secrets_and_short():
+    text = shown(f"open rtsp://a:{SECRET}@cam\n\x1b[31m" + "x" * 10_000)
+    assert text.startswith("open rtsp://***@cam \\x1b[31mxxx")
+    assert len(text) == 500
+    assert text.endswith("…")
+
+
+def test_whatever_has_a_text_is_shown():
+    assert shown(ValueError("a\nb")) == "a b"
+
+
+def test_a_long_text_takes_no_long_time():
+    text = "a:" * 20_000 + "//" * 20_000 + "key=" * 5_000 + "@"
+    assert len(shown(text)) <= 500
