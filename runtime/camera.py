@@ -15,7 +15,7 @@ from shlex import quote
 
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
-from runtime.outputs import Output, Recording
+from runtime.outputs import Output
 from runtime.outputs.watch import Summary, WatchOptions, watch
 
 
@@ -36,8 +36,8 @@ def command(options: CameraOptions) -> None:
             return
         print(summary.as_text())
         for output in outputs:
-            if isinstance(output, Recording) and output.is_stored:
-                print(f"saved {output.path}")
+            for path in output.saved:
+                print(f"saved {path}")
 
     watch(options.watch, report)
     if not options.as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,9 @@ def replacing(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    # Another process may have the same number, such as the one of a restarted container.
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+    part = target.with_name(f".{target.stem}.{unique}.part{target.suffix}")
     try:
         yield part
         with open(part, "rb") as written:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import math
 import os
 import resource
 import time
@@ -28,6 +29,7 @@ from runtime.frame import Image
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".avi": "avi"}
 SMALLEST_SIDE_PX = 16
 _CV_CODECS = {".avi": "MJPG", ".mp4": "mp4v", ".mkv": "mp4v"}
+_LARGEST_TIME_BASE = 65535
 _MILLISECOND = Fraction(1, 1000)
 _FRAGMENT_MS = 500
 _SYNC_EVERY_NS = 1_000_000_000
@@ -64,6 +66,7 @@ class Container(Protocol):
 
         Raises:
             OSError: as `write`.
+        OutputError: not all frames were stored; those that were play.
         """
 
 
@@ -75,6 +78,15 @@ def has_pyav() -> bool:
 def survives_a_cut(suffix: str) -> bool:
     """Whether a file of this ending, as written here, plays up to its last second wherever it is cut."""
     return suffix.lower() == ".avi" or has_pyav()
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames that a video states; 0 where it does not open."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
+    finally:
+        capture.release()
 
 
 def open_container(path: Path, descriptor: int, size_wh: tuple[int, int], fps: float) -> Container:
@@ -221,16 +233,17 @@ class OpenCvContainer(Container):
     def __init__(self, path: Path, size_wh: tuple[int, int], fps: float) -> None:
         """Open the writer; see `open_container`."""
         self._path = path
+        # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
+        fps = round(fps, math.floor(math.log10(_LARGEST_TIME_BASE) - math.log10(fps)))
         self._fps = fps
         self._written = 0
-        self._size = -1
         fourcc = cv2.VideoWriter.fourcc(*_CV_CODECS[path.suffix.lower()])
         # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
         self._writer = cv2.VideoWriter(str(path.absolute()), fourcc, fps, size_wh)
         if not self._writer.isOpened():
             raise OutputError(
-                f"{path}: OpenCV cannot write a {path.suffix} video of {size_wh} pixels at {fps:g} frames a "
-                "second; try another ending, or pip install edgeseg[record]"
+                f"{path}: OpenCV cannot write a {path.suffix} video of {size_wh} pixels at {fps:g} fps; "
+                "try another ending, or pip install edgeseg[record]"
             )
 
     def write(self, image_bgr: Image, time_ns: int) -> None:
@@ -246,8 +259,12 @@ class OpenCvContainer(Container):
     def close(self) -> None:
         """Finish the file; see `Container.close`."""
         self._writer.release()
-        if self._path.stat().st_size == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        stored = count_frames(self._path)
+        if stored < self._written:
+            raise OutputError(
+                f"{self._path}: expected {self._written} frames in the video, only {stored} were stored; "
+                "check the free disk space"
+            )
 
     def _check_room(self) -> None:
         """Stop while there is room for the file's end, since OpenCV tells of no failed write."""

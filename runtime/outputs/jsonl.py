@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, OutputError
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
 from runtime.masks.formats import encode_rle, mask_polygons
 from runtime.outputs.output import Output, Stream, cannot_write
+from runtime.outputs.segments import SegmentOptions, Segments
 
 MaskFormat = Literal["none", "rle", "polygons"]
 
@@ -32,16 +35,28 @@ class JsonLines(Output):
         rle or polygons: class name → runs or outlines, see `runtime.masks.formats`.
 
     A line is written at once, unbuffered; after a power cut at most the last one is cut short. Where the
-    disk is full the file ends with the last whole line.
+    disk is full the file ends with the last whole line. Lines are appended: to the named file, or, of a
+    camera or stream, to segments like those of a video (see `runtime.outputs.segments`). A pipe or device is
+    never cut into segments.
     """
 
-    def __init__(self, path: str | Path, *, masks: MaskFormat = "none", epsilon_px: float = 1.0) -> None:
-        """Choose the file; one of that name is replaced.
+    kind = "jsonl"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        masks: MaskFormat = "none",
+        epsilon_px: float = 1.0,
+        options: SegmentOptions = SegmentOptions(),  # noqa: B008  # frozen
+    ) -> None:
+        """Choose the file.
 
         Args:
-            path: the file; missing folders are made.
+            path: the file; missing folders are made. Of segments, the folder, stem and suffix of their names.
             masks: how each line holds its mask.
             epsilon_px: how far polygons may lie from the true outlines, in pixels.
+            options: length and retention of segments.
 
         Raises:
             ConfigError: an unknown form of masks.
@@ -51,7 +66,11 @@ class JsonLines(Output):
         self._path = Path(path)
         self._masks = masks
         self._epsilon_px = epsilon_px
+        self._options = options
+        self._segments: Segments | None = None
         self._file: io.FileIO | None = None
+        self._written: Path | None = None
+        self._first_ns = 0
 
     @property
     def name(self) -> str:
@@ -59,13 +78,18 @@ class JsonLines(Output):
         return str(self._path)
 
     def open(self, stream: Stream) -> None:
-        """Make the file; see `Output`."""
+        """Open the file, or get ready for the first segment; see `Output`."""
         self._classes = stream.contract.classes
+        self._segments = None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = io.FileIO(self._path, "wb")
+            is_file = self._path.is_file() or not self._path.exists()
+            if is_file and (stream.source.live or self._options.segment_s is not None):
+                self._segments = Segments(self._path, self._options)
+            else:
+                self._file = _appending(self._path)
         except OSError as error:
-            raise cannot_write(self._path, error) from None
+            raise self._cannot_write(error) from None
 
     def take(self, step: Step) -> None:
         """Append a line.
@@ -73,22 +97,48 @@ class JsonLines(Output):
         Raises:
             OutputError: it cannot be written; the lines before it are whole.
         """
-        assert self._file is not None
         line = json.dumps(self._record(step), separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        whole = self._file.tell()
         try:
-            left = memoryview(line)
-            while left:
-                left = left[self._file.write(left) :]
+            file = self._file_for(step.frame.captured_ns)
+            whole = os.fstat(file.fileno()).st_size
+            try:
+                left = memoryview(line)
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe has no lines to take back
+                    os.ftruncate(file.fileno(), whole)
+                raise
         except OSError as error:
-            if self._path.is_file():  # a pipe or device has no lines to take back
-                os.ftruncate(self._file.fileno(), whole)
-            raise cannot_write(self._path, error) from None
+            raise self._cannot_write(error) from None
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            file, self._file = self._file, None
+            file.close()
+            if self._segments is not None and self._written is not None:
+                self._segments.finished(self._written)
+
+    def _file_for(self, time_ns: int) -> io.FileIO:
+        """Return the file that a line of this time goes to."""
+        if self._segments is None:
+            assert self._file is not None
+            return self._file
+        if self._file is not None and not 0 <= time_ns - self._first_ns < self._segments.segment_s * 1e9:
+            self.close()
+        if self._file is None:
+            self._segments.apply_retention()
+            self._written, descriptor = self._segments.create()
+            self._file, self._first_ns = io.FileIO(descriptor, "ab"), time_ns
+        return self._file
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        if error.errno == errno.ENXIO:
+            return OutputError(
+                f"{self._path}: expected a pipe that somebody reads, found no reader; start it first"
+            )
+        return cannot_write(self._path, error)
 
     def _record(self, step: Step) -> dict[str, Any]:
         """Return what the line says."""
@@ -114,3 +164,20 @@ class JsonLines(Output):
         """Replace indices by names; those past the classes keep their number."""
         names = self._classes.names
         return {names[label] if label < len(names) else str(label): item for label, item in by_label.items()}
+
+
+def _appending(path: Path) -> io.FileIO:
+    """Open a file to append whole lines to it; a pipe without a reader is an error, not a wait."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    if path.exists() and not path.is_file():
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+    file = io.FileIO(os.open(path, flags, 0o666), "ab")
+    try:
+        os.set_blocking(file.fileno(), True)
+        size = os.fstat(file.fileno()).st_size
+        if path.is_file() and size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            file.write(b"\n")  # the line before was cut short
+    except BaseException:
+        file.close()
+        raise
+    return file

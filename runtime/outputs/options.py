@@ -6,17 +6,20 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.base.flags import check_fields, flag
+from runtime.base.flags import check_fields, flag, nested
 from runtime.errors import ConfigError, OutputError
+from runtime.outputs.background import Background
 from runtime.outputs.jsonl import JsonLines, MaskFormat
 from runtime.outputs.output import Output
 from runtime.outputs.page import Page
 from runtime.outputs.pictures import MaskFolder, SnapshotFolder
+from runtime.outputs.segments import SegmentOptions
 from runtime.outputs.video import Recording, View
 from runtime.outputs.window import Window
 from runtime.serve.address import Address
 
 TOKEN_VARIABLE = "EDGESEG_TOKEN"
+KINDS = ("window", "serve", "save", "save-masks", "snapshots", "jsonl")
 _DEFAULT_ADDRESS = Address("127.0.0.1", 8080)
 
 
@@ -33,8 +36,12 @@ class OutputOptions:
     """What is made of the frames."""
 
     headless: bool = flag("open no window", default=False)
-    save: Path | None = flag(
-        "video to record, .mp4, .mkv or .avi (the last two survive a power cut)", default=None
+    save: Path | None = flag("video to record, .mp4, .mkv or .avi", default=None, metavar="FILE")
+    segments: SegmentOptions = nested(SegmentOptions)
+    require: tuple[str, ...] = flag(
+        "outputs whose failure ends the run; others are opened again after a while",
+        default=(),
+        choices=KINDS,
     )
     save_what: View = flag("what the video shows", default="overlay")
     save_masks: Path | None = flag("folder for a palette PNG of each mask", default=None, metavar="DIR")
@@ -79,12 +86,12 @@ class OutputOptions:
         if self.serve is not None:  # before the disks, so that the page is not as late as the slowest of them
             outputs.append(Page(self.serve, token=self.token or os.environ.get(TOKEN_VARIABLE)))
         if self.save is not None:
-            outputs.append(Recording(self.save, self.save_what))
+            outputs.append(Background(Recording(self.save, self.save_what, self.segments)))
         if self.save_masks is not None:
-            outputs.append(MaskFolder(self.save_masks))
+            outputs.append(Background(MaskFolder(self.save_masks)))
         if self.snapshot_every is not None:
             every_s, folder = self.snapshot_every
-            outputs.append(SnapshotFolder(folder, every_s=every_s))
+            outputs.append(Background(SnapshotFolder(folder, every_s=every_s)))
         if self.jsonl is not None:
-            outputs.append(JsonLines(self.jsonl, masks=self.jsonl_masks))
+            outputs.append(Background(JsonLines(self.jsonl, masks=self.jsonl_masks, options=self.segments)))
         return outputs

@@ -7,7 +7,8 @@ import errno
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -21,6 +22,7 @@ from runtime.contract import ModelContract
 from runtime.errors import EdgesegError, OutputError
 from runtime.loop import Step
 from runtime.masks.overlay import LazyOverlay, Overlay
+from runtime.sources.backoff import Backoff
 from runtime.sources.source import Source
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class OutputState(str, Enum):
 
     NEW = "new"
     OPEN = "open"
+    RETRYING = "retrying"  # it failed and is opened again after a while
     DONE = "done"  # it asks the loop to stop: somebody closed the window
     FAILED = "failed"
     CLOSED = "closed"
@@ -74,20 +77,35 @@ class Output(Closable, Protocol):
     """Takes every step of a stream. `Outputs` opens it, feeds it, notes its state and closes it.
 
     Attributes:
+        kind: what flags call it, such as "save".
         state: kept by `Outputs`; the output itself sets DONE.
-        problem: why it failed; None where all went well.
+        problem: what it failed with last; None where all went well.
+        failures: how often it failed; kept by `Outputs`.
+        missed: steps that it did not get since it had failed; kept by `Outputs`.
     """
 
+    kind: str = ""
     state: OutputState = OutputState.NEW
     problem: str | None = None
+    failures: int = 0
+    missed: int = 0
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return type(self).__name__
 
+    @property
+    def saved(self) -> tuple[Path, ...]:
+        """The files that are complete, oldest first."""
+        return ()
+
+    def facts(self) -> Mapping[str, int | str]:
+        """What there is to tell of it by name, for the page and for monitoring; from any thread."""
+        return {}
+
     def open(self, stream: Stream) -> None:
-        """Get ready for the first step; does nothing where there is nothing to prepare.
+        """Get ready for the first step, or for the next one after a failure.
 
         Raises:
             OutputError: it cannot be opened.
@@ -104,7 +122,7 @@ class Output(Closable, Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what is written; a second call does nothing.
+        """Finish what is written; a second call does nothing, and `open` may follow.
 
         Raises:
             OutputError: it cannot be finished.
@@ -114,8 +132,10 @@ class Output(Closable, Protocol):
 class Outputs(Closable):
     """Opens outputs, feeds them, and closes them again.
 
-    An output that fails is closed and gets no more steps while the others go on; its error is raised in the
-    end, when all are closed. Where the last one fails, its error ends the loop.
+    An output that fails is closed while the others go on. Of a live source it is opened again after a wait
+    that grows, again and again; of a recording it gets no more steps, and where the last one fails, its error
+    ends the loop. What any output failed with is raised in the end, when all are closed, also where it works
+    again by then.
 
     Example:
         with open_source("0") as source, Segmenter() as segment:
@@ -130,23 +150,32 @@ class Outputs(Closable):
         outputs: Iterable[Output],
         stream: Stream,
         *,
-        on_failure: Callable[[EdgesegError], object] | None = None,
+        required: Collection[str] = (),
+        backoff: Backoff = Backoff(),  # noqa: B008  # frozen
+        on_failure: Callable[[Output, EdgesegError, float | None], object] | None = None,
     ) -> None:
         """Open all, one after the other.
 
         Args:
             outputs: in the order in which they get each step.
             stream: what they are told of it.
-            on_failure: hears at once of an output that failed while others go on; by default it is logged.
+            required: kinds whose failure ends the loop.
+            backoff: waits before an output that failed is opened again.
+            on_failure: hears at once of an output that failed while others go on, what with, and in how many
+                seconds it is opened again (None for never); by default it is logged.
 
         Raises:
             OutputError: one cannot be opened; those before it are closed.
             ConfigError: an alpha outside 0 to 1.
         """
         self._overlay = stream.overlay
+        self._stream = stream
+        self._required = frozenset(required)
+        self._backoff = backoff
         self._on_failure = on_failure or _log_failure
         self._outputs: list[Output] = []
         self._failures: list[EdgesegError] = []
+        self._retries: dict[Output, _Retry] = {}
         try:
             for output in outputs:
                 self._outputs.append(output)
@@ -171,11 +200,12 @@ class Outputs(Closable):
             counts both.
 
         Raises:
-            EdgesegError: whatever the steps raise, and what the last output failed with; every output has the
-                step by then.
+            EdgesegError: whatever the steps raise, and what a required or the last output failed with; every
+                output has the step by then.
         """
         pace = _Pace()
         for step in steps:
+            self._retry_what_is_due()
             working = [output for output in self._outputs if output.state is OutputState.OPEN]
             if not working:
                 yield step
@@ -186,9 +216,9 @@ class Outputs(Closable):
             started_ns = time.monotonic_ns()
             self._give(shown, working)
             finished_ns = time.monotonic_ns()
-            took_ms = (finished_ns - started_ns) / 1e6
-            times = {"draw": overlay.draw_ms} if overlay.draw_ms else {}
-            times |= {"outputs": took_ms - overlay.draw_ms, "total": step.latency_ms["total"] + took_ms}
+            took_ms, drawn_ms = (finished_ns - started_ns) / 1e6, overlay.draw_ms
+            times = {"draw": drawn_ms} if drawn_ms else {}
+            times |= {"outputs": max(0.0, took_ms - drawn_ms), "total": step.latency_ms["total"] + took_ms}
             earlier = {stage: value for stage, value in step.latency_ms.items() if stage != "total"}
             yield dataclasses.replace(shown, latency_ms={**earlier, **times}, finished_ns=finished_ns)
             if any(output.state is OutputState.DONE for output in working):
@@ -210,39 +240,88 @@ class Outputs(Closable):
         if not isinstance(error, EdgesegError):
             self.close()
             return
-        for failure in self._close():
-            self._on_failure(failure)
+        for output, failure in self._close_each():
+            self._on_failure(output, failure, None)
 
     def _give(self, step: Step, working: list[Output]) -> None:
         """Give a step to all, also where one before fails, then part with those that failed."""
         failures: list[tuple[Output, EdgesegError]] = []
         for output in working:
             try:
-                output.take(step)
+                with known(output):
+                    output.take(step)
             except EdgesegError as error:
                 failures.append((output, error))
-            except (OSError, cv2.error) as error:
-                failures.append((output, _cannot_take(output, error)))
         for output, failure in failures:
-            output.state, output.problem = OutputState.FAILED, str(failure)
-            if all(each.state is OutputState.FAILED for each in self._outputs):
-                raise failure
+            self._part_with(output, failure)
+
+    def _part_with(self, output: Output, failure: EdgesegError) -> None:
+        """Close an output that failed, now, while there is room for its end, and plan what comes next."""
+        output.problem, output.failures = str(failure), output.failures + 1
+        is_live = self._stream.source.live
+        is_fatal = output.kind in self._required
+        output.state = OutputState.RETRYING if is_live and not is_fatal else OutputState.FAILED
+        if is_fatal or all(each.state is OutputState.FAILED for each in self._outputs):
+            raise failure
+        if not any(str(failure) == str(each) for each in self._failures):
             self._failures.append(failure)
-            self._on_failure(failure)
-            _close_one(output)  # now, while there is room for its end; what it did not store is known
+        wait_s = None
+        if output.state is OutputState.RETRYING:
+            retry = self._retries.setdefault(output, _Retry(self._backoff.waits_s()))
+            wait_s = retry.plan(time.monotonic_ns())
+        self._on_failure(output, failure, wait_s)
+        _close_one(output)  # what it did not store is known
+
+    def _retry_what_is_due(self) -> None:
+        """Open the outputs again whose wait is over, and count the step that the others miss."""
+        for output in self._outputs:
+            if output.state is not OutputState.RETRYING:
+                continue
+            retry = self._retries[output]
+            if time.monotonic_ns() < retry.due_ns:
+                output.missed += 1
+                continue
+            try:
+                with known(output):
+                    output.open(self._stream)
+            except EdgesegError as error:
+                output.missed += 1
+                self._part_with(output, error)
+                continue
+            output.state = OutputState.OPEN
+            logger.warning("%s: opened again, missed %d frames so far", output.name, output.missed)
 
     def _close(self) -> list[EdgesegError]:
+        """Close those that are open; return what failed."""
+        return [failure for _, failure in self._close_each()]
+
+    def _close_each(self) -> list[tuple[Output, EdgesegError]]:
         """Close those that are open, the last one first; return what failed."""
         failures = []
         for output in reversed(self._outputs):
             failure = _close_one(output)
-            if output.state is OutputState.FAILED:
+            if output.state in (OutputState.FAILED, OutputState.RETRYING):
+                output.state = OutputState.FAILED
                 continue  # what it did not store is known
             output.state = OutputState.CLOSED
             if failure is not None:
                 output.state, output.problem = OutputState.FAILED, str(failure)
-                failures.append(failure)
+                failures.append((output, failure))
         return failures
+
+
+class _Retry:
+    """When an output that failed is opened again."""
+
+    def __init__(self, waits_s: Iterator[float]) -> None:
+        self._waits_s = waits_s
+        self.due_ns = 0
+
+    def plan(self, now_ns: int) -> float:
+        """Plan the next attempt; return the seconds until then."""
+        wait_s = next(self._waits_s)
+        self.due_ns = now_ns + round(wait_s * 1e9)
+        return wait_s
 
 
 class _Pace:
@@ -271,23 +350,39 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{path}: cannot write it ({error.strerror or error}); {advice}")
 
 
+@contextmanager
+def known(output: Output) -> Iterator[None]:
+    """Make errors of the system and of OpenCV, which an output let through, known ones."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_take(output, error.strerror or error) from error
+    except cv2.error as error:
+        raise _cannot_take(output, error) from error
+
+
 def _close_one(output: Output) -> EdgesegError | None:
     """Close an output; return what it failed with."""
     try:
-        output.close()
+        with known(output):
+            output.close()
     except EdgesegError as error:
         return error
     return None
 
 
-def _cannot_take(output: Output, error: Exception) -> OutputError:
+def _cannot_take(output: Output, reason: object) -> OutputError:
     """Return the error for what an output let through."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return OutputError(
         f"{output.name}: expected to take the frame, but it failed ({reason}); all frames before are stored; "
         "check the free disk space"
     )
 
 
-def _log_failure(failure: EdgesegError) -> None:
-    logger.warning("%s; going on without it", failure)
+def _log_failure(output: Output, failure: EdgesegError, retry_s: float | None) -> None:
+    logger.warning("%s", failure_line(failure, retry_s))
+
+
+def failure_line(failure: EdgesegError, retry_s: float | None) -> str:
+    """Return what to tell of an output that failed while others go on."""
+    return f"{failure}; going on without it" if retry_s is None else f"{failure}; retry in {retry_s:.1f} s"

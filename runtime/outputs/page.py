@@ -21,6 +21,8 @@ class Page(Output):
         address: what it listens on; where port 0 was asked for, once open with the one that the system chose.
     """
 
+    kind = "serve"
+
     def __init__(self, address: Address, *, token: str | None = None) -> None:
         """Choose the address.
 

@@ -48,6 +48,8 @@ class _Folder(Output):
 class MaskFolder(_Folder):
     """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.formats`."""
 
+    kind = "save-masks"
+
     def open(self, stream: Stream) -> None:
         """Learn the colours; see `Output`."""
         self._classes = stream.contract.classes
@@ -63,6 +65,8 @@ class SnapshotFolder(_Folder):
 
     The time is the frames' capture time, so a slow disk does not shift the rhythm.
     """
+
+    kind = "snapshots"
 
     def __init__(self, folder: str | Path, *, every_s: float = 1.0) -> None:
         """Choose folder and rhythm.

@@ -20,6 +20,7 @@ from runtime.base.flags import check_fields, flag
 
 logger = logging.getLogger(__name__)
 
+SEGMENT_S = 60.0
 # A clock that was never set says 1970; the age of a file from such a time is unknown.
 _PLAUSIBLE_S = 1_577_836_800.0  # 2020-01-01
 
@@ -28,12 +29,26 @@ _PLAUSIBLE_S = 1_577_836_800.0  # 2020-01-01
 class SegmentOptions:
     """How a recording is cut, and how much of it is kept."""
 
-    segment_s: float = flag("length of a recording's files", default=60.0, above=0, unit="s")
+    segment_s: float | None = flag(
+        "length of a recording's files",
+        default=None,
+        above=0,
+        unit="seconds",
+        unset=f"{SEGMENT_S:g} of a camera or stream; of a video one whole file",
+    )
     keep_gb: float | None = flag(
-        "remove the oldest files of this recording beyond so many gigabytes", default=None, above=0
+        "remove the oldest files of a recording beyond this size",
+        default=None,
+        above=0,
+        unit="gigabytes",
+        unset="keep all",
     )
     keep_hours: float | None = flag(
-        "remove files of this recording that are older than so many hours", default=None, above=0
+        "remove files of a recording that are older",
+        default=None,
+        above=0,
+        unit="hours",
+        unset="keep all",
     )
 
     def __post_init__(self) -> None:
@@ -101,6 +116,11 @@ class Segments:
             modified_s = _modified_s(path)
             if modified_s is not None and modified_s >= _PLAUSIBLE_S:
                 self._ended_s[path] = started_s - (wall - modified_s)
+
+    @property
+    def segment_s(self) -> float:
+        """Seconds that a file lasts."""
+        return SEGMENT_S if self.options.segment_s is None else self.options.segment_s
 
     def existing(self) -> list[tuple[int, Path]]:
         """Return number and path of this recording's files, oldest first."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-import time
+import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,29 +18,35 @@ from runtime.base.files import replacing
 from runtime.errors import ConfigError, OutputError
 from runtime.frame import Image, check_image
 from runtime.loop import Step
+from runtime.outputs.containers import FORMATS, Container, count_frames, open_container, survives_a_cut
 from runtime.outputs.output import Output, Stream, cannot_write
+from runtime.outputs.segments import SegmentOptions, Segments
 
 logger = logging.getLogger(__name__)
 
 View = Literal["overlay", "mask", "side-by-side"]
-# An .mp4 is nothing without the index that is written last. Matroska and Motion JPEG need none, so what is
-# left of an .mkv or .avi after a power cut can still be played.
-VIDEO_CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-_SMALLEST_SIDE_PX = 16
-_DISK_CHECK_NS = 1_000_000_000
-_DISK_RESERVE_BYTES = 32 << 20  # for what OpenCV still holds back, and for the index at the end
-_LARGEST_TIME_BASE = 65535
 
 
 class Recording(Output):
-    """Writes a picture of every step into a video file, see `VideoWriter`."""
+    """Writes a picture of every step: of a camera into segments, of a recording into one file.
 
-    def __init__(self, path: str | Path, view: View | Callable[[Step], Image] = "overlay") -> None:
-        """Choose the file; it is opened with the first step and plays at the source's frames a second.
+    See `VideoSegments` and `VideoWriter`.
+    """
+
+    kind = "save"
+
+    def __init__(
+        self,
+        path: str | Path,
+        view: View | Callable[[Step], Image] = "overlay",
+        options: SegmentOptions = SegmentOptions(),  # noqa: B008  # frozen
+    ) -> None:
+        """Choose the file; it is opened with the first step.
 
         Args:
-            path: ends in .mp4, .mkv or .avi.
+            path: ends in .mp4, .mkv or .avi; of segments, the folder, stem and suffix of their names.
             view: what the video shows, or a function that draws it, uint8 (H, W, 3).
+            options: length and retention of segments.
 
         Raises:
             OutputError: a path of another ending, or the name of a folder.
@@ -51,7 +56,9 @@ class Recording(Output):
             raise ConfigError(f"{path}: expected a view among {', '.join(get_args(View))}, got {view!r}")
         self.path = _checked(Path(path))
         self._view = view
-        self._writer: VideoWriter | None = None
+        self._options = options
+        self._video: VideoWriter | VideoSegments | None = None
+        self._saved: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,9 +66,9 @@ class Recording(Output):
         return str(self.path)
 
     @property
-    def is_stored(self) -> bool:
-        """Whether the file has its name."""
-        return self._writer is not None and self._writer.is_stored
+    def saved(self) -> tuple[Path, ...]:
+        """The files that were written, oldest first."""
+        return self._saved
 
     def open(self, stream: Stream) -> None:
         """Learn how fast the video plays; see `Output`."""
@@ -72,33 +79,41 @@ class Recording(Output):
             "side-by-side": lambda step: overlay.beside(step.frame.image_bgr, step.segmentation.mask),
         }
         self._draw = self._view if callable(self._view) else drawn[self._view]
-        self._writer = VideoWriter(self.path, stream.fps)
+        if self._is_live or self._options.segment_s is not None:
+            try:
+                self._video = VideoSegments(Segments(self.path, self._options), stream.fps)
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+        else:
+            self._video = VideoWriter(self.path, stream.fps)
 
     def take(self, step: Step) -> None:
-        """Append a frame; see `VideoWriter.write`."""
-        assert self._writer is not None
-        self._writer.write(self._draw(step), step.frame.captured_ns if self._is_live else None)
+        """Append a frame; see `VideoSegments.write`."""
+        assert self._video is not None
+        self._video.write(self._draw(step), step.frame.captured_ns if self._is_live else None)
 
     def close(self) -> None:
-        """Finish the file, see `VideoWriter.close`."""
-        if self._writer is not None:
-            self._writer.close()
+        """Finish the file."""
+        if self._video is not None:
+            video, self._video = self._video, None
+            try:
+                video.close()
+            finally:
+                self._saved += video.saved
 
 
 class VideoWriter(Closable):
-    """A video file, .mp4, .mkv or .avi.
+    """One video file, .mp4, .mkv or .avi.
 
-    It is written under a temporary name beside its own and takes its name when it is closed: also after
-    an error, since what was recorded is the user's. After a power cut or `kill -9` an .mkv or .avi plays
-    under its temporary name, `.out.<process>.part.mkv`; an .mp4 does not. OpenCV tells of no failed
-    write, so recording ends with an error while the disk still has room for the file's end.
+    It is written under a temporary name beside its own and takes its name when it is closed: also after an
+    error, since what was recorded is the user's. After a power cut or a kill it plays under its temporary
+    name, `.out.<process>-<random>.part.mkv`, as far as `runtime.outputs.containers` promises.
 
-    The first frame fixes the size; frames of another size (a camera that came back with other settings)
-    are scaled to it. Live frames are repeated where the camera or the network was slower than `fps` and
-    left out where they were faster, so that the video plays at the pace of the world.
+    The first frame fixes the size; frames of another size (a camera that came back with other settings) are
+    scaled to it.
 
     Attributes:
-        is_stored: True once the file has its name.
+        saved: the file, once it has its name.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -106,53 +121,44 @@ class VideoWriter(Closable):
 
         Args:
             path: ends in .mp4, .mkv or .avi; a file of that name is replaced at the end.
-            fps: frames a second that the video plays at; rounded to what both formats can state, which is
-                a thousandth up to 65 and a hundredth up to 655.
+            fps: frames a second that the video plays at.
 
         Raises:
             OutputError: another ending, the name of a folder, or a frame rate that is not positive.
         """
         self._path = _checked(Path(path))
-        if not (math.isfinite(fps) and fps > 0):
-            raise OutputError(f"{path}: expected a positive frame rate, got {fps}")
-        self.is_stored = False
-        self._fourcc = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self._path.suffix.lower()])
-        # MPEG-4 states frames a second as a fraction; OpenCV's is whole / 10^n.
-        self._fps = round(fps, math.floor(math.log10(_LARGEST_TIME_BASE) - math.log10(fps)))
-        self._writer: cv2.VideoWriter | None = None
+        self._fps = _checked_fps(self._path, fps)
+        self.saved: tuple[Path, ...] = ()
+        self._file: Container | None = None
         self._part = self._path
         self._renaming = ExitStack()
         self._size_wh = self._scaled_wh = (0, 0)
         self._written = 0
-        self._first_ns = 0
-        self._disk_check_due_ns = 0
+        self._failed = False
 
-    def write(self, image_bgr: Image, captured_ns: int | None = None) -> None:
+    def write(self, image_bgr: Image, time_ns: int | None = None) -> None:
         """Append a frame.
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            captured_ns: monotonic time of a live frame; None for the next frame of a recording.
+            time_ns: since the first frame; None for the next one at the video's pace.
 
         Raises:
-            OutputError: too small a frame, a file that cannot be written, or a disk that is nearly full.
+            OutputError: too small a frame, or a file that cannot be written; what was written plays.
         """
-        writer = self._writer or self._open(check_image(image_bgr), captured_ns)
+        file = self._file or self._open(check_image(image_bgr))
         size_wh = (image_bgr.shape[1], image_bgr.shape[0])
         if size_wh != self._size_wh:
             if size_wh != self._scaled_wh:
                 self._scaled_wh = size_wh
                 logger.warning("%s: frames of %s are scaled to %s", self._path, size_wh, self._size_wh)
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
-        repeats = 1
-        if captured_ns is not None:
-            due = round((captured_ns - self._first_ns) * self._fps / 1e9) + 1
-            # One ahead is the jitter of a camera that runs at the video's pace.
-            repeats = 0 if self._written > due else max(1, due - self._written)
-        for _ in range(repeats):
-            writer.write(image_bgr)
-            self._written += 1
-        self._check_disk()
+        try:
+            file.write(image_bgr, round(self._written * 1e9 / self._fps) if time_ns is None else time_ns)
+        except OSError as error:
+            self._failed = True
+            raise cannot_write(self._path, error) from None
+        self._written += 1
 
     def close(self) -> None:
         """Finish the file, check that it plays and give it its name; without a frame there is no file.
@@ -160,14 +166,17 @@ class VideoWriter(Closable):
         Raises:
             OutputError: the file does not hold all frames that were written; what plays is kept.
         """
-        if self._writer is None:
+        if self._file is None:
             return
-        writer, self._writer = self._writer, None
+        file, self._file = self._file, None
+        failure: Exception | None = None
         try:
             with self._renaming:
-                writer.release()
-                playable = _count_frames(self._part)
-                if playable == 0:
+                try:
+                    file.close()
+                except (OSError, OutputError) as error:
+                    failure = None if self._failed else error  # it is known already
+                if count_frames(self._part) == 0:
                     raise OutputError(f"{self._path}: the video cannot be played; check the free disk space")
         except OutputError:
             if self._written == 0:
@@ -175,62 +184,145 @@ class VideoWriter(Closable):
             raise
         except OSError as error:
             raise cannot_write(self._path, error) from None
-        self.is_stored = True
-        if playable < self._written:
-            raise OutputError(
-                f"{self._path}: expected {self._written} frames in the video, only {playable} were stored; "
-                "check the free disk space"
-            )
+        self.saved = (self._path,)
+        if isinstance(failure, OSError):
+            raise cannot_write(self._path, failure) from None
+        if failure is not None:
+            raise failure
 
-    def _check_disk(self) -> None:
-        """Once a second, stop before the disk is too full for the file's end."""
-        now_ns = time.monotonic_ns()
-        if now_ns < self._disk_check_due_ns:
-            return
-        self._disk_check_due_ns = now_ns + _DISK_CHECK_NS
-        try:
-            free = shutil.disk_usage(self._part.parent).free
-        except OSError as error:  # such as a memory card that was pulled out
-            raise cannot_write(self._path, error) from None
-        if free < _DISK_RESERVE_BYTES:
-            raise OutputError(
-                f"{self._path}: expected at least {_DISK_RESERVE_BYTES >> 20} MiB of free disk space, found "
-                f"{free >> 20}; the recording ends here and is kept; free some space, then record again"
-            )
-
-    def _open(self, image_bgr: Image, captured_ns: int | None) -> cv2.VideoWriter:
+    def _open(self, image_bgr: Image) -> Container:
         """Start the file with the first frame's size."""
         self._size_wh = (image_bgr.shape[1], image_bgr.shape[0])
-        if min(self._size_wh) < _SMALLEST_SIDE_PX:  # some such sizes end the process inside OpenCV's encoders
-            raise OutputError(
-                f"{self._path}: expected frames of at least {_SMALLEST_SIDE_PX} pixels a side for a video, "
-                f"got {self._size_wh}; record without a video or from a larger source"
-            )
-        self._first_ns = captured_ns or 0
+        _warn_of_cuts(self._path)
         try:
             with ExitStack() as files:
-                # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
                 self._part = files.enter_context(replacing(self._path.absolute()))
-                self._part.touch()  # OpenCV says only that it did not open; this says why
-                writer = cv2.VideoWriter(str(self._part), self._fourcc, self._fps, self._size_wh)
-                if not writer.isOpened():
-                    raise OutputError(
-                        f"{self._path}: OpenCV cannot write a {self._path.suffix} video of "
-                        f"{self._size_wh} pixels at {self._fps:g} fps; try another ending or "
-                        "another rate"
-                    )
+                descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._file = open_container(self._part, descriptor, self._size_wh, self._fps)
                 self._renaming = files.pop_all()
         except OSError as error:
             raise cannot_write(self._path, error) from None
-        self._writer = writer
-        return writer
+        return self._file
+
+
+class VideoSegments(Closable):
+    """Writes frames into one file after the other, each frame at its own time.
+
+    A new file begins after `segment_s` seconds, where frames change their size, where their times go back,
+    and after a gap that the container cannot hold. A file that failed, such as on a full disk, stays as far
+    as it plays; the next frame tries a new one.
+
+    Attributes:
+        path: the file that is being written; None between files.
+        frames: frames written so far, over all files.
+        saved: the files so far, oldest first; retention may have removed some.
+    """
+
+    def __init__(self, segments: Segments, fps: float) -> None:
+        """Choose the files; the first is made with the first frame.
+
+        Args:
+            segments: names and retention; the pattern ends in .mp4, .mkv or .avi.
+            fps: the usual frames a second.
+
+        Raises:
+            OutputError: another ending, or frames a second that are not positive.
+        """
+        self._fps = _checked_fps(_checked(segments.pattern), fps)
+        _warn_of_cuts(segments.pattern)
+        self.path: Path | None = None
+        self.frames = 0
+        self.saved: tuple[Path, ...] = ()
+        self._segments = segments
+        self._segment_ns = round(segments.segment_s * 1e9)
+        self._file: Container | None = None
+        self._size_wh = (0, 0)
+        self._first_ns = self._latest_ns = 0
+
+    def write(self, image_bgr: Image, time_ns: int | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+            time_ns: the frame's own time, in nanoseconds on any clock; None for the next one at the usual
+                pace.
+
+        Raises:
+            OutputError: it cannot be stored; what was stored before plays.
+        """
+        image_bgr = check_image(image_bgr)
+        size_wh = (image_bgr.shape[1], image_bgr.shape[0])
+        time_ns = round(self.frames * 1e9 / self._fps) if time_ns is None else time_ns
+        try:
+            if self._file is not None and self._is_over(size_wh, time_ns):
+                self._finish()
+            file = self._file or self._begin(size_wh, time_ns)
+            file.write(image_bgr, time_ns - self._first_ns)
+        except OSError as error:
+            self._abandon()
+            raise cannot_write(self._segments.pattern, error) from None
+        except OutputError:
+            self._abandon()
+            raise
+        self._latest_ns = time_ns
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OutputError: its end cannot be stored; what was stored before plays.
+        """
+        try:
+            self._finish()
+        except OSError as error:
+            raise cannot_write(self._segments.pattern, error) from None
+
+    def _is_over(self, size_wh: tuple[int, int], time_ns: int) -> bool:
+        """Whether a frame belongs into a new file."""
+        assert self._file is not None
+        gap_ns, most_ns = time_ns - self._latest_ns, self._file.longest_gap_ns
+        return (
+            size_wh != self._size_wh
+            or time_ns - self._first_ns >= self._segment_ns
+            or gap_ns < 0
+            or (most_ns is not None and gap_ns > most_ns)
+        )
+
+    def _begin(self, size_wh: tuple[int, int], time_ns: int) -> Container:
+        self._segments.apply_retention()
+        path, descriptor = self._segments.create()
+        try:
+            self._file = open_container(path, descriptor, size_wh, self._fps)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()  # nothing is in it
+            raise
+        self.path, self._size_wh, self._first_ns = path, size_wh, time_ns
+        self.saved += (path,)
+        return self._file
+
+    def _finish(self) -> None:
+        if self._file is None or self.path is None:
+            return
+        file, self._file = self._file, None
+        path, self.path = self.path, None
+        try:
+            file.close()
+        finally:
+            self._segments.finished(path)
+
+    def _abandon(self) -> None:
+        """Leave a file that failed as it is; its end can fail too."""
+        with suppress(OSError, OutputError):
+            self._finish()
 
 
 def _checked(path: Path) -> Path:
     """Return a path that can become a video."""
-    if path.suffix.lower() not in VIDEO_CODECS:
+    if path.suffix.lower() not in FORMATS:
         raise OutputError(
-            f"{path}: expected a video name that ends in {', '.join(VIDEO_CODECS)}, got "
+            f"{path}: expected a video name that ends in {', '.join(FORMATS)}, got "
             f"{path.suffix or 'no ending'!r}"
         )
     if path.is_dir():
@@ -238,10 +330,17 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _count_frames(path: Path) -> int:
-    """Return the number of frames that a video states; 0 where it does not open."""
-    capture = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
-    finally:
-        capture.release()
+def _checked_fps(path: Path, fps: float) -> float:
+    if not (math.isfinite(fps) and fps > 0):
+        raise OutputError(f"{path}: expected a positive frame rate, got {fps}")
+    return fps
+
+
+def _warn_of_cuts(path: Path) -> None:
+    """Say what a kill would cost, where the installed libraries can do no better."""
+    if not survives_a_cut(path.suffix):
+        logger.warning(
+            "%s: without PyAV a kill loses the last seconds of a recording, of an .mp4 the whole file; "
+            "pip install edgeseg[record], or record .avi",
+            path,
+        )

@@ -18,7 +18,7 @@ from runtime.errors import ConfigError, EdgesegError
 from runtime.loop import Step, run
 from runtime.network.options import ModelOptions
 from runtime.outputs.options import OutputOptions
-from runtime.outputs.output import Output, Outputs, Stream
+from runtime.outputs.output import Output, Outputs, Stream, failure_line
 from runtime.outputs.page import Page
 from runtime.sources.opening import SourceOptions
 
@@ -120,7 +120,9 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
         )
         source = opened.enter_context(options.source.open())
         stream = Stream(segment.contract, source, options.source.name, options.outputs.alpha)
-        outputs = opened.enter_context(Outputs(made, stream, on_failure=_warn))
+        outputs = opened.enter_context(
+            Outputs(made, stream, required=options.outputs.require, on_failure=_warn)
+        )
         for page in (output for output in outputs if isinstance(output, Page)):
             print(f"page: {page.url}", file=sys.stderr, flush=True)
         progress, service = Progress(), ServiceManager()
@@ -135,8 +137,8 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
             service.alive()
 
 
-def _warn(failure: EdgesegError) -> None:
-    print(f"warning: {failure}; going on without it", file=sys.stderr, flush=True)
+def _warn(output: Output, failure: EdgesegError, retry_s: float | None) -> None:
+    print(f"warning: {failure_line(failure, retry_s)}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

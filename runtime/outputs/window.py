@@ -20,6 +20,8 @@ _PROBE_WAIT_S = 30.0
 class Window(Output):
     """A window on the screen, left with q, Esc or its close button, which ends the loop."""
 
+    kind = "window"
+
     name = "window"
 
     def __init__(self, title: str = "edgeseg") -> None:

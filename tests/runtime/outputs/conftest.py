@@ -93,7 +93,7 @@ classes = ClassMap(names=("road", "sky", "car"), palette_rgb=((1, 2, 3), (4, 5, 
 like_is = Normalization((0, 0, 0), (1, 1, 1))
 contract = ModelContract("tiny", ImageInput((8, 8)), GraphOutput(8), classes, like_is)
 output = {kind}({path!r}{more})
-output.open(Stream(contract, FakeSource([])))
+output.open(Stream(contract, FakeSource([], live=False)))
 rng = np.random.default_rng(0)
 count = 0
 try:

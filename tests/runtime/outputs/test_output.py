@@ -17,6 +17,7 @@ from runtime.masks.overlay import Overlay
 from runtime.outputs import Output, Outputs, OutputState, Recording, Stream
 from runtime.segmenter import Segmenter
 from runtime.sources import FakeSource
+from runtime.sources.backoff import Backoff
 
 
 class Notebook(Output):
@@ -179,7 +180,7 @@ def test_ends_when_one_output_asks_and_all_have_the_step(stream, step):
 def test_an_output_that_fails_is_closed_and_told_and_the_others_go_on(stream, step, error):
     faulty, told = Faulty(error), []
     patient = Notebook()
-    outputs = Outputs([faulty, patient], stream, on_failure=told.append)
+    outputs = Outputs([faulty, patient], stream, on_failure=lambda _, failure, retry_s: told.append(failure))
     fed = list(outputs.feed(step(index) for index in range(5)))
     assert (ids(faulty), ids(patient), len(fed)) == ([0, 1], [0, 1, 2, 3, 4], 5)
     assert (faulty.state, faulty.closed, patient.state) == (OutputState.FAILED, 1, OutputState.OPEN)
@@ -203,7 +204,7 @@ def test_the_last_output_that_fails_ends_the_loop_and_the_others_have_the_step(s
     seen = []
 
     def go() -> None:
-        with Outputs([early, late], stream, on_failure=lambda _: None) as outputs:
+        with Outputs([early, late], stream, on_failure=lambda *_: None) as outputs:
             seen.extend(outputs.feed(step(index) for index in range(9)))
 
     with pytest.raises(OutputError, match="late"):
@@ -231,7 +232,7 @@ def test_what_ended_the_loop_comes_before_what_cannot_be_closed(stream):
     told: list[Exception] = []
     with (
         pytest.raises(SourceError, match="unplugged"),
-        Outputs([Unclosable()], stream, on_failure=told.append),
+        Outputs([Unclosable()], stream, on_failure=lambda _, failure, retry_s: told.append(failure)),
     ):
         raise SourceError("unplugged")
     assert [str(failure) for failure in told] == ["no room for its end"]
@@ -257,6 +258,61 @@ def test_a_recording_plays_also_with_the_frame_at_which_another_output_failed(
         frames += 1
     capture.release()
     assert frames == 3
+
+
+NO_WAIT = Backoff(first_s=1e-9, cap_s=1e-9, jitter=0.0)
+LONG_WAIT = Backoff(first_s=3600.0, cap_s=3600.0, jitter=0.0)
+
+
+class Recovering(Notebook):
+    """Fails at its step number 2 and is well again after so many attempts to open it."""
+
+    kind = "save"
+
+    def __init__(self, attempts: int = 1) -> None:
+        super().__init__()
+        self.attempts = attempts
+        self.opens = 0
+
+    def open(self, stream: Stream) -> None:
+        self.opens += 1
+        if 1 < self.opens <= self.attempts:
+            raise OutputError("still full")
+        super().open(stream)
+
+    def take(self, step: Step) -> None:
+        if self.opens == 1 and len(self.taken) == 2:
+            raise OutputError("disk full")
+        super().take(step)
+
+
+@pytest.mark.parametrize(("attempts", "taken"), [(1, [0, 1, 3, 4, 5]), (3, [0, 1, 5])])
+def test_of_a_live_source_an_output_that_fails_is_opened_again(make_stream, step, caplog, attempts, taken):
+    output = Recovering(attempts)
+    outputs = Outputs([output], make_stream(live=True), backoff=NO_WAIT)
+    assert len(list(outputs.feed(step(index) for index in range(6)))) == 6
+    assert ids(output) == taken
+    assert (output.state, output.failures, output.missed) == (OutputState.OPEN, attempts, attempts - 1)
+    assert caplog.messages[0] == "disk full; retry in 0.0 s"
+    assert f"opened again, missed {attempts - 1} frames so far" in caplog.messages[-1]
+    with pytest.raises(OutputError, match="disk full"):
+        outputs.close()  # what was lost is told in the end, also where all is well by then
+
+
+def test_while_it_waits_it_misses_frames_and_the_loop_goes_on(make_stream, step):
+    output = Recovering()
+    outputs = Outputs([output], make_stream(live=True), backoff=LONG_WAIT)
+    assert len(list(outputs.feed(step(index) for index in range(6)))) == 6
+    assert (output.state, output.opens, output.missed) == (OutputState.RETRYING, 1, 3)
+    with pytest.raises(OutputError, match="disk full"):
+        outputs.close()
+
+
+def test_an_output_that_is_required_ends_the_loop(make_stream, step):
+    outputs = Outputs([Recovering(), Notebook()], make_stream(live=True), required=["save"], backoff=NO_WAIT)
+    with pytest.raises(OutputError, match="disk full"):
+        list(outputs.feed(step(index) for index in range(6)))
+    outputs.close()
 
 
 def test_frames_that_change_their_size_go_through(stream, step):

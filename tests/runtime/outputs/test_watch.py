@@ -8,6 +8,7 @@ from runtime.errors import ConfigError
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.outputs import JsonLines, MaskFolder, Page, Recording, SnapshotFolder, Window
+from runtime.outputs.background import Background
 from runtime.outputs.options import OutputOptions
 from runtime.outputs.watch import RunLog
 from runtime.serve.address import Address
@@ -39,7 +40,8 @@ def options(*argv: str) -> OutputOptions:
 
 
 def kinds(*argv: str) -> list[type]:
-    return [type(output) for output in options(*argv).make()]
+    made = options(*argv).make()
+    return [type(output.inner if isinstance(output, Background) else output) for output in made]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,22 @@ def kinds(*argv: str) -> list[type]:
 )
 def test_a_window_is_opened_unless_there_is_no_screen_to_be_expected(argv, expected):
     assert kinds(*argv) == expected
+
+
+def test_what_writes_to_disks_works_in_the_background():
+    argv = [
+        "--jsonl",
+        "l",
+        "--snapshot-every",
+        "5",
+        "s",
+        "--save-masks",
+        "m",
+        "--save",
+        "o.avi",
+        "--headless",
+    ]
+    assert {type(output) for output in options(*argv).make()} == {Background}
 
 
 def test_the_page_comes_before_the_disks():

@@ -13,8 +13,8 @@ import pytest
 
 from runtime.errors import OutputError
 from runtime.outputs import containers
-from runtime.outputs.recorder import VideoSegments
 from runtime.outputs.segments import SegmentOptions, Segments
+from runtime.outputs.video import VideoSegments
 
 ROOT = Path(__file__).parents[3]
 HAS_PYAV = importlib.util.find_spec("av") is not None
@@ -57,7 +57,7 @@ def test_a_recording_is_cut_into_files_that_play(tmp_path, suffix):
         video.write(frame(number), number * FRAME_NS)
     video.close()
     assert [len(frames_of(path)) for path in files(tmp_path)] == [10, 10, 5]
-    assert (video.frames, video.files) == (25, 3)
+    assert (video.frames, list(video.saved)) == (25, files(tmp_path))
 
 
 @NEEDS_PYAV
@@ -149,7 +149,7 @@ WRITE_FOR_EVER = """
     import resource, sys
     import numpy as np
     from runtime.errors import EdgesegError
-    from runtime.outputs.recorder import VideoSegments
+    from runtime.outputs.video import VideoSegments
     from runtime.outputs.segments import SegmentOptions, Segments
 
     pattern, limit = sys.argv[1], int(sys.argv[2])
