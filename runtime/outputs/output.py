@@ -22,7 +22,7 @@ from runtime.contract import ModelContract
 from runtime.errors import EdgesegError, OutputError
 from runtime.loop import Step
 from runtime.masks.overlay import LazyOverlay, Overlay
-from runtime.sources.backoff import Backoff
+from runtime.sources.policy import Backoff
 from runtime.sources.source import Source
 
 logger = logging.getLogger(__name__)

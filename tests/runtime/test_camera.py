@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from runtime import camera
 from runtime.camera import main
 from runtime.errors import OutputError
 from runtime.network import options as network_options
-from runtime.outputs import video, watch, window
+from runtime.outputs import containers, video, watch, window
 from runtime.segmenter import Segmenter
 from runtime.sources import FakeSource, Late, LiveSource, opening
 
@@ -100,10 +100,10 @@ def test_settings_of_the_network_reach_the_segmenter(tiny_onnx, images, monkeypa
     assert "export the model with --dynamic" in capsys.readouterr().err
 
 
-def test_saved_video_has_every_frame_and_a_draw_stage(tiny_onnx, images, tmp_path, capsys):
+def test_saved_video_has_every_frame_and_is_drawn_in_the_background(tiny_onnx, images, tmp_path, capsys):
     path = tmp_path / "out.mp4"
     assert run_headless(tiny_onnx, images, "--save", str(path), "--json") == 0
-    assert "draw" in json.loads(capsys.readouterr().out)["latency_ms"]
+    assert "outputs" in json.loads(capsys.readouterr().out)["latency_ms"]
     assert count_frames(path) == 5
 
 
@@ -118,7 +118,10 @@ def test_table_ends_with_the_next_command(tiny_onnx, images, tmp_path, capsys):
     assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.avi")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("5 frames, ")
-    assert [line.split()[0] for line in lines[1:7]] == ["ms", "resize", "network", "mask", "draw", "outputs"]
+    stages = [line.split()[0] for line in lines[1:-2]]
+    assert [stage for stage in stages if stage != "draw"] == [
+        "ms", "resize", "network", "mask", "outputs", "total",
+    ]  # fmt: skip
     assert lines[-2] == f"saved {tmp_path / 'out.avi'}"
     assert lines[-1] == f"next: python -m benchmarks.latency --model {tiny_onnx}"
 
@@ -260,7 +263,7 @@ def test_second_ctrl_c_while_closing_does_not_cost_the_video(
         os.kill(os.getpid(), signal.SIGINT)
         return count_frames(path)
 
-    monkeypatch.setattr(video, "_count_frames", interrupted_count)
+    monkeypatch.setattr(video, "count_frames", interrupted_count)
     assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "out.mp4"), "--json") == 130
     assert json.loads(capsys.readouterr().out)["frames"] == 5
     assert count_frames(tmp_path / "out.mp4") == 5
@@ -293,9 +296,11 @@ def test_ctrl_c_three_times_costs_no_frame(
     path = tmp_path / "out.mp4"
     assert run_headless(tiny_onnx, images, "--save", str(path), "--json") == 130
     out, err = capsys.readouterr()
-    assert (json.loads(out)["frames"], err) == (frames, "interrupted\n")
-    assert path.exists() == (frames > 0)
-    assert count_frames(path) == frames
+    assert err == "interrupted\n"
+    done = json.loads(out)["frames"]
+    assert done >= frames  # the loop may be ahead of the recording's thread
+    assert path.exists() == (done > 0)
+    assert count_frames(path) == done
     assert not list(tmp_path.glob(".out*"))
 
 
@@ -346,7 +351,7 @@ def test_ctrl_c_while_an_error_is_told(tiny_onnx, images, monkeypatch, capsys):
 def test_a_video_that_cannot_be_kept_is_not_called_saved(tiny_onnx, images, tmp_path, monkeypatch, capsys):
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an older one")
-    monkeypatch.setattr(video, "_count_frames", lambda _: 0)
+    monkeypatch.setattr(video, "count_frames", lambda _: 0)
     assert run_headless(tiny_onnx, images, "--save", str(path)) == 1
     out, err = capsys.readouterr()
     assert out.startswith("5 frames, ")
@@ -410,35 +415,40 @@ def test_all_outputs_at_once(tiny_onnx, images, tmp_path, capsys):
 
 @pytest.fixture
 def disk_that_fills(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is too full for a video from the second frame on."""
-    free = itertools.chain([1 << 40], itertools.repeat(1 << 20))
-    monkeypatch.setattr(video, "_DISK_CHECK_NS", 0)
-    monkeypatch.setattr(video.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, next(free)))
+    """A disk that is full for a video from its third frame on."""
+    write, calls = containers.OpenCvContainer.write, itertools.count()
+
+    def limited(self: containers.OpenCvContainer, image_bgr: np.ndarray, time_ns: int) -> None:
+        if next(calls) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, image_bgr, time_ns)
+
+    monkeypatch.setattr(containers, "has_pyav", lambda: False)
+    monkeypatch.setattr(containers.OpenCvContainer, "write", limited)
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(
     tiny_onnx, images, tmp_path, capsys, disk_that_fills
 ):
-    more = ["--save", str(tmp_path / "o.mp4"), "--jsonl", str(tmp_path / "log.jsonl"), "--json"]
+    more = ["--save", str(tmp_path / "o.avi"), "--jsonl", str(tmp_path / "log.jsonl"), "--json"]
     assert run_headless(tiny_onnx, images, *more) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["frames"] == 5
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 5
-    assert count_frames(tmp_path / "o.mp4") == 2
-    warning, error = err.splitlines()
-    assert warning.startswith("warning: ")
-    assert warning.endswith("going on without it")
-    assert error.startswith("error: ")
-    assert "expected at least 32 MiB of free disk space, found 1" in warning
-    assert "expected at least 32 MiB of free disk space, found 1" in error
+    assert count_frames(tmp_path / "o.avi") == 2
+    *warnings, error = err.splitlines()  # without one where the loop was over by then
+    said = f"{tmp_path / 'o.avi'}: cannot write it (No space left on device); free some space"
+    assert error.startswith(f"error: {said}")
+    assert all(line.startswith(f"warning: {said}") for line in warnings)
+    assert all(line.endswith("going on without it") for line in warnings)
 
 
 def test_a_full_disk_ends_a_run_that_only_records(tiny_onnx, images, tmp_path, capsys, disk_that_fills):
-    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "o.mp4"), "--json") == 1
+    assert run_headless(tiny_onnx, images, "--save", str(tmp_path / "o.avi"), "--json") == 1
     out, err = capsys.readouterr()
-    assert json.loads(out)["frames"] == 1
+    assert 1 <= json.loads(out)["frames"] <= 5
     assert err.count("\n") == 1
-    assert count_frames(tmp_path / "o.mp4") == 2
+    assert count_frames(tmp_path / "o.avi") == 2
 
 
 def test_frames_that_are_too_old_are_dropped(tiny_onnx, images, tmp_path, capsys):
@@ -447,6 +457,7 @@ def test_frames_that_are_too_old_are_dropped(tiny_onnx, images, tmp_path, capsys
         assert run_headless(tiny_onnx, images, "--max-age-ms", limit_ms, "--jsonl", str(path), "--json") == 0
         assert json.loads(capsys.readouterr().out)["frames"] == lines
         assert len(path.read_text().splitlines()) == lines
+        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from runtime.loop import Step
 from runtime.outputs import JsonLines, Outputs, Stream, background
 from runtime.outputs.background import Background
 from runtime.outputs.output import Output, OutputState
-from runtime.sources.backoff import Backoff
+from runtime.sources.policy import Backoff
 
 SOON_S = 20.0  # what a busy machine may take
 

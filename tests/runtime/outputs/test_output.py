@@ -17,7 +17,7 @@ from runtime.masks.overlay import Overlay
 from runtime.outputs import Output, Outputs, OutputState, Recording, Stream
 from runtime.segmenter import Segmenter
 from runtime.sources import FakeSource
-from runtime.sources.backoff import Backoff
+from runtime.sources.policy import Backoff
 
 
 class Notebook(Output):
