@@ -184,9 +184,8 @@ def _sheet(panels: Sequence[Panel], legend: Sequence[Look], title: str) -> Image
     height, width = panels[0][1].shape[:2]
     row_inches = _SHEET_INCHES / _PANELS_A_ROW * height / width + 0.3
     figure = Figure(figsize=(_SHEET_INCHES, row_count * row_inches + 1.0), dpi=_DPI, layout="constrained")
-    places = figure.subplots(row_count, _PANELS_A_ROW, squeeze=False).ravel()
-    for axes in places:
-        axes.set_axis_off()
+    no_ticks = {"xticks": (), "yticks": (), "frame_on": False}  # laying out ticks would take half of the time
+    places = figure.subplots(row_count, _PANELS_A_ROW, squeeze=False, subplot_kw=no_ticks).ravel()
     for axes, (caption, picture_bgr) in zip(places, panels, strict=False):
         axes.imshow(picture_bgr[:, :, ::-1])
         axes.set_title(caption, fontsize=9, parse_math=False)
