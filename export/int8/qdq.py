@@ -131,9 +131,9 @@ def write_int8(
     if image is not None and layers[image.conv] in excluded:
         image = None
     nodes = {
-        node: layers[str(node.outputs[0].name)]
+        node: layer
         for node in int8_nodes(written, image)
-        if layers[str(node.outputs[0].name)] not in excluded
+        if (layer := layers[str(node.outputs[0].name)]) not in excluded
     }
     _Writer(written.graph, ranges, target, image, nodes).write()
     return sweep(written)

@@ -28,12 +28,10 @@ class ActivationRanges:
     Attributes:
         limits: lowest and highest value of each tensor that int8 should tell apart; zero lies between.
         channel_means: mean of each channel, float64 (C,), of the tensors that have four axes.
-        frames: how many pictures were looked at.
     """
 
     limits: dict[str, tuple[float, float]]
     channel_means: dict[str, NDArray[np.float64]]
-    frames: int
 
 
 def calibrate(
@@ -73,7 +71,7 @@ def calibrate(
         narrow = _entropy_limits if method == "entropy" else _percentile_limits
         limits = {name: narrow(counts[name], limits[name]) for name in names}
     means = {name: total / len(images_bgr) for name, total in sums.items()}
-    return ActivationRanges(limits, means, len(images_bgr))
+    return ActivationRanges(limits, means)
 
 
 def _histograms(
