@@ -19,6 +19,7 @@ from shlex import quote
 import cv2
 
 from benchmarks.ablation.recipe import BASE, CHANGES, VAL, Outcome, changed, changes_of, outcome_table
+from benchmarks.render.document import to_text
 from runtime.base.files import replacing
 from runtime.base.flags import flag, nested, run_command
 from training.data.catalog import DataOptions
@@ -71,7 +72,7 @@ def command(options: RecipeOptions) -> None:
     if options.as_json:
         print(json.dumps(result))
         return
-    print(f"{outcome_table(outcomes, options.places)}\n\ntable: {options.out / 'outcomes.json'}")
+    print(f"{to_text([outcome_table(outcomes, options.places)])}\n\ntable: {options.out / 'outcomes.json'}")
     best = max(outcomes, key=lambda outcome: sum(outcome.miou.values()))
     checkpoint = options.out / options.places[0] / best.change / "best.pt"
     print(f"\nnext: python -m export.to_onnx {quote(str(checkpoint))}")

@@ -19,7 +19,9 @@ from shlex import quote
 
 import cv2
 
-from benchmarks.ablation.residual import VARIANTS, comparison_table, draw_comparison, run_variant
+from benchmarks.ablation.residual import VARIANTS, comparison_table, curve_of, run_variant
+from benchmarks.render.charts import draw_curves
+from benchmarks.render.document import to_text
 from runtime.base.flags import flag, nested, run_command
 from runtime.errors import ConfigError
 from training.data.catalog import DataOptions
@@ -68,11 +70,11 @@ def command(options: ResidualOptions) -> None:
     height, width = base.size_hw
     title = f"{train_set.name}, {base.epochs} epochs of {len(train_set)} images, input {width}x{height}"
     picture = options.out / "comparison.png"
-    draw_comparison(picture, outcomes, title)
+    draw_curves(picture, list(map(curve_of, outcomes)), title)
     if options.as_json:
         print(json.dumps({"title": title, "variants": [dataclasses.asdict(one) for one in outcomes]}))
         return
-    print(f"{title}\n\n{comparison_table(outcomes)}\n\ncurves: {picture}")
+    print(f"{title}\n\n{to_text([comparison_table(outcomes)])}\n\ncurves: {picture}")
     first = max(outcomes, key=lambda outcome: outcome.miou)
     print(f"\nnext: python -m benchmarks.latency --model {quote(first.model)}")
 

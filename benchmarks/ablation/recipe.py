@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.render.document import Table
 from runtime.errors import ConfigError
 from training.engine.config import TrainConfig
 
@@ -73,17 +74,15 @@ def changes_of(base: TrainConfig) -> list[str]:
     ]
 
 
-def outcome_table(outcomes: Sequence[Outcome], places: Sequence[str]) -> str:
-    """Return the outcomes as text: mIoU by place, and in parentheses the points gained over the base."""
+def outcome_table(outcomes: Sequence[Outcome], places: Sequence[str]) -> Table:
+    """Return mIoU by place, and in parentheses the points gained over the base."""
     base = next((outcome for outcome in outcomes if outcome.change == BASE), None)
-    width = max(len(outcome.change) for outcome in outcomes)
-    rows = [f"{'change':<{width}}" + "".join(f"  {place:>14}" for place in places)]
-    for outcome in outcomes:
-        row = f"{outcome.change:<{width}}"
-        for place in places:
-            cell = f"{outcome.miou[place]:.4f}"
-            if base is not None and outcome is not base:
-                cell += f" ({100 * (outcome.miou[place] - base.miou[place]):+.1f})"
-            row += f"  {cell:>14}"
-        rows.append(row)
-    return "\n".join(rows)
+
+    def cell(outcome: Outcome, place: str) -> str:
+        miou = f"{outcome.miou[place]:.4f}"
+        if base is None or outcome is base:
+            return miou
+        return f"{miou} ({100 * (outcome.miou[place] - base.miou[place]):+.1f})"
+
+    rows = [(outcome.change, *(cell(outcome, place) for place in places)) for outcome in outcomes]
+    return Table(("change", *places), rows)

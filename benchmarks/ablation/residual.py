@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.base.files import replacing
+from benchmarks.render.charts import Curve
+from benchmarks.render.document import Table
 from training.data import SegmentationDataset
 from training.engine.config import TrainConfig
 
@@ -28,13 +29,11 @@ class Variant:
         network: its name in `SIZES`; None for the residual network that all others are held against.
         depths: residual blocks a stage; None where the network has none.
         plain: without skip connections.
-        style: of its curve, as matplotlib writes it.
     """
 
     network: str | None = None
     depths: tuple[int, int, int, int] | None = None
     plain: bool = False
-    style: str = ""
 
     def config(self, base: TrainConfig) -> TrainConfig:
         """Return the settings of its training; all else is as in `base`."""
@@ -43,12 +42,12 @@ class Variant:
 
 
 VARIANTS = {
-    "residual-shallow": Variant(depths=SHALLOW, style="tab:blue"),
-    "plain-shallow": Variant(depths=SHALLOW, plain=True, style="tab:orange"),
-    "residual-deep": Variant(depths=DEEP, style="tab:green"),
-    "plain-deep": Variant(depths=DEEP, plain=True, style="tab:red"),
-    "article_pytorch": Variant(network="article_pytorch", style="tab:gray"),
-    "article_keras": Variant(network="article_keras", style="black"),
+    "residual-shallow": Variant(depths=SHALLOW),
+    "plain-shallow": Variant(depths=SHALLOW, plain=True),
+    "residual-deep": Variant(depths=DEEP),
+    "plain-deep": Variant(depths=DEEP, plain=True),
+    "article_pytorch": Variant(network="article_pytorch"),
+    "article_keras": Variant(network="article_keras"),
 }
 
 
@@ -136,39 +135,27 @@ def read_curve(path: Path) -> tuple[Epoch, ...]:
         )
 
 
-def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as text, one a line."""
-    width = max(len(outcome.name) for outcome in outcomes)
-    rows = [f"{'network':<{width}}  {'params M':>8}  {'GMAC':>6}  {'train loss':>10}  {'val mIoU':>8}"]
-    for outcome in outcomes:
-        rows.append(
-            f"{outcome.name:<{width}}  {outcome.parameters / 1e6:8.2f}  {outcome.macs / 1e9:6.2f}  "
-            f"{outcome.train_loss:10.4f}  {outcome.miou:8.4f}"
+def comparison_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return a row for each outcome."""
+    rows = [
+        (
+            outcome.name,
+            f"{outcome.parameters / 1e6:.2f}",
+            f"{outcome.macs / 1e9:.2f}",
+            f"{outcome.train_loss:.4f}",
+            f"{outcome.miou:.4f}",
         )
-    return "\n".join(rows)
+        for outcome in outcomes
+    ]
+    return Table(("network", "params M", "GMAC", "train loss", "val mIoU"), rows)
 
 
-def draw_comparison(path: Path, outcomes: Sequence[Outcome], title: str) -> None:
-    """Draw training loss and validation mIoU of all outcomes against the epoch as a PNG."""
-    from matplotlib.figure import Figure  # slow to import, and only needed here
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    loss_axes, miou_axes = figure.subplots(1, 2)
-    for outcome in outcomes:
-        variant = VARIANTS[outcome.name]
-        look = {"color": variant.style, "linestyle": "--" if variant.plain else "-"}
-        measured = [(epoch.number, epoch.miou) for epoch in outcome.curve if epoch.miou is not None]
-        loss_axes.plot(
-            [epoch.number for epoch in outcome.curve], [epoch.train_loss for epoch in outcome.curve], **look
-        )
-        miou_axes.plot(*zip(*measured, strict=True), **look, marker=".", label=outcome.name)
-    loss_axes.set_title("training loss", fontsize=10)
-    miou_axes.set_title("validation mIoU", fontsize=10)
-    miou_axes.set_ylim(bottom=0)
-    miou_axes.legend(fontsize=8)
-    for axes in (loss_axes, miou_axes):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120, format="png")
+def curve_of(outcome: Outcome) -> Curve:
+    """Return an outcome's training for the picture, dashed without skip connections."""
+    return Curve(
+        outcome.name,
+        list(VARIANTS).index(outcome.name),
+        [(epoch.number, epoch.train_loss) for epoch in outcome.curve],
+        [(epoch.number, epoch.miou) for epoch in outcome.curve if epoch.miou is not None],
+        dashed=VARIANTS[outcome.name].plain,
+    )

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -124,6 +125,13 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
+def style(**others: Any) -> AbstractContextManager[None]:
+    """Return a context in which matplotlib draws in the style of all charts."""
+    from matplotlib import rc_context
+
+    return rc_context(_STYLE | others)
+
+
 def chart(title: str) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, Chart]]:
     """Turn a function that fills a matplotlib figure into one that returns the finished chart.
 
@@ -133,11 +141,10 @@ def chart(title: str) -> Callable[[Callable[Concatenate[Figure, P], None]], Call
     def decorate(draw: Callable[Concatenate[Figure, P], None]) -> Callable[P, Chart]:
         @functools.wraps(draw)
         def drawn(*args: P.args, **options: P.kwargs) -> Chart:
-            from matplotlib import rc_context
             from matplotlib.figure import Figure
 
             # The salt names clip paths, which must differ between the charts of one page.
-            with rc_context(_STYLE | {"svg.hashsalt": draw.__name__}):
+            with style(**{"svg.hashsalt": draw.__name__}):
                 figure = Figure(figsize=(WIDTH / 72, 1), layout="constrained")
                 draw(figure, *args, **options)
                 written = io.StringIO()

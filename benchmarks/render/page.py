@@ -9,7 +9,7 @@ from shlex import quote
 from benchmarks.machine.yardstick import MachineLimits
 from benchmarks.render import canvas, charts
 from benchmarks.render.canvas import Chart
-from benchmarks.render.charts import PARTS, Candidate, candidates, pareto_front
+from benchmarks.render.charts import PARTS
 from benchmarks.render.document import (
     Block,
     Bullets,
@@ -21,6 +21,7 @@ from benchmarks.render.document import (
     to_html,
     to_markdown,
 )
+from benchmarks.render.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.results.results import ModelResult, Results, results_json
 from benchmarks.results.statistics import miou_points, paired_ratio, percentile
 from runtime.base.files import write_text
@@ -45,7 +46,7 @@ def write_report(out: Path, results: Results) -> None:
         **{f"{block.name}.svg": block.chart.file() for block in blocks if isinstance(block, Figure)},
     }
     if (points := candidates(results)) and canvas.available():
-        texts["pareto.svg"] = charts.draw_pareto(points, 640, 400).file()  # alone it has more room
+        texts["pareto.svg"] = draw_pareto(points, 640, 400).file()  # alone it has more room
     for name, text in texts.items():
         write_text(out / name, text)
 
@@ -61,7 +62,7 @@ def report_blocks(results: Results) -> list[Block]:
     if points:
         blocks += _figure(
             "pareto",
-            lambda: charts.draw_pareto(points),
+            lambda: draw_pareto(points),
             "Filled dots are on the Pareto front: no other model here is both faster and better. Bars are "
             "95 % intervals of the median time.",
             "Accuracy against latency",
@@ -96,7 +97,7 @@ def readme_blocks(results: Results) -> list[Block]:
     points = candidates(results)
     blocks: list[Block] = []
     if points:
-        blocks = _figure("docs/pareto", lambda: charts.draw_pareto(points), f"*{_measured_on(results)}*")
+        blocks = _figure("docs/pareto", lambda: draw_pareto(points), f"*{_measured_on(results)}*")
     return [*blocks, main_table(results), Bullets(how_to_read(results))]
 
 

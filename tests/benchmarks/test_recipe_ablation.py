@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.ablation.recipe import BASE, CHANGES, Outcome, changed, changes_of, outcome_table
 from benchmarks.recipe_ablation import main
+from benchmarks.render.document import to_text
 from runtime.errors import ConfigError
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
@@ -80,10 +81,11 @@ def test_a_place_is_trained_without(ablated):
 
 
 def test_the_table_gives_the_gain_over_the_base():
-    rows = outcome_table(
-        [Outcome(BASE, {"val": 0.5, "0006R0": 0.25}), Outcome("boundary", {"val": 0.5125, "0006R0": 0.24})],
-        ["val", "0006R0"],
-    ).splitlines()
+    outcomes = [
+        Outcome(BASE, {"val": 0.5, "0006R0": 0.25}),
+        Outcome("boundary", {"val": 0.5125, "0006R0": 0.24}),
+    ]
+    rows = to_text([outcome_table(outcomes, ["val", "0006R0"])]).splitlines()
     assert rows[0].split() == ["change", "val", "0006R0"]
     assert rows[1].split() == ["base", "0.5000", "0.2500"]
     assert rows[2].split() == ["boundary", "0.5125", "(+1.2)", "0.2400", "(-1.0)"]

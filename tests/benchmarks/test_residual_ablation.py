@@ -10,9 +10,11 @@ from benchmarks.ablation.residual import (
     Outcome,
     comparison_table,
     count_macs,
-    draw_comparison,
+    curve_of,
     read_curve,
 )
+from benchmarks.render.charts import draw_curves
+from benchmarks.render.document import to_text
 from benchmarks.residual_ablation import main
 from runtime.contract import Normalization
 from training.engine.checkpoint import load_checkpoint
@@ -119,15 +121,17 @@ def test_a_curve_has_gaps_where_nothing_was_measured(tmp_path):
 
 
 def test_table_has_a_row_a_network():
-    rows = comparison_table([outcome("plain-deep", [0.5]), outcome("residual-deep", [0.75])]).splitlines()
+    rows = to_text(
+        [comparison_table([outcome("plain-deep", [0.5]), outcome("residual-deep", [0.75])])]
+    ).splitlines()
     assert rows[1].split() == ["plain-deep", "1.50", "2.50", "0.2500", "0.5000"]
     assert rows[2].split() == ["residual-deep", "1.50", "2.50", "0.2500", "0.7500"]
 
 
 def test_picture_shows_a_curve_in_the_colour_of_its_variant(tmp_path):
-    draw_comparison(tmp_path / "a.png", [outcome("residual-deep", [0.1, 0.5, 0.6])], "title")
+    draw_curves(tmp_path / "a.png", [curve_of(outcome("residual-deep", [0.1, 0.5, 0.6]))], "title")
     image_bgr = cv2.imread(str(tmp_path / "a.png"))
-    assert (image_bgr == (44, 160, 44)).all(2).sum() > 100  # matplotlib's tab:green
+    assert (image_bgr == (0x66, 0x8A, 0x0E)).all(2).sum() > 100  # MODELS[2]
 
 
 @pytest.mark.parametrize(

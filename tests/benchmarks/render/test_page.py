@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.machine.yardstick import Noise
 from benchmarks.render.canvas import MISSING, THEME
-from benchmarks.render.charts import Candidate, candidates, draw_pareto, operator_times, pareto_front
+from benchmarks.render.charts import operator_times
 from benchmarks.render.document import (
     Bullets,
     Figure,
@@ -27,6 +27,7 @@ from benchmarks.render.document import (
     to_text,
 )
 from benchmarks.render.page import main_table, readme_blocks, report_blocks, write_report
+from benchmarks.render.pareto import Candidate, candidates, draw_pareto, pareto_front
 from benchmarks.results.results import Results, Rounds
 from benchmarks.results.statistics import Estimate
 
