@@ -1,7 +1,8 @@
 """Runs the loop for hours and tells whether it stays as it was: `python -m benchmarks.soak --duration 1h`.
 
 A row a minute shows memory, threads, open files and latency. It ends with exit code 1 where memory grew by
-more than 5 MB after the warm-up, or where threads or open files were left over. Needs the extra `bench`.
+more than 5 MB after the warm-up, or where there are more threads or open files than then. Needs the
+extra `bench`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def command(options: SoakOptions) -> None:
         raise SoakError(f"{report.source}: {'; '.join(report.problems)}")
     if not options.as_json:
         print(
-            f"after the warm-up: memory {report.growth_mb:+.1f} MB at most, {report.more_threads:+d} threads "
-            f"and {report.more_files:+d} open files; nothing was left over"
+            f"since the warm-up: memory {report.growth_mb:+.1f} MB at most, threads "
+            f"{report.more_threads:+d}, open files {report.more_files:+d}; no leak found"
         )
         print(f"next: python -m benchmarks.latency --model {quote(str(options.config.model.file))}")
 

@@ -15,7 +15,7 @@ from benchmarks.machine.processor import SystemFiles
 from benchmarks.machine.usage import Temperature
 from benchmarks.machine.yardstick import Noise, measure_noise
 
-NOT_TOLD = "not told"
+UNKNOWN = "unknown"
 NOT_INSTALLED = "not installed"
 
 
@@ -66,7 +66,7 @@ class Machine:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         parts = [f"{self.cpu}, {self.cpus} CPUs, {self.system}", versions]
         if self.versions.get("psutil") == NOT_INSTALLED:
-            parts.append("some is not told, pip install 'edgeseg[bench]'")
+            parts.append("memory, clock, temperature, other load unknown: pip install 'edgeseg[bench]'")
         return "; ".join([*parts, str(self.noise)] if self.noise else parts)
 
     def facts(self) -> dict[str, str]:
@@ -74,20 +74,20 @@ class Machine:
         missing = self.versions.get("psutil") == NOT_INSTALLED
         return {
             "processor": self.cpu,
-            "instruction sets": NOT_TOLD if self.flags is None else ", ".join(self.flags) or "none of note",
+            "instruction sets": UNKNOWN if self.flags is None else ", ".join(self.flags) or "none of note",
             "cores": f"{_told(self.cores)} physical, {self.cpus} hardware threads for this process of "
             f"{_told(self.all_cpus)}",
-            "limit by control groups": _told(self.cpu_limit),
+            "CPU limit of cgroups": _told(self.cpu_limit),
             "memory": _told(self.memory_mb, "{:.0f} MB"),
             "virtual machine": _told(self.virtual),
             "governor": _told(self.governor),
-            "clock": f"{_told(self.clock_mhz, '{:.0f} MHz')}, highest "
+            "clock": f"{_told(self.clock_mhz, '{:.0f} MHz')}, at most "
             f"{_told(self.highest_clock_mhz, '{:.0f} MHz')}",
             "temperature": _told(self.temperature),
-            "load at the start": NOT_TOLD
+            "load at the start": UNKNOWN
             if self.load is None
             else "{:.2f}, {:.2f}, {:.2f} over 1, 5, 15 minutes".format(*self.load),
-            "taken by the host since boot": _told(self.steal_percent, "{:.2f} %"),
+            "CPU steal since boot": _told(self.steal_percent, "{:.2f} %"),
             "system": self.system,
             "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
             "noise": "not measured" if self.noise is None else str(self.noise),
@@ -149,4 +149,4 @@ def usable_cpus() -> tuple[int, ...]:
 
 
 def _told(value: object, form: str = "{}") -> str:
-    return NOT_TOLD if value is None else form.format(value)
+    return UNKNOWN if value is None else form.format(value)

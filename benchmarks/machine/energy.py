@@ -31,10 +31,10 @@ class Energy:
         >>> Energy({"package-0": 5.0}).words(frames=100, seconds=0.5)
         'package-0 50.0 mJ a frame, 10.0 W'
         >>> Energy({}, "no counters").words(frames=100, seconds=0.5)
-        'not told (no counters)'
+        'unknown (no counters)'
         """
         if not self.joules:
-            return f"not told ({self.why_not})"
+            return f"unknown ({self.why_not})"
         return "; ".join(
             f"{name} {1000 * joules / frames:.1f} mJ a frame, {joules / seconds:.1f} W"
             for name, joules in self.joules.items()
@@ -73,7 +73,7 @@ class EnergyMeter:
                 wraps_at_uj=number_of(domain / "max_energy_range_uj") or 0.0,
             )
             if counter.read_uj() is None:
-                self._why_not = f"{domain.name}/energy_uj cannot be read; try as administrator"
+                self._why_not = f"{domain.name}/energy_uj cannot be read; try as root"
             else:
                 self._counters.append(counter)
         if not self._counters and not self._why_not:

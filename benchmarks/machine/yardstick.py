@@ -106,13 +106,13 @@ class Noise:
     def __str__(self) -> str:
         """Return the verdict and its numbers in words."""
         parts = [
-            f"a tenth of {self.samples} equal runs of plain convolutions took {self.spread_percent:.0f} % "
-            f"longer than the median or more, the slowest {self.worst_percent:.0f} %"
+            f"p90 of {self.samples} equal runs of plain convolutions is {self.spread_percent:.0f} % above "
+            f"the median, the slowest {self.worst_percent:.0f} %"
         ]
         if self.others_percent is not None:
-            parts.append(f"other programs took {self.others_percent:.0f} % of the processor")
+            parts.append(f"other programs took {self.others_percent:.0f} % of the CPU")
         if self.steal_percent is not None:
-            parts.append(f"the host {self.steal_percent:.1f} %")
+            parts.append(f"the host stole {self.steal_percent:.1f} %")
         return f"{'NOISY' if self.is_noisy else 'quiet'}: {'; '.join(parts)}"
 
 

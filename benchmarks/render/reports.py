@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.layers.limits import LimitsReport, ModelLimits
-from benchmarks.machine.description import NOT_TOLD, Machine
+from benchmarks.machine.description import UNKNOWN, Machine
 from benchmarks.render.document import Block, Bullets, Heading, Table
 from benchmarks.results.compare import Comparison
 from benchmarks.timing.cold_start import STAGES as COLD_STAGES
@@ -81,10 +81,10 @@ def minute_cells(minute: Minute) -> tuple[str, ...]:
         str(minute.frames),
         *_cells(minute.total_ms, ("p50", "p99", "max")),
         f"{minute.cpu.percent:.0f}",
-        NOT_TOLD if minute.temperature is None else f"{minute.temperature.celsius:.1f}",
-        NOT_TOLD if minute.clock_mhz is None else f"{minute.clock_mhz:.0f}",
-        NOT_TOLD if minute.others is None else f"{minute.others.others_percent:.0f}",
-        NOT_TOLD if joules is None else f"{joules / minute.wall_s:.1f}",
+        UNKNOWN if minute.temperature is None else f"{minute.temperature.celsius:.1f}",
+        UNKNOWN if minute.clock_mhz is None else f"{minute.clock_mhz:.0f}",
+        UNKNOWN if minute.others is None else f"{minute.others.others_percent:.0f}",
+        UNKNOWN if joules is None else f"{joules / minute.wall_s:.1f}",
     )
 
 
@@ -93,8 +93,8 @@ def _facts(report: LatencyReport) -> list[str]:
     model, start, energy = report.model, report.cold_start, report.energy
     facts = [
         f"{report.fps:.1f} frames/s over {report.frames} frames of {_size(report.frame_size_hw)} after "
-        f"{report.warmup} to warm up; {report.threads} threads, provider {report.provider}",
-        "jitter: difference between the totals of two frames in a row",
+        f"{report.warmup} warm-up frames; {report.threads} threads, provider {report.provider}",
+        "jitter: difference between the totals of consecutive frames",
         f"processor: {report.cpu.ms_a_frame:.1f} ms a frame, at full rate {report.cpu.percent:.0f} % of one "
         "hardware thread",
         f"energy: {energy.words(report.frames, report.wall_s)}",
@@ -106,7 +106,7 @@ def _facts(report: LatencyReport) -> list[str]:
         f"between the frames: {report.noise_meanwhile}",
     ]
     if start:
-        memory = [NOT_TOLD if mb is None else f"{mb:.0f} MB" for mb in (start.memory_mb, start.peak_mb)]
+        memory = [UNKNOWN if mb is None else f"{mb:.0f} MB" for mb in (start.memory_mb, start.peak_mb)]
         facts.append(
             f"memory of a fresh process after its first mask: {memory[0]} resident, {memory[1]} at its peak"
         )

@@ -202,7 +202,7 @@ def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakCo
     if more_files > 0:
         problems.append(f"{more_files} more open files than after the warm-up")
     if left:
-        problems.append(f"threads outlived the loop: {', '.join(left)}")
+        problems.append(f"threads still running after the loop: {', '.join(left)}")
     return SoakReport(
         source=name,
         rows=tuple(rows),

@@ -43,17 +43,17 @@ def test_parts_of_a_package_do_not_count_twice(system):
 def test_a_system_without_counters_says_why(system):
     with EnergyMeter(system({})) as meter:
         pass
-    assert meter.energy().words(1, 1.0) == "not told (this system has no /sys/class/powercap)"
+    assert meter.energy().words(1, 1.0) == "unknown (this system has no /sys/class/powercap)"
     with EnergyMeter(system({"sys/class/powercap/dtpm/name": "x"})) as meter:
         pass
-    assert meter.energy().words(1, 1.0) == "not told (this system has no RAPL counters)"
+    assert meter.energy().words(1, 1.0) == "unknown (this system has no RAPL counters)"
 
 
 @pytest.mark.parametrize("text", ["", "much\n"])
 def test_a_counter_that_we_may_not_read_says_so(system, text):
     with EnergyMeter(system({**counters(0), RAPL.format(0) + "energy_uj": text})) as meter:
         pass
-    assert "intel-rapl:0/energy_uj cannot be read; try as administrator" in meter.energy().words(1, 1.0)
+    assert "intel-rapl:0/energy_uj cannot be read; try as root" in meter.energy().words(1, 1.0)
 
 
 def test_a_counter_that_falls_silent_makes_no_sum(system):

@@ -6,7 +6,7 @@ import onnxruntime
 
 from benchmarks.machine import description as machine_module
 from benchmarks.machine import usage
-from benchmarks.machine.description import NOT_TOLD, Machine, machine_with_noise, this_machine
+from benchmarks.machine.description import UNKNOWN, Machine, machine_with_noise, this_machine
 from benchmarks.machine.yardstick import Noise
 from runtime.base.codec import from_plain, to_plain
 
@@ -37,15 +37,10 @@ def test_what_the_system_does_not_tell_is_said_so(system, monkeypatch):
         None,
     ) * 4
     facts = machine.facts()
-    for name in ("instruction sets", "limit by control groups", "memory", "virtual machine", "governor"):
-        assert facts[name] == NOT_TOLD
-    assert facts["clock"] == "not told, highest not told"
-    assert (
-        facts["temperature"]
-        == facts["load at the start"]
-        == facts["taken by the host since boot"]
-        == NOT_TOLD
-    )
+    for name in ("instruction sets", "CPU limit of cgroups", "memory", "virtual machine", "governor"):
+        assert facts[name] == UNKNOWN
+    assert facts["clock"] == "unknown, at most unknown"
+    assert facts["temperature"] == facts["load at the start"] == facts["CPU steal since boot"] == UNKNOWN
 
 
 def test_is_described_before_it_is_loaded(monkeypatch):

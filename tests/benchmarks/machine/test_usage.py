@@ -119,7 +119,7 @@ def test_without_psutil_nothing_is_told_and_everything_can_be_imported():
         "assert (machine.memory_mb, machine.temperature, machine.clock_mhz) == (None, None, None)\n"
         "assert machine.steal_percent is None\n"
         "assert MISSING in machine.facts().values()\n"
-        "assert machine.facts()['memory'] == 'not told'\n"
+        "assert machine.facts()['memory'] == 'unknown'\n"
         "assert 'psutil not installed' in str(machine)\n"
         "assert machine.cpu and machine.cpus"
     )

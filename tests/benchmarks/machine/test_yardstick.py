@@ -114,7 +114,7 @@ def test_noise_by_hand():
     assert noise.spread_percent == pytest.approx(20)  # the nearest rank of p90 is the ninth of ten
     assert noise.worst_percent == pytest.approx(50)
     assert noise.is_noisy
-    assert str(noise).startswith("NOISY: a tenth of 10 equal runs of plain convolutions took 20 % longer")
+    assert str(noise).startswith("NOISY: p90 of 10 equal runs of plain convolutions is 20 % above the median")
 
 
 @pytest.mark.parametrize(

@@ -271,4 +271,4 @@ def test_a_noisy_machine_is_called_noisy_at_the_top(
     )
     assert verdict.warning is warning
     assert says in verdict.text
-    assert f"took {max(before, meanwhile) if warning else 3} % longer" in verdict.text
+    assert f"is {max(before, meanwhile) if warning else 3} % above the median" in verdict.text

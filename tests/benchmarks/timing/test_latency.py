@@ -79,8 +79,8 @@ def test_a_noisy_machine_is_called_noisy(tiny_onnx):
     report = measure_latency(config)
     blocks = [*latency_blocks(report), *machine_blocks(report.machine)]
     for text in (to_text(blocks), to_markdown("", blocks)):
-        assert "NOISY: a tenth of 20 equal runs of plain convolutions took 25 % longer" in text
-        assert "other programs took 40 % of the processor" in text
+        assert "NOISY: p90 of 20 equal runs of plain convolutions is 25 % above the median" in text
+        assert "other programs took 40 % of the CPU" in text
 
 
 def test_energy_is_given_a_frame_and_in_watts(tiny_onnx):
