@@ -37,7 +37,7 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 
 # The pages under docs/ as a site in build/site; a broken link or reference fails.
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.docs: $(VENV)/.installed
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --disable-pip-version-check --quiet \

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import venv
-from importlib import import_module
 from importlib.metadata import requires
 from pathlib import Path
 from zipfile import ZipFile
@@ -21,7 +20,6 @@ from runtime.network.session import NetworkSession
 from runtime.segmenter import bundled_model
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODELS = sorted((ROOT / "runtime" / "models").glob("*.onnx"))
 
 
@@ -170,24 +168,3 @@ def test_a_model_in_the_box_says_how_good_it_is_and_what_it_may_be_used_for(path
 
 def test_the_default_model_is_in_the_box() -> None:
     assert bundled_model() in MODELS
-
-
-def test_the_readmes_embedding_runs_as_it_stands() -> None:
-    lines = README.split("## In your own program")[1].split("\n## ")[0].splitlines()
-    code = "\n".join(line[4:] for line in lines if line.startswith("    "))
-    frame_bgr = np.zeros((48, 64, 3), np.uint8)
-    names = {"frame_bgr": frame_bgr}
-    exec(code.replace('"seg.onnx"', ""), names)
-    assert names["result"].mask.shape == (48, 64)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
-def test_the_readmes_commands_exist_with_the_flags_it_names(
-    module: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        import_module(module).main(["--help"])
-    assert stopped.value.code == 0
-    offered = set(re.findall(r"(?<!\w)--?[a-z][\w-]*", capsys.readouterr().out))
-    for command in re.findall(rf"python -m {re.escape(module)}([^`\n]*)", README):
-        assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", command)) <= offered
