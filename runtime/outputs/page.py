@@ -65,7 +65,7 @@ class Page(Output):
                 f"{self.name}: cannot listen there ({error.strerror or error}); choose another port, or stop "
                 "the program that uses it"
             ) from None
-        self.address = Address(self.address.host, self._server.server_port)
+        self.address = Address(self.address.host, self._server.port)
 
     def take(self, step: Step) -> None:
         """Replace the step that is shown."""

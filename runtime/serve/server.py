@@ -2,171 +2,174 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
-import logging
+import re
 import socket
-import sys
 import threading
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from runtime.base.shown import shown
 from runtime.errors import ConfigError
-from runtime.serve.address import Address, Guard
+from runtime.serve.address import Address, Guard, is_loopback_host
+from runtime.serve.door import SECURITY_HEADERS, Door, drain
 from runtime.serve.gauges import METRICS_CONTENT_TYPE, Gauges, metrics_text
-from runtime.serve.viewfinder import Look, Viewfinder
+from runtime.serve.viewfinder import Look, Picture, Viewfinder
 
-logger = logging.getLogger(__name__)
-
-MAX_CONNECTIONS = 24
-_POLL_S = 0.1
-_CLOSE_WAIT_S = 2.0
-_BUSY = b"HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\r\ntoo many viewers\n"
+MAX_VIEWERS = 24  # pictures and streams that are under way
+MAX_VIEWERS_OF_PEER = 12
+SEND_S = 10.0  # that a client may take to read an answer, or a picture of a stream
+CONTROL_HEADER = "X-Edgeseg"  # no other site can make a browser send it
 _COOKIE = "edgeseg_token"
 _BOUNDARY = "edgesegframe"
 _SEND_BUFFER_BYTES = 256 << 10  # a large one would fill with old pictures
 _MAX_STREAM_FPS = 30.0
 _WAIT_S = 1.0
-_CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
+_ALLOWED = "GET, HEAD, OPTIONS, POST"
+_INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-class PageServer(ThreadingHTTPServer):
-    """Answers in threads of its own until it is stopped.
+class PageServer:
+    """Answers in threads of its own until it is stopped; see `Door` for how many, and for whom.
 
-    Every connection has a thread, at most `MAX_CONNECTIONS`; a stream always sends the freshest picture, and
-    a client that does not read for 10 s is dropped.
+    Small answers always fit into the connection's buffer, so only pictures can be held up by a client that
+    does not read. They are bounded, and such a client is dropped after 10 s. A stream always sends the
+    freshest picture.
 
     Attributes:
         guard: who is answered.
         gauges: the numbers.
         viewfinder: the pictures.
         alpha: share of the class colour that the page begins with, 0 to 1.
-        viewers: streams that are open.
+        control: pauses (True) or resumes the output of a number; tells whether there is such a one.
+        streams: that are open.
     """
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(
-        self, address: Address, guard: Guard, gauges: Gauges, viewfinder: Viewfinder, *, alpha: float = 0.5
+        self,
+        address: Address,
+        guard: Guard,
+        gauges: Gauges,
+        viewfinder: Viewfinder,
+        *,
+        alpha: float = 0.5,
+        control: Callable[[int, bool], bool] = lambda number, pause: False,
     ) -> None:
         """Start to listen.
 
         Raises:
             OSError: it cannot listen on the address.
         """
-        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.guard = guard
         self.gauges = gauges
         self.viewfinder = viewfinder
         self.alpha = alpha
-        self.viewers = 0
-        self.lock = threading.Lock()  # guards viewers and what follows
-        self._open: dict[socket.socket, threading.Thread] = {}
-        super().__init__((address.host, address.port), PageHandler)
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_POLL_S,), name="page server", daemon=True
-        )
-        self._thread.start()
+        self.control = control
+        self.streams = 0
+        self._lock = threading.Lock()  # guards streams and the next
+        self._viewers: Counter[str] = Counter()
+        self._door = Door(address, self._answer, self._health)
+        self.port = self._door.port
 
     def stop(self) -> None:
         """Stop listening and drop all connections; a second call does nothing."""
         self.viewfinder.close()
-        if self._thread.is_alive():
-            self.shutdown()
-        self._thread.join(_CLOSE_WAIT_S)
-        self.server_close()
-        self.drop_connections()
+        self._door.stop()
 
-    def server_bind(self) -> None:
-        """Bind, without the look-up of the own name in the network that http.server does."""
-        # ThreadingHTTPServer's own would ask DNS for the machine's name, which takes seconds offline.
-        if sys.platform != "win32":  # there it would let a second server share the port
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "edgeseg", self.server_address[1]
+    @contextmanager
+    def viewing(self, peer: str, *, stream: bool = False) -> Iterator[bool]:
+        """Hold a viewer's place while the block runs; yields whether there was one."""
+        most = MAX_VIEWERS if is_loopback_host(peer) else min(MAX_VIEWERS, MAX_VIEWERS_OF_PEER)
+        with self._lock:  # a proxy or a tunnel brings everybody from loopback
+            has_place = self._viewers.total() < MAX_VIEWERS and self._viewers[peer] < most
+            self._viewers[peer] += has_place
+            self.streams += has_place and stream
+        try:
+            yield has_place
+        finally:
+            with self._lock:
+                self._viewers[peer] -= has_place
+                self.streams -= has_place and stream
+                if not self._viewers[peer]:
+                    del self._viewers[peer]
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for a connection, or turn it away."""
-        thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="page viewer",
-            daemon=True,
-        )
-        with self.lock:
-            is_full = len(self._open) >= MAX_CONNECTIONS
-            if not is_full:
-                self._open[request] = thread
-        if is_full:
-            with suppress(OSError):
-                request.settimeout(0.1)
-                request.sendall(_BUSY)
-            self.shutdown_request(request)
-            return
-        thread.start()
+    def _answer(self, connection: socket.socket, head: bytes, peer: str) -> None:
+        PageHandler(connection, head, peer, self)
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection and forget it."""
-        super().shutdown_request(request)
-        with self.lock:
-            self._open.pop(request, None)
+    def _health(self) -> tuple[HTTPStatus, str]:
+        """Answer a health check: no secret in it, since probes rarely can bring a token."""
+        if self.gauges.is_healthy:
+            return HTTPStatus.OK, "ok"
+        return HTTPStatus.SERVICE_UNAVAILABLE, f"no fresh frame; source {self.gauges.state}"
 
-    def drop_connections(self) -> None:
-        """End all connections, also those stuck in sending, and wait for their threads for a moment."""
-        with self.lock:
-            connections = dict(self._open)
-        for connection in connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in connections.values():
-            thread.join(_CLOSE_WAIT_S)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log a failed request; browsers that went away are no failure."""
-        if isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            logger.debug("a viewer went away")
-        else:
-            logger.exception("page: a request failed")
+class _Writer(io.RawIOBase):
+    """Sends all of each piece within the connection's time-out."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._connection.sendall(data)
+        return len(data)
 
 
 class PageHandler(BaseHTTPRequestHandler):
-    """Routes: /, /stream.mjpg, /frame.jpg, /mask.png, /stats.json, /metrics, /healthz.
+    """Routes: /, /stream.mjpg, /frame.jpg, /mask.png, /stats.json, /metrics; /healthz is the door's.
 
     HTTP/1.0, so each request has its own connection and no idle one holds a thread.
     """
 
-    server: PageServer
     server_version = "edgeseg"
     sys_version = ""
-    timeout = 10  # seconds that a client may take to send its request, or to read anything
+
+    def __init__(self, connection: socket.socket, head: bytes, peer: str, page: PageServer) -> None:
+        """Answer one request on a connection.
+
+        Args:
+            connection: closed by the caller afterwards.
+            head: the request's first bytes, its whole head among them.
+            peer: whom the connection comes from.
+            page: what to show.
+        """
+        self._head, self._peer, self._page_server = head, peer, page
+        super().__init__(connection, (peer, 0), page)  # type: ignore[arg-type]
 
     def setup(self) -> None:
-        """Keep little in the pipe to a slow client."""
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        super().setup()
+        """Read what the door has read, and keep little in the pipe to a slow client."""
+        self.connection = self.request
+        self.connection.settimeout(SEND_S)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self.rfile = io.BytesIO(self._head)
+        self.wfile = _Writer(self.connection)  # type: ignore[assignment]
+
+    def finish(self) -> None:
+        """Let a client that sends a body get its answer."""
+        headers = getattr(self, "headers", None)
+        if headers is None or headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
+            drain(self.connection)
 
     def do_GET(self) -> None:
         """Answer a GET."""
-        url = urlsplit(self.path)
-        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        if url.path == "/healthz":  # no secret in it, and probes rarely can bring a token
-            self._healthz()
+        asked = self._admitted()
+        if asked is None:
             return
-        if not self.server.guard.admits(self.headers.get("Host"), self._tokens(query)):
-            self._refuse()
-            return
-        if url.path == "/" and "token" in query:
+        path, query = asked
+        if path == "/" and "token" in query:
             self._remember(query["token"])
             return
         routes = {
@@ -177,7 +180,7 @@ class PageHandler(BaseHTTPRequestHandler):
             "/stats.json": self._stats,
             "/metrics": self._metrics,
         }
-        route = routes.get(url.path)
+        route = routes.get(path)
         if route is None:
             known = ", ".join([*routes, "/healthz"])
             self._text(HTTPStatus.NOT_FOUND, f"no such page; there are {known}\n")
@@ -185,35 +188,84 @@ class PageHandler(BaseHTTPRequestHandler):
         try:
             route(query)
         except ConfigError as error:
-            self._text(HTTPStatus.BAD_REQUEST, f"{error}\n")
+            self._text(HTTPStatus.BAD_REQUEST, f"{shown(error)}\n")
 
     def do_HEAD(self) -> None:
-        """Answer a HEAD: only whether there is a page."""
-        admitted = self.server.guard.admits(self.headers.get("Host"), self._tokens({}))
-        self.send_response(HTTPStatus.OK if admitted else HTTPStatus.FORBIDDEN)
-        self.end_headers()
+        """Answer a HEAD: as a GET, without the body."""
+        self.do_GET()
+
+    def do_OPTIONS(self) -> None:
+        """Tell the methods; to other sites nothing, since none may use them."""
+        self._send("text/plain", b"", ("Allow", _ALLOWED), status=HTTPStatus.NO_CONTENT)
+
+    def do_POST(self) -> None:
+        """Pause or resume an output: /outputs/NUMBER/pause and /outputs/NUMBER/resume."""
+        asked = self._admitted()
+        if asked is None:
+            return
+        found = re.fullmatch(r"/outputs/(\d{1,4})/(pause|resume)", asked[0])
+        if found is None:
+            self._not_allowed()
+            return
+        origin = self.headers.get("Origin")
+        if CONTROL_HEADER not in self.headers or (
+            origin is not None and urlsplit(origin).netloc != self.headers.get("Host")
+        ):
+            self._text(
+                HTTPStatus.FORBIDDEN, f"expected the header {CONTROL_HEADER}: 1, and no other origin\n"
+            )
+        elif self._page_server.control(int(found[1]), found[2] == "pause"):
+            self._stats({})
+        else:
+            self._text(HTTPStatus.NOT_FOUND, "no such output, or none that can be paused\n")
+
+    def _not_allowed(self) -> None:
+        self._send(
+            "text/plain; charset=utf-8",
+            f"expected one of {_ALLOWED}\n".encode(),
+            ("Allow", _ALLOWED),
+            status=HTTPStatus.METHOD_NOT_ALLOWED,
+        )
+
+    do_PUT = do_DELETE = do_PATCH = do_TRACE = do_CONNECT = _not_allowed
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what http.server cannot read, without a word of what it was."""
+        self._text(HTTPStatus(code), f"{HTTPStatus(code).phrase}\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: the request's line may hold the token."""
 
+    def _admitted(self) -> tuple[str, dict[str, str]] | None:
+        """Return path and query of a request that may be answered; else refuse it."""
+        try:
+            url = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        except ValueError:  # such as an address whose host is half an IPv6 one
+            self._text(HTTPStatus.BAD_REQUEST, "the address cannot be read\n")
+            return None
+        if not self._page_server.guard.admits(self.headers.get("Host"), self._tokens(query)):
+            self._refuse()
+            return None
+        return url.path, query
+
     def _page(self, _: dict[str, str]) -> None:
-        page = _page_html().replace("{{alpha}}", f"{self.server.alpha:g}")
-        self._send(
-            "text/html; charset=utf-8", page.encode(), ("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
-        )
+        page, policy = _page_html()
+        page = page.replace("{{alpha}}", f"{self._page_server.alpha:g}")
+        self._send("text/html; charset=utf-8", page.encode(), ("Content-Security-Policy", policy))
 
     def _stream(self, query: dict[str, str]) -> None:
         """Send picture after picture; each is the freshest at that moment."""
-        look = _look(query, self.server.alpha)
+        look = _look(query, self._page_server.alpha)
         period_s = 1 / min(_MAX_STREAM_FPS, max(0.1, _number(query, "fps", _MAX_STREAM_FPS)))
-        viewfinder = self.server.viewfinder
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        with self.server.lock:
-            self.server.viewers += 1
-        try:
+        viewfinder = self._page_server.viewfinder
+        with self._page_server.viewing(self._peer, stream=True) as has_place:
+            if not has_place:
+                self._busy()
+                return
+            self._head_of(f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+            if self.command == "HEAD":
+                return
             seen, next_s = 0, time.monotonic()
             while (number := viewfinder.wait(seen, _WAIT_S)) is not None:
                 if number == seen:
@@ -222,46 +274,39 @@ class PageHandler(BaseHTTPRequestHandler):
                 if pause_s > 0:
                     time.sleep(pause_s)
                 next_s = time.monotonic() + period_s
-                jpeg = viewfinder.jpeg(look)
-                if jpeg is None:
+                picture = viewfinder.jpeg(look)
+                if picture is None:
                     continue
                 seen = number
                 # Two boundaries round each picture, else browsers show it only when the next one comes.
-                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + f"\r\n--{_BOUNDARY}\r\n\r\n".encode())
-        finally:
-            with self.server.lock:
-                self.server.viewers -= 1
+                head = [f"--{_BOUNDARY}", "Content-Type: image/jpeg", f"Content-Length: {len(picture.data)}"]
+                head += [f"{name}: {value}" for name, value in picture.headers]
+                ends = "\r\n".join([*head, "", ""]).encode(), f"\r\n--{_BOUNDARY}\r\n\r\n".encode()
+                self.wfile.write(picture.data.join(ends))
 
     def _frame(self, query: dict[str, str]) -> None:
-        self._picture("image/jpeg", self.server.viewfinder.jpeg(_look(query, self.server.alpha)))
+        look = _look(query, self._page_server.alpha)
+        self._picture("image/jpeg", lambda: self._page_server.viewfinder.jpeg(look))
 
     def _mask(self, _: dict[str, str]) -> None:
-        self._picture("image/png", self.server.viewfinder.mask_png())
+        self._picture("image/png", self._page_server.viewfinder.mask_png)
 
-    def _picture(self, kind: str, data: bytes | None) -> None:
-        if data is None:
-            self._text(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet\n")
-        else:
-            self._send(kind, data)
+    def _picture(self, kind: str, draw: Callable[[], Picture | None]) -> None:
+        with self._page_server.viewing(self._peer) as has_place:
+            if not has_place:
+                self._busy()
+            elif (picture := draw()) is None:
+                self._text(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet\n")
+            else:
+                self._send(kind, picture.data, *picture.headers)
 
     def _stats(self, _: dict[str, str]) -> None:
-        with self.server.lock:
-            viewers = self.server.viewers
-        stats = {**self.server.gauges.stats(), "viewers": viewers}
+        stats = {**self._page_server.gauges.stats(), "viewers": self._page_server.streams}
         self._send("application/json", json.dumps(stats, allow_nan=False).encode())
 
     def _metrics(self, _: dict[str, str]) -> None:
-        with self.server.lock:
-            viewers = self.server.viewers
-        self._send(METRICS_CONTENT_TYPE, metrics_text(self.server.gauges, viewers).encode())
-
-    def _healthz(self) -> None:
-        gauges = self.server.gauges
-        if gauges.is_healthy:
-            self._text(HTTPStatus.OK, "ok\n")
-        else:
-            self._text(HTTPStatus.SERVICE_UNAVAILABLE, f"no fresh frame; source {gauges.state}\n")
+        text = metrics_text(self._page_server.gauges, self._page_server.streams)
+        self._send(METRICS_CONTENT_TYPE, text.encode())
 
     def _tokens(self, query: dict[str, str]) -> list[str]:
         """Return every token that the request brings."""
@@ -269,29 +314,37 @@ class PageHandler(BaseHTTPRequestHandler):
         tokens = [bearer.strip()] if kind.lower() == "bearer" else []
         if "token" in query:
             tokens.append(query["token"])
-        try:
-            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
-        except CookieError:
-            cookie = None
-        return tokens if cookie is None else [*tokens, cookie.value]
+        for cookie in ";".join(self.headers.get_all("Cookie", [])).split(";"):
+            name, _, value = cookie.strip().partition("=")
+            if name == _COOKIE:
+                tokens.append(value)
+        return tokens
 
     def _remember(self, token: str) -> None:
         """Move the token from the address bar into a cookie that scripts cannot read.
 
         Lax, since a strict one would not come along where somebody follows a link to the page.
         """
-        self.send_response(HTTPStatus.SEE_OTHER)
-        self.send_header("Location", "/")
-        if self.server.guard.needs_token:
-            self.send_header("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/")
-        self.end_headers()
+        headers = [("Location", "/")]
+        guard = self._page_server.guard
+        if guard.needs_token and guard.admits(None, [token]):  # another one may have opened the page
+            headers.append(("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/"))
+        self._send("text/plain; charset=utf-8", b"", *headers, status=HTTPStatus.SEE_OTHER)
 
     def _refuse(self) -> None:
-        if self.server.guard.needs_token:
+        if self._page_server.guard.needs_token:
             text = "this page needs its token: open /?token=…, or send the header Authorization: Bearer …\n"
             self._text(HTTPStatus.UNAUTHORIZED, text)
         else:
             self._text(HTTPStatus.FORBIDDEN, "this page answers only to 127.0.0.1 and localhost\n")
+
+    def _busy(self) -> None:
+        self._send(
+            "text/plain; charset=utf-8",
+            b"too many viewers\n",
+            ("Retry-After", "5"),
+            status=HTTPStatus.SERVICE_UNAVAILABLE,
+        )
 
     def _text(self, status: HTTPStatus, text: str) -> None:
         self._send("text/plain; charset=utf-8", text.encode(), status=status)
@@ -299,16 +352,17 @@ class PageHandler(BaseHTTPRequestHandler):
     def _send(
         self, kind: str, data: bytes, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK
     ) -> None:
+        self._head_of(kind, ("Content-Length", str(len(data))), *headers, status=status)
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _head_of(self, kind: str, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK) -> None:
+        """Send an answer's head; no header can hold another line."""
+        self.request_version = self.protocol_version  # else one of HTTP/0.9 would get no head
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        for name, value in headers:
-            self.send_header(name, value)
+        for name, value in {**SECURITY_HEADERS, "Content-Type": kind, **dict(headers)}.items():
+            self.send_header(name, "".join(each for each in value if " " <= each <= "~"))
         self.end_headers()
-        self.wfile.write(data)
 
 
 def _look(query: dict[str, str], alpha: float) -> Look:
@@ -333,5 +387,16 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
 
 
 @lru_cache(maxsize=1)
-def _page_html() -> str:
-    return (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+def _page_html() -> tuple[str, str]:
+    """Return the page, and the policy that lets a browser run what is in it and nothing else."""
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    sources: dict[str, list[str]] = {"script": [], "style": []}
+    for kind, text in _INLINE.findall(page):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        sources[kind].append(f"'sha256-{digest}'")
+    policy = (
+        "default-src 'none'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; "
+        f"form-action 'none'; frame-ancestors 'none'; script-src {' '.join(sources['script'])}; "
+        f"style-src {' '.join(sources['style'])}"
+    )
+    return page, policy

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +20,7 @@ from runtime.masks.overlay import Overlay
 PAGE_VIEWS = ("overlay", "mask", "raw")
 _JPEG_QUALITY = 80
 _ALPHA_STEPS = 20  # so that viewers with nearly the same opacity share a picture
+_MOST_DRAWN = 8  # looks of one step that are kept
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,27 @@ class Look:
         object.__setattr__(self, "alpha", round(self.alpha * _ALPHA_STEPS) / _ALPHA_STEPS)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a file.
+
+    Attributes:
+        data: the file.
+        frame_id: of the frame that it shows.
+        captured_ns: when that was captured, on the machine's monotonic clock.
+    """
+
+    data: bytes
+    frame_id: int
+    captured_ns: int
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Which frame it is and how old now, as an answer's headers."""
+        age_ms = max(0.0, (time.monotonic_ns() - self.captured_ns) / 1e6)
+        return ("X-Frame-Id", str(self.frame_id)), ("X-Age-Ms", f"{age_ms:.1f}")
+
+
 class Viewfinder:
     """One slot for the freshest step. The loop only fills it; viewers wait, draw and encode on their own.
 
@@ -60,7 +84,7 @@ class Viewfinder:
         self._number = 0
         self._is_closed = False
         self._drawing = threading.Lock()  # guards the two that follow
-        self._drawn: dict[Look | None, bytes] = {}
+        self._drawn: OrderedDict[Look | None, bytes] = OrderedDict()
         self._drawn_number = 0
 
     def put(self, step: Step) -> None:
@@ -86,29 +110,33 @@ class Viewfinder:
             self._news.wait_for(lambda: self._number != seen or self._is_closed, timeout_s)
             return None if self._is_closed else self._number
 
-    def jpeg(self, look: Look) -> bytes | None:
+    def jpeg(self, look: Look) -> Picture | None:
         """Return the freshest picture as a JPEG file; None before the first step."""
         return self._encoded(look)
 
-    def mask_png(self) -> bytes | None:
+    def mask_png(self) -> Picture | None:
         """Return the freshest mask as a palette PNG (`runtime.masks.formats`); None before the first."""
         return self._encoded(None)
 
-    def _encoded(self, look: Look | None) -> bytes | None:
+    def _encoded(self, look: Look | None) -> Picture | None:
         with self._drawing:
             with self._news:
                 step, number = self._step, self._number
             if step is None:
                 return None
             if number != self._drawn_number:
-                self._drawn, self._drawn_number = {}, number
+                self._drawn_number = number
+                self._drawn.clear()
             if look not in self._drawn:
                 self._drawn[look] = (
                     encode_palette_png(step.segmentation.mask, self._classes)
                     if look is None
                     else _jpeg(self._picture(step, look))
                 )
-            return self._drawn[look]
+            self._drawn.move_to_end(look)
+            while len(self._drawn) > _MOST_DRAWN:
+                self._drawn.popitem(last=False)
+            return Picture(self._drawn[look], step.frame.frame_id, step.frame.captured_ns)
 
     def _picture(self, step: Step, look: Look) -> Image:
         """Draw; at the smaller size, where one is asked for, since that is cheaper."""

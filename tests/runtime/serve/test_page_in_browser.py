@@ -363,17 +363,17 @@ def processes_under(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux to find the browser's parts")
 def test_a_browser_that_freezes_does_not_hold_up_the_loop(robot, browser, monkeypatch):
-    monkeypatch.setattr(server.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
+    monkeypatch.setattr(server, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
     robot.size_hw, robot.is_noisy = (480, 640), True
     browser.execute_script("document.body.append(stream = new Image()); stream.src = '/stream.mjpg?view=raw'")
-    until(lambda: robot.page._server.viewers == 1)
+    until(lambda: robot.page._server.streams == 1)
     frozen = processes_under(browser.service.process.pid)
     try:
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
         before = robot.count
         until(lambda: robot.count > before + 120)  # 30 MB of pictures: no pipe holds so much
-        assert robot.page._server.viewers == 1
+        assert robot.page._server.streams == 1
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)

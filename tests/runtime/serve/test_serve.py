@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import http.client
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -170,7 +174,7 @@ def test_unknown_path_names_those_that_are_known(page):
 def test_other_methods_are_refused(page):
     connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=WAIT_S)
     connection.request("POST", "/")
-    assert connection.getresponse().status == 501
+    assert connection.getresponse().status == 405
     connection.close()
 
 
@@ -298,7 +302,7 @@ def noisy() -> list[Step]:
 
 
 def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
-    monkeypatch.setattr(server.PageHandler, "timeout", 10 * WAIT_S)  # so that nothing rescues the loop
+    monkeypatch.setattr(server, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
     page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
     fed = threading.Event()
@@ -320,7 +324,7 @@ def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
 
 
 def test_a_viewer_that_does_not_read_is_dropped(page, monkeypatch, noisy):
-    monkeypatch.setattr(server.PageHandler, "timeout", 0.5)
+    monkeypatch.setattr(server, "SEND_S", 0.5)
     page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
 
@@ -350,14 +354,183 @@ def test_nothing_is_encoded_while_nobody_watches(page, monkeypatch):
     assert encoded == ["jpeg"]
 
 
-def test_too_many_connections_are_turned_away(page, monkeypatch):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+@pytest.mark.parametrize(("most", "of_peer"), [(2, 12), (2, 2)])
+def test_viewers_beyond_the_bound_are_turned_away_from_pictures_only(page, monkeypatch, most, of_peer):
+    monkeypatch.setattr(server, "MAX_VIEWERS", most)
+    monkeypatch.setattr(server, "MAX_VIEWERS_OF_PEER", of_peer)
     page.take(step(1))
     watchers = [Watcher(page), Watcher(page)]
-    with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as extra:
-        assert extra.recv(1000).startswith(b"HTTP/1.0 503")
+    for path in ("/stream.mjpg", "/frame.jpg", "/mask.png"):
+        status, body, headers = get(page, path)
+        assert (status, body, headers["Retry-After"]) == (503, b"too many viewers\n", "5")
+    for path in ("/", "/stats.json", "/metrics", "/healthz"):
+        assert get(page, path)[0] == 200
     for watcher in watchers:
         watcher.close()
+
+    def has_room() -> bool:
+        page.take(step(1))
+        return get(page, "/frame.jpg")[0] == 200
+
+    wait_until(has_room)
+
+
+def test_one_peer_cannot_take_all_places(page):
+    places = page._server
+    with contextlib.ExitStack() as taken:
+        mine = [taken.enter_context(places.viewing("10.0.0.1")) for _ in range(20)]
+        assert sum(mine) == server.MAX_VIEWERS_OF_PEER
+        assert taken.enter_context(places.viewing("10.0.0.2"))
+        loopback = [taken.enter_context(places.viewing("127.0.0.1")) for _ in range(20)]
+        assert sum(loopback) == server.MAX_VIEWERS - server.MAX_VIEWERS_OF_PEER - 1
+    assert not places._viewers
+
+
+def raw(page: Page, request: bytes) -> bytes:
+    """The whole answer to some bytes."""
+    with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as connection:
+        connection.sendall(request)
+        got = b""
+        while data := connection.recv(1 << 16):
+            got += data
+        return got
+
+
+INJECTED = [
+    "%0d%0aX-Evil:%201",
+    "%0aX-Evil:%201",
+    "%0d%0a%0d%0a<script>",
+    "%00",
+    "%e2%80%a8X-Evil: 1",
+    "\x85X-Evil:1",
+]
+
+
+@pytest.mark.parametrize("evil", INJECTED)
+@pytest.mark.parametrize("place", ["/?token={}", "/?token=a&token={}", "/{}", "/frame.jpg?view={}", "/?{}=1"])
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_nothing_of_a_request_becomes_a_header(open_page, evil, place, token):
+    page = open_page(token=token)
+    page.take(step(1))
+    request = f"GET {place.format(evil)} HTTP/1.0\r\nHost: localhost\r\n"
+    if token:  # of somebody who may: a link with the evil part was given to them
+        request += f"Authorization: Bearer {token}\r\nCookie: edgeseg_token={token}\r\n"
+    head = raw(page, request.encode("latin-1") + b"\r\n").split(b"\r\n\r\n")[0]
+    assert b"evil" not in head.lower()
+    assert b"script>" not in head
+    assert all(line.count(b":") or line.startswith(b"HTTP/1.0 ") for line in head.split(b"\r\n"))
+    assert b"Set-Cookie" not in head
+
+
+def test_a_cookie_is_found_among_strange_ones(open_page):
+    page = open_page(token=TOKEN)
+    for cookies in (f"a=b c; ]=[; edgeseg_token={TOKEN}", f"edgeseg_token=old; edgeseg_token={TOKEN}"):
+        assert get(page, "/stats.json", {"Cookie": cookies})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/stats.json", "/metrics", "/healthz", "/frame.jpg", "/mask.png", "/nothing", "/frame.jpg?view=x"],
+)
+def test_every_answer_tells_browsers_what_they_may(page, path):
+    page.take(step(1))
+    _, _, headers = get(page, path)
+    policy = headers["Content-Security-Policy"]
+    for directive in (
+        "default-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ):
+        assert directive in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Resource-Policy"] == headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cache-Control"] == "no-store"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_the_policy_names_what_is_in_the_page_by_its_hash(page):
+    _, body, headers = get(page, "/")
+    text = body.decode()
+    assert "style=" not in text
+    assert not re.search(r"\son\w+=", text)
+    for kind in ("script", "style"):
+        (inline,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"HEAD /frame.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"HEAD /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 204),
+        (b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 204),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello", 405),
+        (b"DELETE /frame.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"<script> / HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        (b"GET / HTTP/9.9.9\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 505),
+        (b"GET /\r\n\r\n", 403),
+        (b"GET  HTTP/1.0 x y\r\n\r\n", 400),
+        (b"\xff\xfe\x00\r\n\r\n", 400),
+        (b"GET http://[::1 HTTP/1.0\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://localhost/stats.json HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET / HTTP/1.0\r\nno colon\r\n\r\n", 403),
+        (b"GET //evil.example/ HTTP/1.0\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET / HTTP/1.0\r\nHost: localhost\r\n" + b"X: y\r\n" * 150 + b"\r\n", 431),
+        (b"GET /stats.json HTTP/1.0\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf", 200),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_requests_of_every_kind(page, caplog, request_, status):
+    page.take(step(1))
+    answer = raw(page, request_)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert answer.startswith(f"HTTP/1.0 {status} ".encode())
+    assert b"<" not in head
+    assert b"script" not in body or status == 200
+    assert body == b"" or not request_.startswith((b"HEAD", b"OPTIONS"))
+    assert b"Access-Control" not in head
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("length", [10_000, 5_000_000])
+def test_a_body_is_not_read_and_costs_nobody_the_answer(page, length):
+    with socket.create_connection(("127.0.0.1", page.address.port), timeout=WAIT_S) as connection:
+        connection.sendall(f"POST / HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"x" * length)
+        if length < 100_000:
+            assert connection.recv(1000).startswith(b"HTTP/1.0 405 ")
+    assert get(page, "/stats.json")[0] == 200
+
+
+def test_pictures_of_a_step_are_kept_up_to_a_bound(page):
+    page.take(step(1))
+    for width in range(16, 64):
+        get(page, f"/frame.jpg?width={width}")
+    assert len(page._viewfinder._drawn) == viewfinder._MOST_DRAWN
+
+
+def test_a_picture_tells_which_frame_it_is_and_how_old(page):
+    taken = step(7)
+    page.take(taken)
+    for path in ("/frame.jpg", "/mask.png"):
+        before_ms = (time.monotonic_ns() - taken.frame.captured_ns) / 1e6
+        _, _, headers = get(page, path)
+        assert headers["X-Frame-Id"] == "7"
+        assert before_ms <= float(headers["X-Age-Ms"]) + 0.1
+        assert float(headers["X-Age-Ms"]) <= (time.monotonic_ns() - taken.frame.captured_ns) / 1e6
 
 
 def test_close_ends_streams_and_threads(open_page):
