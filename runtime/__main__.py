@@ -54,6 +54,7 @@ COMMANDS = {
     "tune": Command("benchmarks.tune", "bench", "find the best threads and size for a target"),
     "limits": Command("benchmarks.limits", "bench", "find the layers that lose most time"),
     "soak": Command("benchmarks.soak", "bench", "run for hours and watch for leaks"),
+    "faults": Command("benchmarks.faults", "bench", "strike recordings and say what they lost"),
     "demo": Command("benchmarks.demo", "all", "train, export, run and measure on built-in scenes"),
     "recipe-ablation": Command("benchmarks.recipe_ablation", "all", "measure each part of a training"),
     "residual-ablation": Command(

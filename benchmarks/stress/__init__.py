@@ -1,0 +1,1 @@
+"""What is left after a fault: kills, full and stalled disks, clocks that jump."""
