@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import resource
@@ -158,6 +159,8 @@ def _strike(fault: str, dice: random.Random, config: FaultsConfig) -> Trial:
         wait_s = dice.uniform(0.5, 3.5 * config.segment_s)
         limit = dice.randrange(60_000, 400_000) if fault == "disk full" else None
         faults = ["clock=0.7"] if fault == "clock jumps" else []
+        if limit is not None:  # of a file, so one file must grow until then
+            config = dataclasses.replace(config, segment_s=1e6)
         with _camera(faults, drive, log, config, limit) as (process, errors):
             started_s = time.monotonic()
             if fault == "disk full":
@@ -184,7 +187,7 @@ def _strike(fault: str, dice: random.Random, config: FaultsConfig) -> Trial:
 def _camera(
     faults: list[str], drive: Path | None, log: Path, config: FaultsConfig, limit: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
-    """Run the camera in a process of its own until the block ends; yields it once it has segmented a frame."""
+    """Run the camera in a process of its own until the block ends; yield it once it segmented a frame."""
     flags = ["--source", "synthetic", "--realtime", "--headless", "--json", "--threads", "1"]
     flags += ["--jsonl", str(log), "--segment-s", "100000" if drive is None else str(config.segment_s)]
     flags += [] if drive is None else ["--save", str(drive)]
@@ -227,7 +230,10 @@ def _wait_for(
     until_s = time.monotonic() + most_s
     while not condition():
         if process.poll() is not None or time.monotonic() > until_s:
-            said = errors().strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+            ended = (
+                f"exit code {process.returncode}" if process.poll() is not None else f"{most_s:g} s passed"
+            )
+            said = errors().strip().splitlines()[-1:] or [ended]
             raise ConfigError(f"faults: expected the camera to run on, it did not: {said[0]}")
         time.sleep(0.02)
 
@@ -256,7 +262,7 @@ def _playable(path: Path) -> int:
 
 
 def _beside_a_stalled_disk(config: FaultsConfig, show: Callable[[str], None]) -> StalledResult:
-    """Measure the age of masks in turns: beside a recording whose disk hangs half of the time, and without."""
+    """Measure the age of masks in turns: beside a recording on a disk that hangs, and without."""
     turn_s = min(60.0, max(5.0, config.stalled_s / 5))
     turns = max(1, round(config.stalled_s / turn_s))
     with_ms: list[float] = []
