@@ -220,10 +220,10 @@ def draw_ages(figure: Figure, rates: Sequence[RateResult], deadline_ms: float) -
     """
     late = f"{FRAME}--", f"late: above {deadline_ms:g} ms"
     ranges = (MODELS[0], "youngest to oldest mask"), (f"{MODELS[1]}-", "median")
-    begin(figure, 176 * len(rates) + 14, [*ranges, late])
+    begin(figure, 184 * len(rates) + 14, [*ranges, late])
     ages_ms = [mask.age_ms for rate in rates for mask in rate.masks]
     low, high = min(*ages_ms, deadline_ms) / 1.15, max(*ages_ms, deadline_ms) * 1.15
-    panels = figure.subplots(len(rates), 1, squeeze=False)[:, 0]
+    panels = figure.subplots(len(rates), 1, squeeze=False, gridspec_kw={"hspace": 0.12})[:, 0]
     for rate, axes in zip(rates, panels, strict=True):
         _draw_rate(axes, rate, deadline_ms)
         axes.set(ylim=(low, high), yscale="log")
