@@ -73,6 +73,11 @@ class _Flag:
             return f"from {self.at_least:g} to {self.at_most:g}"
         return " and ".join(part for part in (low, high) if part)
 
+    def bound(self) -> str:
+        """Return the range as it follows "a number"."""
+        words = self.range()
+        return f"of {words}" if words.startswith("at ") else words
+
     def holds(self, value: float) -> bool:
         """Whether a number is in the range; infinities and NaN never are where there is one."""
         if not self.range():
@@ -189,7 +194,7 @@ def check_fields(settings: Any) -> None:
             if isinstance(one, int | float) and not isinstance(one, bool) and not described.holds(one):
                 unit = f" {described.unit}" if described.unit else ""
                 got = " ".join(map(str, values))
-                raise ConfigError(f"{field.name}: expected a number {described.range()}{unit}, got {got}")
+                raise ConfigError(f"{field.name}: expected a number {described.bound()}{unit}, got {got}")
 
 
 def add_flags(parser: argparse.ArgumentParser, settings: type[Any]) -> None:

@@ -44,5 +44,5 @@ def test_wrong_files_and_numbers_are_known_errors(tiny_onnx, tmp_path, capsys):
     (tmp_path / "noise.onnx").write_bytes(b"no network")
     assert main(["--model", str(tmp_path / "noise.onnx"), *QUICK]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    with pytest.raises(ConfigError, match="runs: expected a number at least 1"):
+    with pytest.raises(ConfigError, match="runs: expected a number of at least 1"):
         LimitsConfig(runs=0)

@@ -151,7 +151,7 @@ def test_a_model_of_other_classes_is_refused_before_anything_is_measured(
     [
         (["--models", "gone.onnx"], "gone.onnx"),
         (["--video", "gone.mp4"], "gone.mp4"),
-        (["--rounds", "1"], "rounds: expected a number at least 4"),
+        (["--rounds", "1"], "rounds: expected a number of at least 4"),
         (["--data", "camvid"], "--root"),
         (["--from", "gone.json"], "gone.json"),
         ([*LABELLED[:2], "--limit", "0"], "limit"),

@@ -221,7 +221,7 @@ class TrainConfig:
         """Check every setting before anything is loaded."""
         check_fields(self)
         if self.seed >= 2**63:
-            raise ConfigError(f"seed: expected a number at least 0 and below 2^63, got {self.seed}")
+            raise ConfigError(f"seed: expected a number of at least 0 and below 2^63, got {self.seed}")
         multiple = self.network_size.config.size_multiple
         for name, size_hw in (("size_hw", self.size_hw), ("crop_hw", self.crop_hw or self.size_hw)):
             if min(size_hw) < multiple or any(side % multiple for side in size_hw):

@@ -102,5 +102,5 @@ def test_energy_is_given_a_frame_and_in_watts(tiny_onnx):
 )
 def test_refuses_numbers_that_measure_nothing(wrong):
     (name,) = wrong
-    with pytest.raises(ConfigError, match=f"{name}: expected a number at least [01]"):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number of at least [01]"):
         LatencyConfig(**wrong)

@@ -104,5 +104,5 @@ def test_frames_of_different_sizes_are_refused(pictures: str, tmp_path: Path) ->
 )
 def test_rounds_that_measure_nothing_are_refused(wrong: dict[str, int], least: int) -> None:
     (name,) = wrong
-    with pytest.raises(ConfigError, match=f"{name}: expected a number at least {least}"):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number of at least {least}"):
         RoundsConfig(**wrong)

@@ -36,5 +36,5 @@ def test_a_source_that_ends_is_told(tiny_onnx: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"frames": 1}, {"rounds": 0}])
 def test_config_that_measures_nothing(wrong: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="expected a number at least"):
+    with pytest.raises(ConfigError, match="expected a number of at least"):
         ThroughputConfig(**wrong)

@@ -124,8 +124,8 @@ def test_what_a_reader_refuses_is_said_in_its_words(capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--frames", "0"], "frames: expected a number at least 1, got 0"),
-        (["--size", "1", "0"], "size_hw: expected a number at least 1 pixels, got 1 0"),
+        (["--frames", "0"], "frames: expected a number of at least 1, got 0"),
+        (["--size", "1", "0"], "size_hw: expected a number of at least 1 pixels, got 1 0"),
         (["--factors", "1", "0"], "factors: expected a number above 0, got 1.0 0.0"),
         (["--every", "0", "there"], "every: expected a number above 0, got 0.0 there"),
         (["--factors", "nan"], "factors: expected a number above 0, got nan"),
@@ -140,7 +140,7 @@ def test_a_number_out_of_its_range_exits_with_1_and_one_line(argv, said, capsys)
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_a_dataclass_made_in_a_program_is_checked_too(share):
-    with pytest.raises(ConfigError, match="share: expected a number at least 0 and below 1, got"):
+    with pytest.raises(ConfigError, match="share: expected a number of at least 0 and below 1, got"):
         Timing(share=share)
 
 

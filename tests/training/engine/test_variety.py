@@ -60,9 +60,9 @@ def test_crops_may_be_smaller_than_the_networks_input(camvid_root: Path, tmp_pat
     ("changes", "message"),
     [
         ({"style": 1.5}, "style: expected a number from 0 to 1"),
-        ({"synthetic_share": 1.0}, "synthetic_share: expected a number at least 0 and below 1"),
-        ({"synthetic_scenes": 0}, "synthetic_scenes: expected a number at least 1"),
-        ({"color_strength": -1.0}, "color_strength: expected a number at least 0"),
+        ({"synthetic_share": 1.0}, "synthetic_share: expected a number of at least 0 and below 1"),
+        ({"synthetic_scenes": 0}, "synthetic_scenes: expected a number of at least 1"),
+        ({"color_strength": -1.0}, "color_strength: expected a number of at least 0"),
         ({"crop_hw": (32, 50)}, "crop_hw: residual-n needs height and width in multiples of 32"),
     ],
 )

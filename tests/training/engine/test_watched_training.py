@@ -100,7 +100,7 @@ def test_a_training_that_ran_to_its_end_does_not_say_that_it_ended_early(
 
 @pytest.mark.parametrize("name", ["patience", "samples_every"])
 def test_numbers_of_epochs_below_zero_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}: expected a number at least 0, got -1"):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number of at least 0, got -1"):
         TrainConfig(**{name: -1})  # type: ignore[arg-type]
 
 
