@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from runtime.base.flags import flag, nested
+from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import without_secrets
 from runtime.errors import SourceError
 from runtime.sources.live import LiveSource
@@ -20,7 +21,6 @@ from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, Sy
 from runtime.sources.source import Capture, Source
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp")
-_IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _STREAM_TIMEOUT_MS = 10_000
 _EXPECTED = (
     "a camera (0, /dev/video0), a stream (rtsp://…), a video file, images ('frames/*.png') or synthetic"
@@ -132,13 +132,19 @@ def _files(spec: str) -> RecordedSource:
     """Open a video file, an image file or a pattern of image files."""
     path = Path(spec)
     if path.is_file():  # first, since a file's name may hold the characters of a pattern
-        return ImageFiles([path]) if path.suffix.lower() in _IMAGE_SUFFIXES else VideoFile(path)
+        return ImageFiles([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
     if path.is_dir():
         raise SourceError(f"{spec}: expected a file, got a folder; give its images as '{path / '*.png'}'")
+    if path.exists():
+        raise SourceError(
+            f"{spec}: expected a file, got a pipe or a socket; give a file, or a stream's address"
+        )
     if not glob.has_magic(spec):
         raise SourceError(f"{without_secrets(spec)}: expected {_EXPECTED}; found no such file")
     matches = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
-    paths = sorted((match for match in matches if Path(match).is_file()), key=_natural)
+    named = next(place for place, part in enumerate(path.parts) if glob.has_magic(part))
+    files = (Path(match) for match in matches if Path(match).is_file())
+    paths = sorted((str(file) for file in files if not is_clutter(Path(*file.parts[named:]))), key=_natural)
     if not paths:
         raise SourceError(
             f"{without_secrets(spec)}: expected image files, but no file matches; check the folder and the "

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
-import numpy as np
 
+from runtime.base.images import Depth, read_image
 from runtime.errors import SourceError
 from runtime.frame import Frame, Image, check_image
 from runtime.sources.policy import Clock
@@ -159,7 +159,7 @@ class VideoFile(RecordedSource):
 
 
 class ImageFiles(RecordedSource):
-    """Image files, one frame each, as colour pictures whatever they hold.
+    """Image files, one frame each, as upright colour pictures whatever they hold; see `runtime.base.images`.
 
     Reading raises SourceError at a file that cannot be read as an image.
     """
@@ -174,9 +174,12 @@ class ImageFiles(RecordedSource):
         if not paths:
             raise SourceError("expected image files, got an empty list; give at least one")
         self._paths = list(paths)
+        self._depth = Depth()
 
     def _image(self) -> Image | None:
-        return _read_image(self._paths[self._count]) if self._count < len(self._paths) else None
+        if self._count == len(self._paths):
+            return None
+        return read_image(self._paths[self._count], self._depth)
 
     def _pass(self) -> bool:
         return self._count < len(self._paths)
@@ -210,37 +213,6 @@ class SyntheticDrive(VideoFile):
         if self._count and self._count % self._announced == 0:
             self._capture.release()
             self._capture = self._open()
-
-
-def _read_image(path: str | Path) -> Image:
-    """Read an image file as uint8 (H, W, 3)."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path}: expected an image file, cannot read it ({error.strerror})") from None
-    try:
-        image_bgr = (
-            None
-            if not data or _is_cut_off(data)
-            else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        )
-    except cv2.error as error:  # such as more pixels than OpenCV agrees to
-        raise SourceError(
-            f"{path}: expected an image, got one that OpenCV refuses ({error.err}); remove it or make it "
-            "smaller"
-        ) from None
-    if image_bgr is None:
-        raise SourceError(
-            f"{path}: expected an image, got a file that cannot be decoded as one; remove it or copy it again"
-        )
-    return check_image(image_bgr)
-
-
-def _is_cut_off(data: bytes) -> bool:
-    """Tell whether a JPEG or PNG lacks its end, of which OpenCV makes a picture with a blank lower part."""
-    if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")  # no end marker after the last scan
-    return data.startswith(b"\x89PNG") and b"\0\0\0\0IEND" not in data
 
 
 class PacedSource(Source):

@@ -57,8 +57,8 @@ def test_every_fault_of_every_split_is_listed(camvid_root: Path) -> None:
         assert message.startswith(f"{path}: ")
         assert partner in message
     damaged = [
-        ("train", image_path(camvid_root, "train", 2), "whole image"),
-        ("train", label_path(camvid_root, "train", 2), "whole image"),
+        ("train", image_path(camvid_root, "train", 2), "expected an image"),
+        ("train", label_path(camvid_root, "train", 2), "expected an image"),
         ("train", label_path(camvid_root, "train", 3), "got 12"),
         ("test", label_path(camvid_root, "test", 1), "expected the size of its image"),
     ]

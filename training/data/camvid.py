@@ -15,7 +15,7 @@ from pathlib import Path
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import DatasetError
 from training.data.labels import plain_ids
-from training.data.pairs import PairedFiles, pair_folders
+from training.data.pairs import PairedFiles, pair_folders, plain_name
 
 SPLITS = ("train", "val", "test")
 VOID = 11
@@ -35,7 +35,9 @@ def open_camvid(root: Path, split: str) -> PairedFiles:
     if split not in SPLITS:
         raise DatasetError(f"camvid: expected a split out of {', '.join(SPLITS)}, got {split!r}; name one")
     pairs, faults = pair_folders(root / split, root / f"{split}annot")
-    pairs = tuple(dataclasses.replace(pair, drive=pair.image.stem.split("_")[0]) for pair in pairs)
+    pairs = tuple(
+        dataclasses.replace(pair, drive=plain_name(pair.image.stem.split("_")[0])) for pair in pairs
+    )
     code = plain_ids(len(CAMVID_CLASSES), VOID)
     return PairedFiles("camvid", split, CAMVID_CLASSES, TERMS, pairs, code, faults)
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from runtime.base.images import is_clutter
 from runtime.contract import ClassMap
 from runtime.errors import DatasetError
 from training.data.dataset import IGNORE
 from training.data.labels import LabelCode, plain_ids
-from training.data.pairs import PairedFiles, match_files
+from training.data.pairs import PairedFiles, match_files, plain_name
 
 SPLITS = ("train", "val", "test")
 TERMS = (
@@ -82,7 +83,7 @@ def open_cityscapes(root: Path, split: str) -> PairedFiles:
     )
     labels = _by_frame(label_folder, label_ending)
     pairs, faults = match_files(images, labels, image_folder, label_folder)
-    pairs = tuple(dataclasses.replace(pair, drive=pair.image.parent.name) for pair in pairs)
+    pairs = tuple(dataclasses.replace(pair, drive=plain_name(pair.image.parent.name)) for pair in pairs)
     return PairedFiles("cityscapes", split, CITYSCAPES_CLASSES, TERMS, pairs, _CODES[label_ending], faults)
 
 
@@ -97,9 +98,9 @@ def _by_frame(folder: Path, ending: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder, found none; check --root and the data set's layout")
     files = {
-        f"{path.parent.name}/{path.name.removesuffix(ending)}": path
+        plain_name(f"{path.parent.name}/{path.name.removesuffix(ending)}"): path
         for path in folder.glob(f"*/*{ending}")
-        if not path.name.startswith(".")
+        if not is_clutter(Path(path.parent.name, path.name))
     }
     if not files:
         raise DatasetError(

@@ -26,11 +26,14 @@ class Sample:
         image_bgr: uint8 (H, W, 3).
         label: uint8 (H, W), class indices or 255 for pixels without a class.
         name: identifies the sample within its data set, such as a file name.
+        turn_is_guessed: the image carries an EXIF orientation, and sizes do not tell whether the label does
+            too.
     """
 
     image_bgr: Image
     label: Image
     name: str
+    turn_is_guessed: bool = False
 
 
 class SegmentationDataset(Protocol):

@@ -1,6 +1,6 @@
 """Any data set of your own, as a folder.
 
-    ROOT/images/train/NAME.png    also .jpg, .jpeg, .bmp
+    ROOT/images/train/NAME.png    or JPEG, WebP, TIFF and what else `runtime.base.images` reads
     ROOT/labels/train/NAME.png    8-bit grey or palette, one class id a pixel, name and size of the image
     ROOT/images/val/, ROOT/labels/val/, and other splits by their names
     ROOT/classes.json
@@ -36,7 +36,13 @@ the places in the list "labels" of its config file; these are of v1.2):
 
 Labels drawn in colours take colours in place of ids: `"class_of": {"#804080": "road", "#000000": null}`.
 `unlisted` says what a value is that is not in the list: "error", which is what holds when it is absent, or
-"void". With `class_of`, write null for void and leave `ignore_index` out.
+"void". With `class_of`, write null for void and leave `ignore_index` out. Masks of 0 and 255 are two classes
+with `"class_of": {"0": "ground", "255": "person"}`; without it 255 is void.
+
+A picture with an EXIF orientation is turned upright, and its label with it, unless the label's size shows
+that it was drawn over the upright picture. Where sizes cannot tell (half a turn, mirrored, square),
+`"labels_upright": true` says so. `"bits": 12` says how many bits of 16-bit pictures are in use; otherwise
+each picture is scaled by its own largest value.
 """
 
 from __future__ import annotations
@@ -50,11 +56,12 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.base.codec import DecodeError, from_plain
+from runtime.base.images import is_clutter
 from runtime.contract import ClassMap, Rgb
 from runtime.errors import ContractError, DatasetError
 from training.data.dataset import IGNORE
 from training.data.labels import LabelCode, plain_ids
-from training.data.pairs import Pair, PairedFiles, pair_folders
+from training.data.pairs import Pair, PairedFiles, pair_folders, plain_name, same_named
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class FolderClasses:
     class_of: dict[str, str | None] | None = None
     unlisted: Literal["error", "void"] = "error"
     terms: str = ""
+    labels_upright: bool = False
+    bits: int | None = None
 
 
 def open_folder(root: Path, split: str) -> PairedFiles:
@@ -82,6 +91,8 @@ def open_folder(root: Path, split: str) -> PairedFiles:
     """
     path = root / "classes.json"
     described = _read_classes(path)
+    if described.bits is not None and not 8 <= described.bits <= 16:
+        raise DatasetError(f"{path}: bits: expected from 8 to 16, got {described.bits}; correct the file")
     palette = distinct_palette(len(described.names)) if described.palette is None else described.palette
     try:
         classes = ClassMap(described.names, palette, IGNORE)
@@ -89,7 +100,17 @@ def open_folder(root: Path, split: str) -> PairedFiles:
     except (ContractError, DatasetError) as error:
         raise DatasetError(f"{path}: {error}; correct the file") from None
     pairs, faults = _find_pairs(root, split)
-    return PairedFiles("folder", split, classes, described.terms, pairs, code, faults)
+    return PairedFiles(
+        "folder",
+        split,
+        classes,
+        described.terms,
+        pairs,
+        code,
+        faults,
+        labels_upright=described.labels_upright,
+        bits=described.bits,
+    )
 
 
 def folder_splits(root: Path) -> tuple[str, ...]:
@@ -99,7 +120,8 @@ def folder_splits(root: Path) -> tuple[str, ...]:
         DatasetError: there is no folder `images`.
     """
     labels = root / "labels"
-    names = {*_folders(root / "images"), *(_folders(labels) if labels.is_dir() else ())}
+    folders = (*_folders(root / "images"), *(_folders(labels) if labels.is_dir() else ()))
+    names = set(map(plain_name, folders))
     return tuple(sorted(names, key=lambda name: (name != "train", name != "val", name))) or ("train", "val")
 
 
@@ -174,16 +196,16 @@ def _value_of(key: str) -> int:
 def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder of images, found none; check --root")
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_clutter(path.name))
 
 
 def _find_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     images, labels = root / "images", root / "labels"
     splits = _folders(images)
     if splits:
-        if split not in splits:
+        if plain_name(split) not in map(plain_name, splits):
             raise DatasetError(f"{images}: expected a folder {split!r}, found {splits}; choose one of them")
-        return pair_folders(images / split, labels / split)
+        return pair_folders(same_named(images, split), same_named(labels, split))
     pairs, faults = pair_folders(images, labels)
     cut = len(pairs) - max(1, len(pairs) // 5)
     if split not in ("train", "val") or cut <= 0:

@@ -106,6 +106,7 @@ class _Survey:
     faults: list[str] = field(default_factory=list)
     readable: list[int] = field(default_factory=list)
     all_void: list[int] = field(default_factory=list)
+    guessed: list[int] = field(default_factory=list)
     fingerprints: list[Fingerprint] = field(default_factory=list)  # of the readable samples
     sizes: Counter[str] = field(default_factory=Counter)
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
@@ -115,6 +116,8 @@ class _Survey:
         pixels = np.bincount(sample.label.ravel(), minlength=256)
         if pixels[IGNORE] == sample.label.size:
             self.all_void.append(index)
+        if sample.turn_is_guessed:
+            self.guessed.append(index)
         self.readable.append(index)
         self.fingerprints.append(fingerprint(sample.image_bgr))
         self.sizes[f"{sample.label.shape[1]}x{sample.label.shape[0]}"] += 1
@@ -200,6 +203,21 @@ def _findings_of(survey: _Survey) -> Iterator[Finding]:
     if len(survey.sizes) > 1:
         sizes = [f"{size} ({count})" for size, count in survey.sizes.most_common()]
         yield Finding("note", "sizes", split, f"images of {len(sizes)} sizes: {_some(sizes)}")
+    if survey.guessed:
+        files = [dataset.pairs[index].image.name for index in survey.guessed]
+        how = (
+            "were left, as labels_upright says"
+            if dataset.labels_upright
+            else "were turned with them; if they were drawn over the upright images, add "
+            '"labels_upright": true to classes.json'
+        )
+        yield Finding(
+            "note",
+            "sizes",
+            split,
+            f"{_count(files, 'image')} an EXIF orientation, and sizes do not tell whether the labels have it "
+            f"too; these {how}; look at --out: {_some(files)}",
+        )
     if not survey.readable:
         yield Finding("error", "files", split, "no pair of image and label can be used")
         return
@@ -210,6 +228,9 @@ def _findings_of(survey: _Survey) -> Iterator[Finding]:
     if survey.all_void:
         files = [dataset.pairs[index].label.name for index in survey.all_void]
         yield Finding("note", "void", split, f"{_count(files, 'label')} void alone: {_some(files)}")
+    if mask := dataset.code.mask_fault(names, survey.pixels):
+        yield Finding("error", "classes", split, mask)
+        return
     absent = [name for index, name in enumerate(names) if not survey.occurs[index]]
     if absent:
         why = "a network cannot learn them" if split == "train" else "nothing is measured on them"

@@ -6,9 +6,11 @@ of the two, and which value is which class, is a `LabelCode`.
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import DatasetError
+from runtime.base.images import ImageFile, load_image
+from runtime.errors import DatasetError, SourceError
 from runtime.frame import Image
 from training.data.dataset import IGNORE
 
@@ -36,12 +39,34 @@ class LabelCode:
         expected: the values in words, for errors.
         kind: whether the files hold "ids" or "colors".
         unlisted: whether a value that `class_of` lacks is an error or void.
+        is_plain: nobody said what the values mean, so they are the class indices.
     """
 
     class_of: Mapping[int, int]
     expected: str
     kind: Literal["ids", "colors"] = "ids"
     unlisted: Literal["error", "void"] = "error"
+    is_plain: bool = False
+
+    def mask_fault(self, names: Sequence[str], pixel_counts: NDArray[np.int64]) -> str | None:
+        """Return what is wrong where labels of one or two classes are masks of 0 and 255; None elsewhere.
+
+        255 is void then, so that the class of the object has no pixel and a network never learns it.
+
+        Args:
+            names: the classes'.
+            pixel_counts: (256,), how often each class index, and 255, occurs in all labels.
+        """
+        found = np.flatnonzero(pixel_counts).tolist()
+        if not self.is_plain or len(names) > 2 or found != [0, IGNORE]:
+            return None
+        ground, thing = names if len(names) == 2 else ("background", names[0])
+        lines = {"names": [ground, thing], "class_of": {"0": ground, "255": thing}}
+        entries = json.dumps(lines, ensure_ascii=False)
+        return (
+            f"labels hold 0 and 255 alone, as masks do; 255 counts as void, so {thing!r} is never learnt: "
+            f"write {entries[1:-1]} into classes.json, without ignore_index"
+        )
 
     def read(self, path: Path) -> Image:
         """Return a label file as class indices, uint8 (H, W), 255 for void.
@@ -49,10 +74,16 @@ class LabelCode:
         Raises:
             DatasetError: a file that does not decode, is not of this kind, or holds a value without meaning.
         """
+        return self.decode(load_file(path))
+
+    def decode(self, file: ImageFile) -> Image:
+        """Return what a label file holds, see `read`, turned as the file itself says."""
+        path = file.name
         if self.kind == "colors":
-            return self._from_colors(path, read_image(path))
-        content = _without_palette(_read_bytes(path))
-        label = _decode(path, content, cv2.IMREAD_UNCHANGED)
+            return self._from_colors(path, read_picture(file))
+        content = _without_palette(file.content)
+        with _as_dataset_errors():
+            label = file.upright(file.decode(cv2.IMREAD_UNCHANGED, content))
         if label.ndim != 2 or label.dtype != np.uint8:
             raise DatasetError(
                 f"{path}: expected a label of one 8-bit channel that holds class ids, "
@@ -61,14 +92,14 @@ class LabelCode:
         step = _grey_step(content)
         return self._from_ids(path, label if step == 1 else label // step)
 
-    def _from_ids(self, path: Path, ids: Image) -> Image:
+    def _from_ids(self, path: str, ids: Image) -> Image:
         found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
         self._check(path, [str(value) for value in found if int(value) not in self.class_of])
         table = np.full(256, IGNORE, np.uint8)
         table[list(self.class_of)] = list(self.class_of.values())
         return cv2.LUT(ids, table)  # type: ignore[return-value]
 
-    def _from_colors(self, path: Path, picture_bgr: Image) -> Image:
+    def _from_colors(self, path: str, picture_bgr: Image) -> Image:
         blue, green, red = (picture_bgr[:, :, channel].astype(np.int32) for channel in range(3))
         values = red << 16 | green << 8 | blue  # (H, W)
         known = np.array(sorted(self.class_of), np.int32)
@@ -78,7 +109,7 @@ class LabelCode:
         self._check(path, [f"#{value:06x}" for value in np.unique(values[~listed])])
         return np.where(listed, classes[place], np.uint8(IGNORE))
 
-    def _check(self, path: Path, wrong: list[str]) -> None:
+    def _check(self, path: str, wrong: list[str]) -> None:
         if wrong and self.unlisted == "error":
             more = f" and {len(wrong) - _SHOWN_VALUES} more" if len(wrong) > _SHOWN_VALUES else ""
             raise DatasetError(
@@ -94,35 +125,35 @@ def plain_ids(classes: int, void: int) -> LabelCode:
     {0: 0, 1: 1, 2: 2, 9: 255, 255: 255}
     """
     class_of = {index: index for index in range(classes)} | {void: IGNORE, IGNORE: IGNORE}
-    return LabelCode(class_of, f"class ids from 0 to {classes - 1} or {void} for void")
+    return LabelCode(class_of, f"class ids from 0 to {classes - 1} or {void} for void", is_plain=True)
 
 
-def read_image(path: Path) -> Image:
-    """Return an image file as uint8 (H, W, 3) BGR.
+def load_file(path: Path) -> ImageFile:
+    """Return an image or label file that may be decoded.
 
     Raises:
-        DatasetError: a file that cannot be read or does not decode.
+        DatasetError: see `runtime.base.images.load_image`.
     """
-    return _decode(path, _read_bytes(path), cv2.IMREAD_COLOR)
+    with _as_dataset_errors():
+        return load_image(path)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_picture(file: ImageFile, bits: int | None = None) -> Image:
+    """Return an image upright in colour, uint8 (H, W, 3) BGR, see `ImageFile.picture`.
+
+    Raises:
+        DatasetError: a file that does not decode.
+    """
+    with _as_dataset_errors():
+        return file.picture(bits)
+
+
+@contextmanager
+def _as_dataset_errors() -> Iterator[None]:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"{path}: expected a readable file, got {error.strerror}; replace it") from None
-
-
-def _decode(path: Path, content: bytes, flags: int) -> Image:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    except cv2.error:  # more pixels than OpenCV takes
-        pixels = None
-    if pixels is None:
-        raise DatasetError(
-            f"{path}: expected a whole image, got {len(content)} bytes that do not decode; replace the file"
-        )
-    return pixels  # type: ignore[return-value]  # cv2 types every image as any dtype
+        yield
+    except SourceError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _without_palette(content: bytes) -> bytes:

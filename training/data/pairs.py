@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from runtime.base.images import IMAGE_SUFFIXES, is_clutter, turn
+from runtime.base.shown import printable
 from runtime.contract import ClassMap
 from runtime.errors import DatasetError
 from runtime.frame import Image
-from training.data.dataset import Sample
-from training.data.labels import LabelCode, read_image
+from training.data.dataset import Sample, SegmentationDataset
+from training.data.labels import LabelCode, load_file, read_picture
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
-LABEL_SUFFIXES = (".png",)
+LABEL_SUFFIXES = frozenset({".png"})
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Pair:
     Attributes:
         image: in colour.
         label: ids or colours that stand for classes.
-        drive: the recording that the image is a frame of, such as a drive or a city; empty when unknown.
+        drive: the recording that the image is a frame of, such as a drive or a city, as `plain_name` writes
+            it; empty when unknown.
     """
 
     image: Path
@@ -45,6 +50,8 @@ class PairedFiles:
         pairs: the files, in order.
         code: what the values in the label files mean.
         faults: files that found no partner, one line each; `open_dataset` refuses a data set with any.
+        labels_upright: whether labels were drawn over pictures that had been turned upright; see `examine`.
+        bits: of a channel of the pictures, where they have more than 8; None to see it by each picture.
     """
 
     name: str
@@ -54,6 +61,8 @@ class PairedFiles:
     pairs: tuple[Pair, ...]
     code: LabelCode
     faults: tuple[str, ...] = ()
+    labels_upright: bool = False
+    bits: int | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -74,32 +83,62 @@ class PairedFiles:
     def examine(self, index: int) -> Sample | tuple[str, ...]:
         """Read a pair and return it, or everything that is wrong with it, one line each.
 
+        A picture is turned upright as its EXIF orientation says, and its label with it, since a label without
+        an orientation of its own is taken for one that was drawn over the pixels as they are stored. That it
+        was drawn over the upright picture is seen by its size or stated by `labels_upright`; then it is left
+        as it is.
+
         Raises:
             IndexError: an index that is not in the data set.
         """
         pair = self.pairs[index]
         faults: list[str] = []
         image_bgr = label = None
+        orientation = 1
         try:
-            image_bgr = read_image(pair.image)
+            image_file = load_file(pair.image)
+            image_bgr = read_picture(image_file, self.bits)
+            orientation = image_file.header.orientation
         except DatasetError as error:
             faults.append(str(error))
         try:
-            label = self.code.read(pair.label)
+            label_file = load_file(pair.label)
+            label = self.code.decode(label_file)
+            if label_file.header.orientation != 1:
+                orientation = 1  # the label said itself which way is up
         except DatasetError as error:
             faults.append(str(error))
         if image_bgr is None or label is None:
             return tuple(faults)
+        height, width = image_bgr.shape[:2]
+        size_tells = orientation >= 5 and height != width
+        if orientation != 1 and not (label.shape == (height, width) if size_tells else self.labels_upright):
+            label = turn(label, orientation)
         if label.shape != image_bgr.shape[:2]:
             return (
                 f"{pair.label}: expected the size of its image, {_size(image_bgr)}, got {_size(label)}; "
                 "resize the label with nearest neighbours, or replace the pair",
             )
-        return Sample(image_bgr, label, pair.image.name)
+        return Sample(image_bgr, label, printable(pair.image.name), orientation != 1 and not size_tells)
 
 
-def find_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return a folder's files with one of these suffixes in name order; hidden files are passed over.
+def refuse_masks(dataset: SegmentationDataset, max_labels: int = 50) -> None:
+    """Refuse labels whose object can never be learnt, see `LabelCode.mask_fault`; reads at most `max_labels`.
+
+    Raises:
+        DatasetError: saying what to write into classes.json.
+    """
+    if not isinstance(dataset, PairedFiles) or not dataset.code.is_plain or len(dataset.classes) > 2:
+        return
+    counts = np.zeros(256, np.int64)
+    for index in np.linspace(0, len(dataset) - 1, min(max_labels, len(dataset))).round().astype(int):
+        counts += np.bincount(dataset.code.read(dataset.pairs[index].label).ravel(), minlength=256)
+    if fault := dataset.code.mask_fault(dataset.classes.names, counts):
+        raise DatasetError(f"{dataset.name} {dataset.split}: {fault}")
+
+
+def find_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Return a folder's files with one of these suffixes in name order; clutter is passed over.
 
     Raises:
         DatasetError: a missing folder, or one without such files.
@@ -109,11 +148,11 @@ def find_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and not is_clutter(path.name)
     ]
     if not files:
         raise DatasetError(
-            f"{folder}: expected files ending in {', '.join(suffixes)}, found none; "
+            f"{folder}: expected files ending in {', '.join(sorted(suffixes))}, found none; "
             "check --root and the data set's layout"
         )
     return files
@@ -123,7 +162,7 @@ def pair_folders(image_folder: Path, label_folder: Path) -> tuple[tuple[Pair, ..
     """Match the images of a folder with the labels of another by the names without their suffixes.
 
     Args:
-        image_folder: holds images with one of `IMAGE_SUFFIXES`; hidden and other files are passed over.
+        image_folder: holds images with one of `IMAGE_SUFFIXES`; other files are passed over.
         label_folder: holds one PNG an image.
 
     Returns:
@@ -182,7 +221,7 @@ def leave_out_drive(train_set: PairedFiles, split: str, drive: str) -> PairedFil
             f"leave out {drive}: expected split train or val, got {split!r}; "
             "the drive left out of train is what to measure on"
         )
-    present = count_drives(train_set)
+    present, drive = count_drives(train_set), plain_name(drive)
     if not present:
         raise DatasetError(
             f"{train_set.name}: expected file names that tell the drives, found none; "
@@ -204,16 +243,31 @@ def leave_out_drive(train_set: PairedFiles, split: str, drive: str) -> PairedFil
     return dataclasses.replace(train_set, split=f"train without drive {drive}", pairs=pairs)
 
 
+def plain_name(name: str) -> str:
+    """Return a name as it is compared: macOS writes an umlaut as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def same_named(folder: Path, name: str) -> Path:
+    """Return the entry of a folder that has this name, however its accents are written."""
+    if not (folder / name).exists() and folder.is_dir():
+        for path in folder.iterdir():
+            if plain_name(path.name) == plain_name(name):
+                return path
+    return folder / name
+
+
 def _by_stem(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
     files: dict[str, Path] = {}
     faults = []
     for path in paths:
-        if path.stem in files:
+        key = plain_name(path.stem)
+        if key in files:
             faults.append(
-                f"{path}: expected one file a name, found {files[path.stem].name} too; remove one of them"
+                f"{path}: expected one file a name, found {files[key].name} too; remove one of them"
             )
         else:
-            files[path.stem] = path
+            files[key] = path
     return files, faults
 
 

@@ -20,6 +20,7 @@ from runtime.base.files import make_folder, replacing
 from runtime.contract import Accuracy
 from runtime.errors import TrainingError
 from training.data import SegmentationDataset
+from training.data.pairs import refuse_masks
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
@@ -71,6 +72,7 @@ def train(
     last, best = out / "last.pt", out / "best.pt"
     if processes.is_first and last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to continue it, or another --out")
+    refuse_masks(train_set)
     val_indices = processes.share(len(val_set), EVALUATION_BATCH)
     for index in val_indices:
         val_set[index]  # a sample that cannot be read ends the training now, not after an epoch

@@ -106,10 +106,22 @@ def truncate(path: Path) -> None:
         ),
         (lambda root: write_label(root, np.zeros((48, 64, 3), np.uint8)), "one 8-bit channel .* got uint8"),
         (lambda root: write_label(root, np.zeros((48, 64), np.uint16)), "one 8-bit channel .* got uint16"),
-        (lambda root: truncate(root / "valannot" / "0001TP_000000.png"), "expected a whole image, got 60"),
-        (lambda root: truncate(root / "val" / "0001TP_000000.png"), "expected a whole image, got 60"),
-        (lambda root: (root / "val" / "0001TP_000000.png").write_bytes(b""), "whole image, got 0 bytes"),
-        (lambda root: (root / "val" / "0001TP_000000.png").unlink(), "expected a readable file"),
+        (
+            lambda root: truncate(root / "valannot" / "0001TP_000000.png"),
+            "whole, got a PNG file that is truncated",
+        ),
+        (
+            lambda root: truncate(root / "val" / "0001TP_000000.png"),
+            "whole, got a PNG file that is truncated",
+        ),
+        (
+            lambda root: (root / "val" / "0001TP_000000.png").write_bytes(b""),
+            "expected an image, got an empty file",
+        ),
+        (
+            lambda root: (root / "val" / "0001TP_000000.png").unlink(),
+            "expected an image file, cannot read it",
+        ),
     ],
 )
 def test_reading_refuses_a_damaged_pair_by_its_name(camvid_root: Path, damage: object, message: str) -> None:

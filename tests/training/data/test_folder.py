@@ -206,7 +206,7 @@ def test_a_cut_off_label_with_a_palette_is_refused(make_folder: Callable[..., Pa
     path = root / "labels" / "train" / "a.png"
     PillowImage.fromarray(np.zeros((48, 64), np.uint8)).convert("P").save(path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DatasetError, match="expected a whole image"):
+    with pytest.raises(DatasetError, match="expected an image that is whole"):
         open_dataset("folder", root, "train")[0]
 
 
