@@ -21,11 +21,17 @@ class Frame:
         image_bgr: uint8 (H, W, 3).
         frame_id: place in the source's own count, from 0; a gap means frames that were dropped.
         captured_ns: `time.monotonic_ns()` when the source handed the picture over.
+        stamp_ns: the picture's own time stamp in nanoseconds, on the clock of whoever took it, such as the
+            stamp of a ROS header; None where it has none.
+        coordinate_frame: name of the camera's coordinate frame, which a ROS header calls frame_id; "" for
+            none.
     """
 
     image_bgr: Image
     frame_id: int
     captured_ns: int
+    stamp_ns: int | None = None
+    coordinate_frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Segmentation:
         latency_ms: milliseconds a stage, in the order they ran: resize, network, mask.
         frame_id: of the frame; 0 for a bare image.
         captured_ns: of the frame; 0 for a bare image.
+        confidence: uint8 (H, W), 255 times the probability of the mask's class; None where it was not made.
     """
 
     mask: Image
     latency_ms: Mapping[str, float]
     frame_id: int = 0
     captured_ns: int = 0
+    confidence: Image | None = None
 
 
 def check_image(image_bgr: object) -> Image:

@@ -160,6 +160,22 @@ def load_image(path: str | os.PathLike[str]) -> ImageFile:
     name = printable(os.fspath(path))
     limit = _number(PIXELS_VARIABLE, 1, 1 << 40) or MAX_PIXELS
     content = _read(Path(path), name, limit * _BYTES_A_PIXEL)
+    return image_of(content, name)
+
+
+def image_of(content: bytes, name: str) -> ImageFile:
+    """Return an image from a file's bytes that is whole and of a size that may be decoded.
+
+    Args:
+        content: of the file.
+        name: what messages call it, fit to be shown.
+
+    Raises:
+        SourceError: no image, one that is cut off, or one of more pixels than `EDGESEG_MAX_IMAGE_PIXELS`
+            allows.
+        ConfigError: that variable is no number.
+    """
+    limit = _number(PIXELS_VARIABLE, 1, 1 << 40) or MAX_PIXELS
     if not content:
         raise SourceError(f"{name}: expected an image, got an empty file; copy it again")
     try:

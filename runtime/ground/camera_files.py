@@ -55,6 +55,15 @@ def read_camera_file(path: Path, pose_path: Path | None = None) -> dict[str, Any
     }
 
 
+def read_pose(path: Path) -> dict[str, float]:
+    """Return height_m, pitch_rad and roll_rad, as far as a pose file gives them.
+
+    Raises:
+        ConfigError: see `CameraModel.from_yaml`.
+    """
+    return _pose({}, path, path)
+
+
 def _pose(camera: dict[str, Any], path: Path, pose_path: Path | None) -> dict[str, float]:
     """Return height, pitch and roll from their file, the camera's own, or `pose.yaml` beside it."""
     beside = path.with_name("pose.yaml")

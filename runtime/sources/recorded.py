@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from abc import abstractmethod
@@ -220,6 +221,9 @@ class PacedSource(Source):
 
     Frame n is captured n / fps seconds after the first was asked for. The caller gets the latest that has
     been captured, or waits for the next; those between are passed over and counted in `dropped`.
+
+    Attributes:
+        recording: what it plays.
     """
 
     live = True
@@ -239,7 +243,7 @@ class PacedSource(Source):
         self.fps: float | None = recording.fps
         self.dropped = 0
         self._period_ns = 1e9 / recording.fps
-        self._recording = recording
+        self.recording = recording
         self._clock = clock or Clock()
         self._news = threading.Condition()
         self._is_closed = False
@@ -249,7 +253,7 @@ class PacedSource(Source):
     @property
     def status(self) -> SourceStatus:
         """What the source is doing; may be asked from any thread."""
-        status = self._recording.status
+        status = self.recording.status
         return SourceStatus(status.state, status.since_ns, captured=status.captured, dropped=self.dropped)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -259,25 +263,25 @@ class PacedSource(Source):
                 self._started_ns = self._clock.now_ns()
             due = int((self._clock.now_ns() - self._started_ns) // self._period_ns)
             while self._next < due:
-                if not self._recording.skip():
+                if not self.recording.skip():
                     return
                 self._next += 1
                 self.dropped += 1
             captured_ns = self._started_ns + round(self._next * self._period_ns)
             if not self._wait_until(captured_ns):
                 return
-            frame = self._recording.read()
+            frame = self.recording.read()
             if frame is None:
                 return
             self._next += 1
-            yield Frame(frame.image_bgr, frame.frame_id, captured_ns)
+            yield dataclasses.replace(frame, captured_ns=captured_ns)
 
     def close(self) -> None:
         """Wake a caller who waits, and close the recording."""
         with self._news:
             self._is_closed = True
             self._news.notify_all()
-        self._recording.close()
+        self.recording.close()
 
     def _wait_until(self, when_ns: int) -> bool:
         """Wait; return False where the source was closed meanwhile."""
