@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runtime.base.flags import check_fields, flag, nested
 from runtime.errors import ConfigError, OutputError
+from runtime.ground.options import GroundOptions
 from runtime.outputs.background import Background
 from runtime.outputs.jsonl import JsonLines, MaskFormat
 from runtime.outputs.output import Output
@@ -19,7 +21,7 @@ from runtime.outputs.window import Window
 from runtime.serve.address import Address
 
 TOKEN_VARIABLE = "EDGESEG_TOKEN"
-KINDS = ("window", "serve", "save", "save-masks", "snapshots", "jsonl")
+KINDS = ("window", "serve", "save", "save-masks", "snapshots", "out", "jsonl")
 _DEFAULT_ADDRESS = Address("127.0.0.1", 8080)
 
 
@@ -50,6 +52,22 @@ class OutputOptions:
     snapshot_every: tuple[float, Path] | None = flag(
         "write the overlay every S seconds into DIR", default=None, above=0, metavar=("S", "DIR")
     )
+    out: Path | None = flag(
+        "bag of ROS 2 to write, .mcap: masks and what follows from them, under the names that Nav2 reads",
+        default=None,
+        metavar="FILE",
+    )
+    copy_topics: tuple[str, ...] = flag(
+        "topics of the bag that is read to copy into that bag; '*' and '?' stand for any characters",
+        default=(),
+        metavar="TOPIC",
+    )
+    leave_out: tuple[str, ...] = flag(
+        "topics of ours not to write into that bag",
+        default=(),
+        choices=("mask", "confidence", "label_info", "overlay", "occupancy", "scan", "points", "tf_static"),
+    )
+    ground: GroundOptions = nested(GroundOptions, group="metres")
     serve: Address | None = flag(
         f"serve a page with the live view, on {_DEFAULT_ADDRESS} if no address is given, and open no window",
         default=None,
@@ -73,12 +91,17 @@ class OutputOptions:
             raise ConfigError("save_what: expected --save FILE too, got none; name the video it is about")
         if self.token is not None and self.serve is None:
             raise ConfigError("token: expected --serve HOST:PORT too, got none; add the page it protects")
+        for name in ("copy_topics", "leave_out", "camera", "pose"):
+            holder = self.ground if name in ("camera", "pose") else self
+            if getattr(holder, name) and self.out is None:
+                raise ConfigError(f"{name}: expected --out FILE.mcap too, got none; name the bag it is for")
 
     def make(self) -> list[Output]:
         """Return the outputs, not yet open, in the order in which they should get each step.
 
         Raises:
-            OutputError: a video of an unknown ending, or a page that others could reach without a token.
+            OutputError: a video or bag of an unknown ending, or a page that others could reach without a
+                token.
         """
         outputs: list[Output] = []
         if not self.headless and self.serve is None:
@@ -92,6 +115,14 @@ class OutputOptions:
         if self.snapshot_every is not None:
             every_s, folder = self.snapshot_every
             outputs.append(Background(SnapshotFolder(folder, every_s=every_s)))
+        if self.out is not None:
+            from runtime.outputs.bag import BagOutput, ground_under  # of the extra `ros`, which few need
+            from runtime.ros.topics import OURS
+
+            ground = partial(ground_under, self.ground)
+            left_out = [OURS[name] for name in self.leave_out]
+            bag = BagOutput(self.out, ground, self.segments, copy_topics=self.copy_topics, leave_out=left_out)
+            outputs.append(Background(bag))
         if self.jsonl is not None:
             outputs.append(Background(JsonLines(self.jsonl, masks=self.jsonl_masks, options=self.segments)))
         return outputs

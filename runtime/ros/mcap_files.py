@@ -234,22 +234,22 @@ class McapWriter(Closable):
     """
 
     def __init__(
-        self, path: Path, *, chunk_s: float = 1.0, clock_s: Callable[[], float] = time.monotonic
+        self, file: BinaryIO, *, chunk_s: float = 1.0, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """Make the file; one of that name is replaced.
+        """Start the file.
 
         Args:
-            path: ends in .mcap.
+            file: open for writing and empty; `close` closes it.
             chunk_s: seconds after which a chunk ends.
             clock_s: the clock of these seconds.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the disk is full or gone.
             ConfigError: the extra `ros` is not installed.
         """
         writer = load("mcap.writer")
         self._chunk_s, self._clock_s = chunk_s, clock_s
-        self._file: BinaryIO | None = path.open("wb")
+        self._file: BinaryIO | None = file
         self._writer = writer.Writer(self._file, chunk_size=1 << 20)
         self._writer.start(profile="ros2", library="edgeseg")
         self._schemas: dict[str, int] = {}

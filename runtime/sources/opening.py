@@ -14,7 +14,7 @@ import cv2
 from runtime.base.flags import flag, nested
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import without_secrets
-from runtime.errors import SourceError
+from runtime.errors import ConfigError, SourceError
 from runtime.sources.live import LiveSource
 from runtime.sources.policy import LivePolicy
 from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, SyntheticDrive, VideoFile
@@ -23,7 +23,8 @@ from runtime.sources.source import Capture, Source
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp")
 _STREAM_TIMEOUT_MS = 10_000
 _EXPECTED = (
-    "a camera (0, /dev/video0), a stream (rtsp://…), a video file, images ('frames/*.png') or synthetic"
+    "a camera (0, /dev/video0), a stream (rtsp://…), a video file, images ('frames/*.png'), a bag of ROS or "
+    "synthetic"
 )
 
 
@@ -33,8 +34,13 @@ class SourceOptions:
 
     source: str = flag(
         "camera number or device (0, /dev/video0), stream (rtsp://…), video (clip.mp4), images "
-        "('frames/*.png') or synthetic",
+        "('frames/*.png'), bag of ROS (drive.mcap) or synthetic",
         default="0",
+    )
+    topic: str | None = flag(
+        "topic of the bag that holds the pictures, such as /camera/image_raw",
+        default=None,
+        unset="the only one that fits",
     )
     realtime: bool = flag(
         "play a video at its own pace and drop the frames that the network is too slow for, as with a camera",
@@ -51,10 +57,12 @@ class SourceOptions:
 
     def open(self) -> Source:
         """Open it, see `open_source`."""
-        return open_source(self.source, realtime=self.realtime, policy=self.policy)
+        return open_source(self.source, realtime=self.realtime, policy=self.policy, topic=self.topic)
 
 
-def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None = None) -> Source:
+def open_source(
+    spec: str, *, realtime: bool = False, policy: LivePolicy | None = None, topic: str | None = None
+) -> Source:
     """Open what a specification names.
 
     Args:
@@ -63,13 +71,18 @@ def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None 
             a stream: an `rtsp://`, `http://`, … address (live);
             a video file (every frame);
             images: one file, or a pattern such as `frames/*.png`, in natural order (every frame);
+            a bag of ROS: a .mcap, .db3 or .bag file, or a folder of the first two (every frame);
             `synthetic`: the bundled drive through rendered streets, 360x480, without an end (every frame).
         realtime: play a video or the drive at its own pace and leave out what the caller is too slow for.
         policy: when a camera or stream worries, tries again and gives up.
+        topic: of a bag; None for the only one that fits.
 
     Raises:
         SourceError: a specification that is none of these, or a source that cannot be opened.
+        ConfigError: a bag without the extra `ros`, or a topic of what is no bag.
     """
+    if topic is not None and not _is_bag(spec):
+        raise ConfigError(f"topic: expected a bag as --source, got {without_secrets(spec)}; leave it out")
     if spec.isascii() and spec.isdecimal():
         return _camera(f"/dev/video{int(spec)}", int(spec), policy)
     if spec.startswith("/dev/"):
@@ -78,8 +91,23 @@ def open_source(spec: str, *, realtime: bool = False, policy: LivePolicy | None 
         return _camera(spec, spec, policy)
     if "://" in spec:
         return _stream(spec, policy)
-    recording = SyntheticDrive() if spec == "synthetic" else _files(spec)
+    recording: RecordedSource
+    if spec == "synthetic":
+        recording = SyntheticDrive()
+    elif _is_bag(spec):
+        from runtime.sources.bag import BagSource  # of the extra `ros`, which few need
+
+        recording = BagSource(spec, topic)
+    else:
+        recording = _files(spec)
     return PacedSource(recording) if realtime else recording
+
+
+def _is_bag(spec: str) -> bool:
+    """Whether a specification names a bag that is there."""
+    from runtime.ros.bags import is_bag  # what few need must not slow down every import
+
+    return Path(spec).exists() and is_bag(Path(spec))
 
 
 def _camera(device: str, index: int | str, policy: LivePolicy | None) -> Source:

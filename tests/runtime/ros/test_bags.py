@@ -122,7 +122,7 @@ def test_a_cut_file_is_read_as_far_as_it_goes(tmp_path):
 
 def test_a_cut_between_two_chunks_is_told(tmp_path):
     path = tmp_path / "a.mcap"
-    with McapWriter(path, chunk_s=0.0) as writer:  # each message is on the disk at once
+    with McapWriter(path.open("wb"), chunk_s=0.0) as writer:  # each message is on the disk at once
         channel = open_channel(tmp_path)
         for index in range(4):
             writer.write(channel, START_NS + index, b"\0\1\0\0\0\0\0\0")
@@ -299,7 +299,7 @@ def test_paths_that_are_no_bag_are_refused(tmp_path):
 
 def test_bytes_that_are_no_such_message_are_told(tmp_path):
     path = tmp_path / "a.mcap"
-    with McapWriter(path) as writer:
+    with McapWriter(path.open("wb")) as writer:
         writer.write(open_channel(tmp_path), START_NS, b"\0\1\0\0\xff\xff\xff\xff")
     with open_bag(path) as bag, pytest.raises(SourceError, match="/chatter: expected a std_msgs/msg/String"):
         next(bag.records(["/chatter"])).message()
