@@ -357,13 +357,16 @@ def test_a_killed_process_leaves_a_bag_that_is_read(tmp_path):
         "--out",
         str(path),
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         deadline_s = time.monotonic() + 60
         while not (path.exists() and len(readable(path.read_bytes())) >= 3):
             assert time.monotonic() < deadline_s
             assert process.poll() is None
             time.sleep(0.2)
+    finally:
         process.send_signal(signal.SIGKILL)
+        process.wait()
     seen, problem = 0, ""
     with open_source(str(path), topic="/segmentation/overlay") as source:
         try:
