@@ -1,6 +1,6 @@
 """Writes what every command's `--help` says into tests/commands/help: `python -m tests.commands.snapshot`.
 
-The reference in docs/ includes these files, so a change of a flag shows up in its review twice.
+The page docs/reference/commands.md, which is written too, includes these files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from runtime.__main__ import COMMANDS, main
 
 FOLDER = Path(__file__).parent / "help"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 COLUMNS = 100
 
 
@@ -30,9 +31,27 @@ def help_of(name: str) -> str:
     return printed.getvalue()
 
 
+def reference() -> str:
+    """Return the page that lists every command."""
+    parts = [
+        "# Commands\n\n"
+        "Every command is also a module: `edgeseg latency` is `python -m benchmarks.latency`. Exit codes are 0\n"
+        "(done), 1 (a known error, in one line on stderr), 2 (wrong usage), 130 (Ctrl-C) and 143 (terminated).\n\n"
+        '```text\n--8<-- "tests/commands/help/edgeseg.txt"\n```\n'
+    ]
+    for name, command in COMMANDS.items():
+        needs = f"`pip install 'edgeseg[{command.extra}]'`" if command.extra else "the base install only"
+        parts.append(
+            f"## edgeseg {name}\n\n`python -m {command.module}` needs {needs}.\n\n"
+            f'```text\n--8<-- "tests/commands/help/{name}.txt"\n```\n'
+        )
+    return "\n".join(parts)
+
+
 def snapshots() -> dict[Path, str]:
     """Return the text of every file."""
-    return {FOLDER / f"{name or 'edgeseg'}.txt": help_of(name) for name in ("", *COMMANDS)}
+    helps = {FOLDER / f"{name or 'edgeseg'}.txt": help_of(name) for name in ("", *COMMANDS)}
+    return {**helps, PAGE: reference()}
 
 
 if __name__ == "__main__":
