@@ -35,8 +35,9 @@ def reference() -> str:
     """Return the page that lists every command."""
     parts = [
         "# Commands\n\n"
-        "Every command is also a module: `edgeseg latency` is `python -m benchmarks.latency`. Exit codes are 0\n"
-        "(done), 1 (a known error, in one line on stderr), 2 (wrong usage), 130 (Ctrl-C) and 143 (terminated).\n\n"
+        "Every command is also a module: `edgeseg latency` is `python -m benchmarks.latency`. Exit codes\n"
+        "are 0 (done), 1 (a known error, in one line on stderr), 2 (wrong usage), 130 (Ctrl-C) and 143\n"
+        "(terminated).\n\n"
         '```text\n--8<-- "tests/commands/help/edgeseg.txt"\n```\n'
     ]
     for name, command in COMMANDS.items():
