@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from runtime.base.command import EXIT_ERROR, EXIT_INTERRUPTED, PROGRAMS, prepare_output
 from runtime.base.installation import missing_packages
+from runtime.base.shown import shown
 
 EXIT_USAGE = 2
 _OURS = ("runtime", "training", "export", "benchmarks")
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, 1)
         meant = f"did you mean {close[0]}?" if close else "edgeseg --help lists the commands"
-        print(f"edgeseg: unknown command {name!r}; {meant}", file=sys.stderr)
+        print(f"edgeseg: unknown command {shown(name)!r}; {meant}", file=sys.stderr)
         return EXIT_USAGE
     return _run(name, arguments)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from runtime.base.codec import DecodeError, from_plain, to_plain
+from runtime.base.shown import shown, steers
 from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"
@@ -19,6 +20,7 @@ SCHEMA_VERSION = 2
 # Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
 READABLE_SCHEMAS = (1, SCHEMA_VERSION)
 MAX_SIDE = 16_384  # pixels; more than any camera has, and little enough for one frame in memory
+MAX_NAME = 200  # characters of a class's name
 MAX_CLASSES = 255  # masks are uint8 and 255 is kept for the ignore index
 
 Rgb = tuple[int, int, int]
@@ -44,6 +46,12 @@ class ClassMap:
             raise ContractError(f"classes: expected 1 to {MAX_CLASSES} names, got {len(self.names)}")
         if len(set(self.names)) != len(self.names):
             raise ContractError(f"classes: expected unique names, got {list(self.names)}")
+        for name in self.names:
+            if not name.strip() or len(name) > MAX_NAME or steers(name):
+                raise ContractError(
+                    f"classes: expected names of 1 to {MAX_NAME} characters without control characters and "
+                    f"direction marks, got {shown(name, 60)!r}; rename that class"
+                )
         if len(self.palette_rgb) != len(self.names):
             raise ContractError(
                 f"classes: expected one colour a class ({len(self.names)}), got {len(self.palette_rgb)}"

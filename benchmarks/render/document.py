@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TextIO
 
 from benchmarks.render.canvas import THEME, Chart
+from runtime.base.shown import printable
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Figure:
     chart: Chart
     caption: str
 
+
+_CODE_OR_TAG = re.compile(r"(`[^`]*`)|<(?=[\w!?/])")
 
 Block = Heading | Paragraph | Bullets | Command | Table | Figure
 
@@ -126,15 +129,16 @@ class LiveTable:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Return the text as Markdown; figures are files beside it."""
-    parts = [f"# {title}"] if title else []
+    parts = [f"# {_inert(title)}"] if title else []
     for block in blocks:
         match block:
             case Heading():
-                parts.append(f"## {block.text}")
+                parts.append(f"## {_inert(block.text)}")
             case Paragraph():
-                parts.append(f"**{block.text}**" if block.warning else block.text)
+                text = _inert(block.text)
+                parts.append(f"**{text}**" if block.warning else text)
             case Bullets():
-                parts.append("\n".join(f"- {item}" for item in block.items))
+                parts.append("\n".join(f"- {_inert(item)}" for item in block.items))
             case Command():
                 parts.append("\n".join(f"    {line}" for line in block.text.splitlines()))
             case Table():
@@ -144,7 +148,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
                 rows = [block.header, rule, *block.rows]
                 parts.append("\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows))
             case Figure():
-                parts.append(f"![{block.chart.title}]({block.name}.svg)\n\n{block.caption}")
+                parts.append(f"![{_inert(block.chart.title)}]({block.name}.svg)\n\n{_inert(block.caption)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -213,5 +217,10 @@ def _inline(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text for a Markdown table, where a bar would begin a new cell."""
-    return text.replace("|", "\\|")
+    """Return text for a Markdown table, where a bar would begin a new cell and a line's end a new row."""
+    return _inert(printable(text)).replace("|", "\\|")
+
+
+def _inert(text: str) -> str:
+    """Return text for Markdown, where a tag outside of code would be HTML."""
+    return _CODE_OR_TAG.sub(lambda found: found[1] or "&lt;", text)

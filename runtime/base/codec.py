@@ -7,6 +7,8 @@ import math
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from runtime.base.shown import well_formed
+
 T = TypeVar("T")
 
 
@@ -15,14 +17,17 @@ class DecodeError(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` with dataclasses as dicts and tuples as lists, ready for `json.dumps`."""
+    """Return `value` with dataclasses as dicts and tuples as lists, ready for `json.dumps`.
+
+    Lone surrogates, as of a path that is not UTF-8, are escaped: no JSON may hold them.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {to_plain(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    return value
+    return well_formed(value) if isinstance(value, str) else value
 
 
 def from_plain(kind: type[T], value: Any, where: str = "") -> T:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -12,13 +14,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from runtime.base.shown import ShownStream, printable_lines, shown, without_secrets
 from runtime.errors import EdgesegError
 
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
 PROGRAMS: dict[str, str] = {}  # what a user typed for a module, such as "edgeseg latency"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LONGEST_MESSAGE = 2000
 _Item = TypeVar("_Item")
 
 
@@ -31,14 +35,42 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells of wrong usage without showing a secret, also one behind a flag that was mistyped."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; refuse what is unknown, flags by name and their values not at all."""
+        given, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            names = [
+                part.split("=")[0] if part.startswith("-") else part
+                for before, part in zip(["", *unknown], unknown, strict=False)
+                if part.startswith("-") or not before.startswith("-")
+            ]
+            known = [name for action in self._actions for name in action.option_strings]
+            close = difflib.get_close_matches(names[0], known, 1) if names[0].startswith("-") else []
+            meant = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(names)}{meant}")
+        return given
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 after the usage and a message."""
+        super().error(_one_line(message))
+
+
+def _one_line(said: object) -> str:
+    return shown(" ".join(str(said).split()), _LONGEST_MESSAGE)
+
+
 def make_parser(module: str, description: str) -> argparse.ArgumentParser:
     """Return a parser for a module's command line whose help shows every default.
 
     It calls itself `python -m module`, or by the name in `PROGRAMS`. Also makes stdout and stderr take every
-    text: what their encoding lacks becomes `?`, and what is written to one that was closed goes nowhere.
+    text: what steers a terminal is escaped, what their encoding lacks becomes `?`, and what is written to one
+    that was closed goes nowhere.
     """
     prepare_output()
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=PROGRAMS.get(module, f"python -m {module}"),
         description=description,
         formatter_class=_HelpWithDefaults,
@@ -58,12 +90,13 @@ def exit_code(command: Callable[[], None]) -> int:
         SystemExit: with 143 after SIGTERM, so that what the command has open is closed on the way out.
     """
     _silence_opencv()
+    _show_logs()
     try:
         with _unwinding_on_sigterm():
             command()
             sys.stdout.flush()
     except EdgesegError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -142,13 +175,41 @@ class StopSignals:
 
 
 def prepare_output() -> None:
-    """Replace closed output streams, and the characters that an open one cannot encode."""
+    """Replace closed output streams, and let open ones escape what steers a terminal or cannot be encoded."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell's >&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115
+        elif type(stream) is io.TextIOWrapper:  # a test's or a notebook's own is left alone
+            stream.flush()  # it stays as sys.__stdout__
+            shown_stream = ShownStream(
+                stream.buffer,
+                stream.encoding,
+                errors="replace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, shown_stream)
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+class _LogFormatter(logging.Formatter):
+    """One line a record, fit to be seen; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message in one line."""
+        return _one_line(record.getMessage())
+
+    def formatException(self, info: Any) -> str:
+        """Return a traceback."""
+        return printable_lines(without_secrets(super().formatException(info)))
+
+
+def _show_logs() -> None:
+    """Let the warnings that nobody else handles come out as messages do."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_LogFormatter())
 
 
 def _drop_output() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.base.shown import printable_lines
 from runtime.errors import ConfigError, OutputError
 
 
@@ -47,14 +48,14 @@ def replacing(target: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file, whole or not at all; what no reader should get is escaped (`base.shown`).
 
     Raises:
         OutputError: a file that cannot be written.
     """
     try:
         with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text(printable_lines(text), encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"{path}: expected a file that can be written, got {error}; choose another"

@@ -2,16 +2,25 @@
 
 Addresses hold passwords, and names hold bytes that steer a terminal. `without_secrets` hides the first,
 `printable` the second, and `shown` is both: what any text of a stranger (a path, a class name, a library's
-error, an address) passes before a person or a log gets it.
+error, an address) passes before a person or a log gets it. Commands do so for all they say: `exit_code` for
+errors and logs, the parser for wrong usage, `ShownStream` for what is printed, `to_plain` for JSON.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
 
 HIDDEN = "***"
 LONGEST = 500
+
+_STEERING = ("Cc", "Cs", "Zl", "Zp")  # control, surrogates, line ends of Unicode
+_ESCAPED = (*_STEERING, "Cf", "Co", "Cn")  # and format (bidi marks, zero width), private, unassigned
+_JOINERS = "\u200c\u200d"  # Persian, Hindi and emoji are spelt with them
+_BIDI_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_LAYOUT = {ord(each): None for each in "\n\r\t"}
+_CURSOR_STEP = re.compile(r"\x1b\[[0-9]{0,2}[AK]")  # up, and clear the line: what tqdm sends
 
 _SECRET_NAMES = (
     r"(?:[\w.-]*(?:pass(?:w(?:or)?d|phrase)?|pwd|passwd|secret|token|auth(?:orization)?|api[_-]?key|credential"
@@ -30,7 +39,7 @@ _NAMED_IN_PATH = re.compile(rf"({_SECRET_NAMES}=)[^&/;,\s]*?(?=$|[&/;,\s]|_\w+=)
 # A stream key in a path: long, and of letters and digits mixed.
 _KEY_IN_PATH = re.compile(r"(?<=/)(?=[\w-]*\d)(?=[\w-]*[a-z])[\w-]{20,}(?=$|[/?#.;:,)])", re.IGNORECASE)
 _NAMED = re.compile(
-    rf"((?<![\w-])[\"']?{_SECRET_NAMES}[\"']?\s*(?:=|:)\s*)(\"[^\"]*\"?|'[^']*'?|[^\s&;,!}}\]]+)",
+    rf"((?<![\w-])[\"']?{_SECRET_NAMES}[\"']?\s*(?:=|:)\s*)(?!expected\b)(\"[^\"]*\"?|'[^']*'?|[^\s&;,!}}\]]+)",
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"\b(Basic|Bearer|Digest)\s+[\w+/=.~-]{6,}", re.IGNORECASE)
@@ -57,15 +66,67 @@ def printable(text: str) -> str:
     >>> printable("路面 ✓")
     '路面 ✓'
     """
-    return "".join(map(_printable, text))
+    return text if _is_plain(text) else "".join(map(_printable, text))
+
+
+def printable_lines(text: str) -> str:
+    r"""Return a text as `printable` does, but with its lines and tabs.
+
+    >>> printable_lines("a\u202eb\n\tc\x1b[2J")
+    'a\\u202eb\n\tc\\x1b[2J'
+    """
+    if _is_plain(text.replace("\n", "").replace("\t", "")):
+        return text
+    return "".join(each if each in "\n\t" else _printable(each) for each in text)
+
+
+def well_formed(text: str) -> str:
+    r"""Return a text whose lone surrogates are escaped, so that it can be encoded; they stand for odd bytes.
+
+    >>> well_formed("caf\udce9 ✓")
+    'caf\\udce9 ✓'
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def steers(text: str) -> bool:
+    r"""Whether a text holds what moves a cursor, turns the reading direction or cannot be encoded.
+
+    >>> [steers(text) for text in ("road", "راه\u200cآهن", "a\nb", "evil\u202egnp", "\udcff")]
+    [False, False, True, True, True]
+    """
+    return any(unicodedata.category(each) in _STEERING or each in _BIDI_MARKS for each in text)
+
+
+class ShownStream(io.TextIOWrapper):
+    """A text stream whose control characters, direction marks and lone surrogates are escaped.
+
+    Only ends of lines, tabs, and the carriage return and the cursor steps of a progress bar pass.
+    """
+
+    def write(self, text: str, /) -> int:
+        """Write a text; return its length."""
+        if not _is_plain(text.translate(_LAYOUT)):
+            parts = _CURSOR_STEP.split(text)
+            steps = _CURSOR_STEP.findall(text)
+            clean = [
+                "".join(each if each in "\n\t\r" else _printable(each) for each in part) for part in parts
+            ]
+            super().write("".join(a + b for a, b in zip(clean, [*steps, ""], strict=True)))
+        else:
+            super().write(text)
+        return len(text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether there is nothing to escape; what Python calls printable has no category of `_ESCAPED`."""
+    return text.isprintable()
 
 
 def _printable(character: str) -> str:
     if character in "\n\r\t":
         return " "
-    # Cc control, Cf format (bidi marks, zero width), Cs surrogates, Co private, Zl and Zp line ends of
-    # Unicode.
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+    if unicodedata.category(character) in _ESCAPED and character not in _JOINERS:
         return character.encode("unicode_escape").decode("ascii")
     return character
 

@@ -156,3 +156,19 @@ def test_refuses_a_colour_outside_0_to_255():
 def test_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         full_contract().name = "other"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "a\nb", "\x1b[31mroad", "evil\u202egnp", "\udcff", "x\u2028y", "a" * 201, "\x00"],
+    ids=ascii,
+)
+def test_class_names_that_no_page_or_terminal_should_get_are_refused(name):
+    with pytest.raises(ContractError, match="rename that class") as caught:
+        ClassMap(("sky", name), ((0, 0, 0), (1, 1, 1)))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["路面", "طريق", "راه\u200cآهن", "Straße", "a b", "<b>", "👩\u200d🚒"])
+def test_class_names_of_every_language(name):
+    assert ClassMap((name,), ((0, 0, 0),)).names == (name,)

@@ -69,3 +69,9 @@ def test_names_a_missing_field():
 def test_refuses_what_is_no_object():
     with pytest.raises(DecodeError, match="Shape: expected an object, got list"):
         from_plain(Shape, [])
+
+
+def test_plain_values_hold_no_lone_surrogate():
+    plain = to_plain({"caf\udce9": ["\ud800", ("ünïcode 路", 3)]})
+    assert plain == {"caf\\udce9": ["\\ud800", ["ünïcode 路", 3]]}
+    json.dumps(plain, ensure_ascii=False).encode()

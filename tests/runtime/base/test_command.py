@@ -150,3 +150,82 @@ def test_wrong_usage_gives_2(arguments, capsys):
         parser.parse_args(arguments)
     assert stopped.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+SECRET = "hunter2Pw"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tokn", SECRET],
+        ["--tokn=" + SECRET],
+        ["--source", "0", "--pasword", SECRET, "--json"],
+        ["--alpha", f"rtsp://admin:{SECRET}@cam/live"],
+        [f"rtsp://admin:{SECRET}@cam/live"],
+        ["--frames", f"https://cam/live?token={SECRET}"],
+        ["--kind", f"rtsp://admin:{SECRET}@cam/live"],
+        ["--token", "a", SECRET[:0], "--tokens", SECRET],
+    ],
+)
+def test_wrong_usage_shows_no_secret(capsys, arguments):
+    parser = make_parser("runtime.camera", "For tests.")
+    parser.add_argument("--token")
+    parser.add_argument("--source")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--alpha", type=float)
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--kind", choices=["a", "b"])
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    assert "error: " in said
+
+
+def test_a_flag_that_was_mistyped_is_named_with_the_one_that_was_meant(capsys):
+    parser = make_parser("runtime.camera", "For tests.")
+    parser.add_argument("--token")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--tokn", "x"])
+    assert "unrecognized arguments: --tokn; did you mean --token?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        (f"rtsp://admin:{SECRET}@cam: cannot open it", "rtsp://***@cam: cannot open it"),
+        ("evil\x1b[2J\u202e.mp4: no video", "evil\\x1b[2J\\u202e.mp4: no video"),
+        ("caf\udce9.mp4:\n no video", "caf\\udce9.mp4: no video"),
+    ],
+)
+def test_errors_logs_and_prints_are_fit_to_be_seen(said, seen):
+    code = (
+        "import logging, sys\n"
+        "from runtime.base.command import exit_code, make_parser\n"
+        "from runtime.errors import SourceError\n"
+        "make_parser('runtime.camera', '')\n"
+        f"said = {said!a}\n"
+        "def command():\n"
+        "    logging.getLogger('runtime.x').warning('%s', said)\n"
+        f"    print(said.replace({SECRET!r}, '').split(chr(10))[0])\n"
+        "    raise SourceError(said)\n"
+        "sys.exit(exit_code(command))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=FOLDER, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.decode() == f"{seen}\nerror: {seen}\n"
+    assert not set(ran.stdout) - set(range(32, 127)) - {10}
+
+
+def test_the_streams_stay_usable_and_keep_their_order():
+    code = (
+        "import sys; from runtime.base.command import prepare_output\n"
+        "before = sys.stdout; print('one'); prepare_output(); prepare_output(); print('two')\n"
+        "print('three', file=sys.stderr); sys.stdout.flush(); print('four', file=before)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, cwd=FOLDER, check=True
+    )
+    assert (ran.stdout.split(), ran.stderr) == (["one", "two", "four"], "three\n")

@@ -66,3 +66,9 @@ def test_a_text_that_cannot_be_written_is_named(tmp_path):
     assert (tmp_path / "new" / "note.txt").read_text(encoding="utf-8") == "µ\n"
     with pytest.raises(OutputError, match=r"a file that can be written.*choose another"):
         write_text(tmp_path / "new" / "note.txt" / "below.txt", "text")
+
+
+def test_a_text_file_holds_nothing_that_steers(tmp_path):
+    write_text(tmp_path / "report.md", "# caf\udce9 \x1b[2J\n\tévil\u202e\n")
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert written == "# caf\\udce9 \\x1b[2J\n\tévil\\u202e\n"

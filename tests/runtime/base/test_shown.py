@@ -1,6 +1,16 @@
+import io
+
 import pytest
 
-from runtime.base.shown import printable, shown, without_secrets
+from runtime.base.shown import (
+    ShownStream,
+    printable,
+    printable_lines,
+    shown,
+    steers,
+    well_formed,
+    without_secrets,
+)
 
 SECRET = "hunter2Pw"
 ADDRESSES = [
@@ -141,3 +151,82 @@ def test_whatever_has_a_text_is_shown():
 def test_a_long_text_takes_no_long_time():
     text = "a:" * 20_000 + "//" * 20_000 + "key=" * 5_000 + "@"
     assert len(shown(text)) <= 500
+
+
+@pytest.mark.parametrize(
+    ("text", "is_steering"),
+    [
+        ("road", False),
+        ("Straße 路面 طريق सड़क", False),
+        ("راه\u200cآهن", False),  # spelt with a joiner
+        ("👩\u200d🚒", False),
+        ("", False),
+        ("a\nb", True),
+        ("a\tb", True),
+        ("\x00", True),
+        ("\x1b[2J", True),
+        ("\x9b2J", True),
+        ("evil\u202egnp", True),
+        ("\u2066a\u2069", True),
+        ("\u200ea", True),
+        ("a\u2028b", True),
+        ("\udcff", True),
+    ],
+)
+def test_what_steers(text, is_steering):
+    assert steers(text) == is_steering
+
+
+def test_joiners_stay_as_names_are_spelt_with_them():
+    assert printable("راه\u200cآهن\x1b") == "راه\u200cآهن\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("a\r\nb", "a \nb"),
+        ("\x1b[2J\nevil\u202e", "\\x1b[2J\nevil\\u202e"),
+        ("\udcff\n", "\\udcff\n"),
+    ],
+)
+def test_printable_lines(text, said):
+    assert printable_lines(text) == said
+
+
+@pytest.mark.parametrize("text", ["plain", "路", "\udcff\ud800", "caf\udce9.png", "a\nb\x00"])
+def test_what_is_well_formed_can_be_encoded_and_stays_otherwise(text):
+    encoded = well_formed(text).encode()
+    assert encoded.decode() == text.encode("utf-8", "backslashreplace").decode()
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("plain, ünïcode, 路面\n", "plain, ünïcode, 路面\n"),
+        ("\rframe 12  9.8 frames/s", "\rframe 12  9.8 frames/s"),
+        ("\x1b[A\x1b[1A\x1b[Kbar\x1b[2K", "\x1b[A\x1b[1A\x1b[Kbar\x1b[2K"),  # what a progress bar sends
+        ("saved \x1b[2J\x1b]0;title\x07.mp4", "saved \\x1b[2J\\x1b]0;title\\x07.mp4"),
+        ("\x1b[A\x1b[31m", "\x1b[A\\x1b[31m"),
+        ("caf\udce9.png evil\u202egnp.exe", "caf\\udce9.png evil\\u202egnp.exe"),
+        ("\x9b31m\x00", "\\x9b31m\\x00"),
+    ],
+)
+def test_a_shown_stream_escapes_what_steers_a_terminal(written, seen):
+    raw = io.BytesIO()
+    with ShownStream(raw, "utf-8", errors="replace", newline="\n") as stream:
+        assert stream.write(written) == len(written)
+        stream.flush()
+        assert raw.getvalue().decode() == seen
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "token: expected --serve HOST:PORT too, got none; add the page it protects",
+        "user: expected a name, got 3",
+        "page: expected a token of 12 to 128 letters, digits, - and _, got another",
+    ],
+)
+def test_messages_about_a_setting_are_no_secrets(message):
+    assert shown(message) == message
