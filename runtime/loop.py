@@ -104,9 +104,11 @@ def run(
         EdgesegError: whatever source and segmenter raise; every frame before it was yielded.
 
     Example:
+        ```python
         with open_source("0") as source, Segmenter() as segment:
             for step in run(source, segment):
                 steer(step.segmentation.mask)
+        ```
     """
     if max_frames is not None and max_frames < 1:
         raise ConfigError(f"max_frames: expected at least 1, got {max_frames}")

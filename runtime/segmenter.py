@@ -70,9 +70,11 @@ class Segmenter(Closable):
     only share the same cores. Processes must each open their own.
 
     Example:
+        ```python
         with Segmenter("seg.onnx") as segment:
             result = segment(frame_bgr)
             result.mask  # uint8 (H, W) class indices at the frame's size
+        ```
     """
 
     def __init__(

@@ -138,11 +138,13 @@ class Outputs(Closable):
     again by then.
 
     Example:
+        ```python
         with open_source("0") as source, Segmenter() as segment:
             stream = Stream(segment.contract, source)
             with Outputs([Recording("out.mkv"), JsonLines("log.jsonl")], stream) as outputs:
                 for step in outputs.feed(run(source, segment)):
                     steer(step.segmentation.mask)
+        ```
     """
 
     def __init__(
