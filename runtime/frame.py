@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,11 +21,14 @@ class Frame:
     Attributes:
         image_bgr: uint8 (H, W, 3).
         frame_id: place in the source's own count, from 0; a gap means frames that were dropped.
-        captured_ns: `time.monotonic_ns()` when the source handed the picture over.
+        captured_ns: `time.monotonic_ns()` when the picture was taken, as far as that is known (see
+            `runtime.sources.pts`); of a recording, when it was read.
         stamp_ns: the picture's own time stamp in nanoseconds, on the clock of whoever took it, such as the
             stamp of a ROS header; None where it has none.
         coordinate_frame: name of the camera's coordinate frame, which a ROS header calls frame_id; "" for
             none.
+        pts_ns: presentation time stamp in nanoseconds on the stream's own clock, whose zero means nothing;
+            None where there is none.
     """
 
     image_bgr: Image
@@ -32,6 +36,7 @@ class Frame:
     captured_ns: int
     stamp_ns: int | None = None
     coordinate_frame: str = ""
+    pts_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,30 @@ cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     raise FrameError(
         f"expected a BGR image, uint8 (H, W, 3), got {image_bgr.dtype} {image_bgr.shape}; {advice}"
     )
+
+
+def own_image(image_bgr: Image) -> Image:
+    """Return an image that nobody else will write into: itself, or a copy where somebody else holds it.
+
+    A source that reads into one buffer again and again would change a picture that is still being worked on.
+    The caller must hold the image in one variable and nowhere else.
+
+    >>> buffer = np.zeros((2, 3, 3), np.uint8)
+    >>> own_image(buffer[:]) is buffer
+    False
+    """
+    is_ours = image_bgr.flags.owndata and sys.getrefcount(image_bgr) <= _REFERENCES
+    return image_bgr if is_ours else image_bgr.copy()
+
+
+def _references(image_bgr: Image) -> int:
+    return sys.getrefcount(image_bgr)
+
+
+def _count_references() -> int:
+    """Return how many references `own_image` sees of an image that its caller alone holds."""
+    image_bgr = np.empty((1, 1, 3), np.uint8)
+    return _references(image_bgr)
+
+
+_REFERENCES = _count_references()

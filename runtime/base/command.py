@@ -14,14 +14,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from runtime.base.shown import ShownStream, printable_lines, shown, without_secrets
 from runtime.errors import EdgesegError
 
-EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 130, 143
+EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_HUNG_UP, EXIT_TERMINATED = 129, 143  # 128 + the number of the signal, as shells say it
 PROGRAMS: dict[str, str] = {}  # what a user typed for a module, such as "edgeseg latency"
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+_STOP_SIGNALS = (signal.SIGINT, *_ENDING)
 _LONGEST_MESSAGE = 2000
 _Item = TypeVar("_Item")
 
@@ -87,12 +89,13 @@ def exit_code(command: Callable[[], None]) -> int:
         with their traceback, since they are defects.
 
     Raises:
-        SystemExit: with 143 after SIGTERM, so that what the command has open is closed on the way out.
+        SystemExit: with 143 after SIGTERM and 129 after SIGHUP (the terminal was closed), so that what the
+            command has open is closed on the way out. Under nohup SIGHUP stays ignored.
     """
     _silence_opencv()
     _show_logs()
     try:
-        with _unwinding_on_sigterm():
+        with _unwinding():
             command()
             sys.stdout.flush()
     except EdgesegError as error:
@@ -117,11 +120,11 @@ def exit_code(command: Callable[[], None]) -> int:
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM came; outside Exception, so that nothing takes it for an error."""
+    """Ctrl-C, SIGTERM or SIGHUP came; outside Exception, so that nothing takes it for an error."""
 
 
 class StopSignals:
-    """Notes Ctrl-C and SIGTERM while the block runs, and raises `Stopped` where that costs nothing.
+    """Notes Ctrl-C, SIGTERM and SIGHUP while the block runs, and raises `Stopped` where that costs nothing.
 
     That is while everything is opened and while the loop waits for a frame, and only once: never while a
     frame is on its way into the video, or while the video is finished.
@@ -133,8 +136,10 @@ class StopSignals:
         self._raises = False
 
     def __enter__(self) -> StopSignals:
-        """Take over both signals."""
-        self._previous = {number: signal.signal(number, self._handle) for number in _STOP_SIGNALS}
+        """Take over the signals, but for a SIGHUP that nohup ignores."""
+        self._previous = {
+            number: signal.signal(number, self._handle) for number in _STOP_SIGNALS if not _is_ignored(number)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -175,7 +180,11 @@ class StopSignals:
 
 
 def prepare_output() -> None:
-    """Replace closed output streams, and let open ones escape what steers a terminal or cannot be encoded."""
+    """Replace closed output streams, and let open ones escape what steers a terminal or cannot be encoded.
+
+    What is written to a terminal that was closed goes nowhere, and so does what cannot be written to stderr:
+    no message is worth the end of the work that it is about.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell's >&-
@@ -183,7 +192,7 @@ def prepare_output() -> None:
         elif type(stream) is io.TextIOWrapper:  # a test's or a notebook's own is left alone
             stream.flush()  # it stays as sys.__stdout__
             shown_stream = ShownStream(
-                stream.buffer,
+                _forgiving(stream, None if name == "stderr" else errno.EIO),
                 stream.encoding,
                 errors="replace",
                 line_buffering=stream.line_buffering,
@@ -192,6 +201,34 @@ def prepare_output() -> None:
             setattr(sys, name, shown_stream)
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+class _Forgiving(io.FileIO):
+    """A stream whose failures to write are passed over, or only those with one number."""
+
+    forgiven: int | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if self.forgiven not in (None, error.errno):
+                raise
+            return memoryview(data).nbytes
+
+
+def _forgiving(stream: io.TextIOWrapper, forgiven: int | None) -> BinaryIO:
+    """Return a buffer to the same place whose failures to write are passed over."""
+    if forgiven is not None and not stream.isatty():
+        return stream.buffer
+    try:
+        raw = _Forgiving(stream.fileno(), "w", closefd=False)
+    except (OSError, ValueError):  # no descriptor behind it
+        return stream.buffer
+    raw.forgiven = forgiven
+    return io.BufferedWriter(raw)
 
 
 class _LogFormatter(logging.Formatter):
@@ -229,19 +266,26 @@ def _silence_opencv() -> None:
         set_level(0)
 
 
+def _is_ignored(number: int) -> bool:
+    """Whether whoever started this program wants it to outlive its terminal."""
+    return number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN
+
+
 @contextmanager
-def _unwinding_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit while the block runs, so that half-written files are removed."""
+def _unwinding() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit while the block runs, so that half-written files go."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = {number: signal.signal(number, _end) for number in _ENDING if not _is_ignored(number)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _terminate(number: int, _: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning short
-    raise SystemExit(EXIT_TERMINATED)
+def _end(number: int, _: FrameType | None) -> None:
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)  # a second one must not cut the cleaning short
+    raise SystemExit(128 + number)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from runtime.base.shown import printable_lines
 from runtime.errors import ConfigError, OutputError
@@ -76,6 +79,55 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(
             f"{folder}: expected a folder that can be written, got {error.strerror}; choose another"
         ) from None
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading, binary; refuse at once what is none.
+
+    Opening a pipe would wait for its writer, reading a terminal or a device might never end, and opening some
+    devices changes what they do.
+
+    Raises:
+        OSError: the file is missing, cannot be read, or is a folder, pipe, socket or device.
+
+    >>> open_regular("/dev/null")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] it is a device, not a regular file: '/dev/null'
+    """
+    _check_regular(Path(path).stat(), path)
+    # Somebody may put a pipe in its place meanwhile; O_NONBLOCK changes nothing for files.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _check_regular(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the content of a regular file; see `open_regular`.
+
+    Raises:
+        OSError: as there.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _check_regular(state: os.stat_result, path: str | Path) -> None:
+    kinds = {
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    kind = stat.S_IFMT(state.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if kind in kinds:
+        raise OSError(errno.EINVAL, f"it is {kinds[kind]}, not a regular file", str(path))
 
 
 def file_sha256(path: str | Path) -> str:

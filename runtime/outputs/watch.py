@@ -80,8 +80,7 @@ class WatchOptions:
 def watch(options: WatchOptions, report: Callable[[Summary, Sequence[Output]], None]) -> None:
     """Run the loop until it ends or a signal ends it.
 
-    Ctrl-C and SIGTERM both end it in order, SIGTERM as a success. Whatever ends the loop, recordings are
-    finished first.
+    Ctrl-C, SIGTERM and SIGHUP end it in order. Whatever ends the loop, recordings are finished first.
 
     Args:
         options: what to do.
@@ -90,6 +89,7 @@ def watch(options: WatchOptions, report: Callable[[Summary, Sequence[Output]], N
 
     Raises:
         KeyboardInterrupt: after the report, where Ctrl-C ended the loop.
+        SystemExit: after the report, with 143 where SIGTERM ended the loop, 129 where SIGHUP did.
         EdgesegError: after the report, where there were frames before it; what an output failed with
             comes after the whole run, if others could go on.
     """
@@ -106,6 +106,8 @@ def watch(options: WatchOptions, report: Callable[[Summary, Sequence[Output]], N
         report(log.summary(), outputs)
     if signals.received == signal.SIGINT:
         raise KeyboardInterrupt
+    if signals.received is not None:
+        raise SystemExit(128 + signals.received)
 
 
 def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: StopSignals) -> None:
@@ -118,7 +120,7 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
                 size_hw=options.size_hw, spin=options.spin, provider_options=dict(options.provider_options)
             )
         )
-        source = opened.enter_context(options.source.open())
+        source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))
         stream = Stream(segment.contract, source, options.source.name, options.outputs.alpha)
         outputs = opened.enter_context(
             Outputs(made, stream, required=options.outputs.require, on_failure=_warn)

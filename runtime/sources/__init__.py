@@ -11,8 +11,9 @@ from runtime.sources.fake import Drop, FakeSource, Late
 from runtime.sources.live import LiveSource
 from runtime.sources.opening import open_source
 from runtime.sources.policy import Backoff, Clock, LivePolicy
-from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, SyntheticDrive, VideoFile
+from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource
 from runtime.sources.source import TRANSITIONS, Capture, Source, SourceState, SourceStatus
+from runtime.sources.video import SyntheticDrive, VideoAddress, VideoFile
 
 __all__ = [
     "TRANSITIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "SourceState",
     "SourceStatus",
     "SyntheticDrive",
+    "VideoAddress",
     "VideoFile",
     "open_source",
     "without_secrets",

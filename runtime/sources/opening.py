@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,19 @@ import cv2
 
 from runtime.base.flags import flag, nested
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
-from runtime.base.shown import without_secrets
+from runtime.base.shown import shown
 from runtime.errors import ConfigError, SourceError
 from runtime.sources.live import LiveSource
 from runtime.sources.policy import LivePolicy
-from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource, SyntheticDrive, VideoFile
+from runtime.sources.pts import StreamTimes
+from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource
 from runtime.sources.source import Capture, Source
+from runtime.sources.video import SyntheticDrive, VideoAddress, VideoFile
+from runtime.sources.web import is_recording
 
 _STREAM_SCHEMES = ("http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp")
 _STREAM_TIMEOUT_MS = 10_000
+_VIDEO_DEVICE = 81  # the major number of V4L2, in Linux's list of devices
 _EXPECTED = (
     "a camera (0, /dev/video0), a stream (rtsp://…), a video file, images ('frames/*.png'), a bag of ROS or "
     "synthetic"
@@ -53,15 +58,26 @@ class SourceOptions:
     @property
     def name(self) -> str:
         """What to call the source; free of passwords."""
-        return without_secrets(self.source)
+        return shown(self.source)
 
-    def open(self) -> Source:
+    def open(self, *, max_age_ms: float | None = None) -> Source:
         """Open it, see `open_source`."""
-        return open_source(self.source, realtime=self.realtime, policy=self.policy, topic=self.topic)
+        return open_source(
+            self.source,
+            realtime=self.realtime,
+            policy=self.policy,
+            topic=self.topic,
+            max_age_ms=max_age_ms,
+        )
 
 
 def open_source(
-    spec: str, *, realtime: bool = False, policy: LivePolicy | None = None, topic: str | None = None
+    spec: str,
+    *,
+    realtime: bool = False,
+    policy: LivePolicy | None = None,
+    topic: str | None = None,
+    max_age_ms: float | None = None,
 ) -> Source:
     """Open what a specification names.
 
@@ -69,28 +85,28 @@ def open_source(
         spec: one of
             a camera: its number, or its device such as `/dev/video0` (live);
             a stream: an `rtsp://`, `http://`, … address (live);
-            a video file (every frame);
+            a video file, or a recording on a web server (every frame);
             images: one file, or a pattern such as `frames/*.png`, in natural order (every frame);
             a bag of ROS: a .mcap, .db3 or .bag file, or a folder of the first two (every frame);
             `synthetic`: the bundled drive through rendered streets, 360x480, without an end (every frame).
         realtime: play a video or the drive at its own pace and leave out what the caller is too slow for.
-        policy: when a camera or stream worries, tries again and gives up.
+        policy: when a camera or stream worries, tries again and gives up. Neither needs to be there yet.
         topic: of a bag; None for the only one that fits.
+        max_age_ms: a camera's or stream's pictures that were captured longer ago are dropped; None for no
+            limit.
 
     Raises:
-        SourceError: a specification that is none of these, or a source that cannot be opened.
+        SourceError: a specification that is none of these, or a recording that cannot be opened.
         ConfigError: a bag without the extra `ros`, or a topic of what is no bag.
     """
     if topic is not None and not _is_bag(spec):
-        raise ConfigError(f"topic: expected a bag as --source, got {without_secrets(spec)}; leave it out")
+        raise ConfigError(f"topic: expected a bag as --source, got {shown(spec)}; leave it out")
     if spec.isascii() and spec.isdecimal():
-        return _camera(f"/dev/video{int(spec)}", int(spec), policy)
+        return _camera(f"/dev/video{int(spec)}", int(spec), policy, max_age_ms)
     if spec.startswith("/dev/"):
-        if not Path(spec).exists():
-            raise SourceError(f"{spec}: expected a camera, found no such device; list them: ls /dev/video*")
-        return _camera(spec, spec, policy)
+        return _camera(spec, spec, policy, max_age_ms)
     if "://" in spec:
-        return _stream(spec, policy)
+        return _address(spec, realtime, policy or LivePolicy(), max_age_ms)
     recording: RecordedSource
     if spec == "synthetic":
         recording = SyntheticDrive()
@@ -110,9 +126,11 @@ def _is_bag(spec: str) -> bool:
     return Path(spec).exists() and is_bag(Path(spec))
 
 
-def _camera(device: str, index: int | str, policy: LivePolicy | None) -> Source:
-    """Open a camera."""
-    name = f"camera {index}"
+def _camera(device: str, index: int | str, policy: LivePolicy | None, max_age_ms: float | None) -> Source:
+    """Open a camera, which may be plugged in later."""
+    name = f"camera {shown(index)}"
+    if _is_no_camera(device):
+        raise SourceError(f"{name}: expected a camera, got another kind of file; list them: ls /dev/video*")
     backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
 
     def open_capture() -> Capture:
@@ -131,17 +149,32 @@ def _camera(device: str, index: int | str, policy: LivePolicy | None) -> Source:
             "program uses it and that you may read it (group video), or try the source synthetic"
         )
 
-    return LiveSource(open_capture, name, policy)
+    return LiveSource(open_capture, name, policy, max_age_ms=max_age_ms)
 
 
-def _stream(address: str, policy: LivePolicy | None) -> Source:
-    """Open a network stream."""
-    scheme, name = address.split("://", 1)[0].lower(), without_secrets(address)
+def _is_no_camera(device: str) -> bool:
+    """Whether a path is something else than a camera; what is not there may become one."""
+    try:
+        state = Path(device).stat()
+    except OSError:
+        return False
+    is_linux = sys.platform.startswith("linux")
+    return not stat.S_ISCHR(state.st_mode) or (is_linux and os.major(state.st_rdev) != _VIDEO_DEVICE)
+
+
+def _address(address: str, realtime: bool, policy: LivePolicy, max_age_ms: float | None) -> Source:
+    """Open a network stream, which may be switched on later, or a recording on a web server."""
+    scheme, name = address.split("://", 1)[0].lower(), shown(address)
     if scheme not in _STREAM_SCHEMES:
-        raise SourceError(f"{name}: expected a stream of {', '.join(_STREAM_SCHEMES)}, got {scheme}")
+        raise SourceError(f"{name}: expected a stream of {', '.join(_STREAM_SCHEMES)}, got {shown(scheme)}")
     # Without these FFmpeg waits 30 s for a camera that is switched off.
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
-    params = [value for timeout in timeouts for value in (timeout, _STREAM_TIMEOUT_MS)]
+    settings = {
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: _STREAM_TIMEOUT_MS,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC: _STREAM_TIMEOUT_MS,
+        # Threads decode frame by frame, so that each but the first holds a picture back.
+        cv2.CAP_PROP_N_THREADS: policy.decoder_threads,
+    }
+    params = [value for setting in settings.items() for value in setting]
 
     def open_capture() -> Capture:
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, params)
@@ -153,7 +186,11 @@ def _stream(address: str, policy: LivePolicy | None) -> Source:
             "that the camera can be reached"
         )
 
-    return LiveSource(open_capture, name, policy)
+    if scheme in ("http", "https") and is_recording(address):
+        recording = VideoAddress(open_capture, name)
+        return PacedSource(recording) if realtime else recording
+    times = StreamTimes(is_network=True, may_lack_times=not scheme.startswith("rt"))
+    return LiveSource(open_capture, name, policy, times=times, max_age_ms=max_age_ms)
 
 
 def _files(spec: str) -> RecordedSource:
@@ -168,15 +205,14 @@ def _files(spec: str) -> RecordedSource:
             f"{spec}: expected a file, got a pipe or a socket; give a file, or a stream's address"
         )
     if not glob.has_magic(spec):
-        raise SourceError(f"{without_secrets(spec)}: expected {_EXPECTED}; found no such file")
+        raise SourceError(f"{shown(spec)}: expected {_EXPECTED}; found no such file")
     matches = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
     named = next(place for place, part in enumerate(path.parts) if glob.has_magic(part))
     files = (Path(match) for match in matches if Path(match).is_file())
     paths = sorted((str(file) for file in files if not is_clutter(Path(*file.parts[named:]))), key=_natural)
     if not paths:
         raise SourceError(
-            f"{without_secrets(spec)}: expected image files, but no file matches; check the folder and the "
-            "pattern"
+            f"{shown(spec)}: expected image files, but no file matches; check the folder and the pattern"
         )
     return ImageFiles(paths)
 

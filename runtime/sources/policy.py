@@ -62,7 +62,9 @@ class LivePolicy:
     so that normally it returns.
     """
 
-    open_s: float = flag("time that the first opening may take", default=15.0, above=0, unit="seconds")
+    open_s: float = flag(
+        "wait for the first opening before the run goes on without", default=5.0, above=0, unit="seconds"
+    )
     stall_s: float = flag("without a frame it counts as stalled", default=3.0, above=0, unit="seconds")
     reopen_s: float = flag("without a frame it is opened again", default=15.0, above=0, unit="seconds")
     give_up_s: float | None = flag(
@@ -71,6 +73,12 @@ class LivePolicy:
         unset="retry for ever",
         above=0,
         unit="seconds",
+    )
+    decoder_threads: int = flag(
+        "threads that decode a stream; each beyond the first makes its pictures one frame older",
+        default=1,
+        at_least=1,
+        at_most=64,
     )
     bad_in_a_row: int = flag("empty or damaged pictures that are too many", default=60, at_least=1)
     most_hanging: int = flag("reads that never returned, each of which holds a thread", default=4, at_least=1)

@@ -10,8 +10,9 @@ from typing import Protocol
 import cv2
 
 from runtime.errors import FrameError, SourceError
-from runtime.frame import Frame, Image, check_image
-from runtime.sources.source import Capture, announced_frames, stated_fps
+from runtime.frame import Frame, Image, check_image, own_image
+from runtime.sources.pts import presentation_ns
+from runtime.sources.source import Capture, announced_frames, stated_codec, stated_fps
 
 _MEMORY = 4
 
@@ -80,14 +81,17 @@ class FreshestSlot:
 class Listener(Protocol):
     """Hears what a reader has to tell, in the reader's thread."""
 
-    def opened(self, reader: Reader, fps: float | None) -> None:
-        """The capture is open and states so many frames a second."""
+    def opened(self, reader: Reader, fps: float | None, codec: str) -> None:
+        """The capture is open and states so many frames a second and this four-character code."""
 
-    def grabbed(self, reader: Reader) -> bool:
-        """A picture has come; return whether to decode it."""
+    def grabbed(self, reader: Reader, pts_ns: int | None) -> bool:
+        """A picture has come, with this time stamp; return whether to decode it."""
 
     def decoded(self, reader: Reader, image_bgr: Image | None) -> None:
         """It was decoded; None where it is empty or damaged."""
+
+    def is_end(self, reader: Reader, count: int, announced: int, pts_ns: int | None) -> bool:
+        """Whether a stream of limited length is over, after so many pictures and at this time stamp."""
 
     def ended(self, reader: Reader) -> None:
         """The recording behind the address is over."""
@@ -138,7 +142,7 @@ class Reader:
         capture: Capture | None = None
         try:
             capture = self._open_capture()
-            self._listener.opened(self, stated_fps(capture))
+            self._listener.opened(self, stated_fps(capture), stated_codec(capture))
             self._read(capture)
         except Exception as error:
             self._listener.failed(self, error)
@@ -150,12 +154,13 @@ class Reader:
     def _read(self, capture: Capture) -> None:
         """Read until told to stop, the recording is over, or something fails."""
         count = bad = 0
+        pts_ns: int | None = None
         while not self._stop.is_set():
             if not _grab(capture):
                 if self._stop.is_set():
                     return
                 announced = announced_frames(capture)
-                if announced and count >= announced - max(2, announced // 50):
+                if announced and self._listener.is_end(self, count, announced, pts_ns):
                     self._listener.ended(self)
                     return
                 raise SourceError(
@@ -163,7 +168,9 @@ class Reader:
                     "that no other program uses it"
                 )
             count += 1
-            if not self._listener.grabbed(self):
+            stated_ns = presentation_ns(capture, pts_ns)
+            pts_ns = pts_ns if stated_ns is None else stated_ns
+            if not self._listener.grabbed(self, stated_ns):
                 continue
             image_bgr, problem = _decode(capture)
             bad = 0 if image_bgr is not None else bad + 1
@@ -192,6 +199,6 @@ def _decode(capture: Capture) -> tuple[Image | None, FrameError | None]:
     if not delivered or image_bgr is None or image_bgr.size == 0:
         return None, None
     try:
-        return check_image(image_bgr), None
+        return own_image(check_image(image_bgr)), None
     except FrameError as error:
         return None, error

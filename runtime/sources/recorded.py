@@ -1,4 +1,4 @@
-"""Video files, image files and the bundled drive: every frame in order, or at their own pace."""
+"""What is recorded: every frame in order, or at its own pace; and image files."""
 
 from __future__ import annotations
 
@@ -7,27 +7,15 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
-
 from runtime.base.images import Depth, read_image
 from runtime.errors import SourceError
-from runtime.frame import Frame, Image, check_image
+from runtime.frame import Frame, Image
 from runtime.sources.policy import Clock
-from runtime.sources.source import (
-    Capture,
-    Lifecycle,
-    Source,
-    SourceState,
-    SourceStatus,
-    announced_frames,
-    stated_fps,
-)
+from runtime.sources.source import Lifecycle, Source, SourceState, SourceStatus
 
-CLIP = Path(__file__).parent.parent / "assets" / "synthetic.avi"
 _Answer = TypeVar("_Answer")
 
 
@@ -41,6 +29,7 @@ class RecordedSource(Source):
     def __init__(self) -> None:
         """Start before the first frame."""
         self._count = 0
+        self._pts_ns: int | None = None  # of the latest frame
         self._life = Lifecycle()
 
     @property
@@ -61,7 +50,21 @@ class RecordedSource(Source):
             FrameError: it is not uint8 (H, W, 3).
         """
         image_bgr = self._advance(self._image)
-        return None if image_bgr is None else Frame(image_bgr, self._count - 1, time.monotonic_ns())
+        if image_bgr is None:
+            return None
+        return Frame(image_bgr, self._count - 1, time.monotonic_ns(), pts_ns=self._pts_ns)
+
+    def next_pts_ns(self) -> int | None:
+        """Return the next frame's presentation time without reading it; None where it is not known.
+
+        Raises:
+            SourceError: as `read`.
+        """
+        try:
+            return self._peek()
+        except Exception:
+            self._life.finish(SourceState.FAILED)
+            raise
 
     def skip(self) -> bool:
         """Pass over the next frame, decoding nothing that need not be; return False at the end.
@@ -83,6 +86,10 @@ class RecordedSource(Source):
         """Pass over picture number `_count`; return False at the end."""
         return self._image() is not None
 
+    def _peek(self) -> int | None:
+        """Return the presentation time of picture number `_count`, None where it is not known."""
+        return None
+
     def _advance(self, step: Callable[[], _Answer]) -> _Answer:
         """Take a step and keep the state; a falsy answer of None or False is the end."""
         try:
@@ -97,66 +104,6 @@ class RecordedSource(Source):
             if not self._life.is_over:
                 self._life.enter(SourceState.RUNNING)
         return answer
-
-
-class VideoFile(RecordedSource):
-    """Every frame of a video file.
-
-    Reading raises SourceError after the last good frame where the file announces more than could be
-    decoded.
-    """
-
-    def __init__(self, path: str | Path, open_capture: Callable[[str], Capture] = cv2.VideoCapture) -> None:
-        """Open the file.
-
-        Raises:
-            SourceError: a file that is missing or that OpenCV cannot open as a video.
-        """
-        super().__init__()
-        self._path = Path(path)
-        if not self._path.is_file():
-            raise SourceError(f"{path}: expected a video file, found none; check the path")
-        # Of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
-        self._open = partial(open_capture, str(self._path.absolute()))
-        self._capture = self._open()
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"{path}: expected a video, got a file that OpenCV cannot open as one; it may be cut off, "
-                "empty or in an unknown format"
-            )
-        self.fps = stated_fps(self._capture)
-        self._announced = announced_frames(self._capture)
-
-    def _image(self) -> Image | None:
-        delivered, image_bgr = self._capture.read()
-        if delivered:
-            return check_image(image_bgr)
-        self._check_end()
-        return None
-
-    def _pass(self) -> bool:
-        if self._capture.grab():
-            return True
-        self._check_end()
-        return False
-
-    def _check_end(self) -> None:
-        """Make sure that this is the end and not a break."""
-        if self._count == 0:
-            raise SourceError(
-                f"{self._path}: expected a video, got a file without a frame that can be decoded"
-            )
-        # Some containers only estimate their number of frames, so the last few of them prove nothing.
-        if self._count < self._announced - max(2, self._announced // 50):
-            raise SourceError(
-                f"{self._path}: expected {self._announced} frames, got {self._count}: the file is truncated; "
-                "copy it again from where it was recorded"
-            )
-
-    def close(self) -> None:
-        """Close the file."""
-        super().close()
-        self._capture.release()
 
 
 class ImageFiles(RecordedSource):
@@ -186,41 +133,12 @@ class ImageFiles(RecordedSource):
         return self._count < len(self._paths)
 
 
-class SyntheticDrive(VideoFile):
-    """The bundled clip, a drive through rendered streets, played over and over without an end.
-
-    Its frames are 360x480 at 15 a second. They were rendered by `training.streets`, which the runtime does
-    not need to play them.
-    """
-
-    def __init__(self) -> None:
-        """Open the clip.
-
-        Raises:
-            SourceError: an installation without it.
-        """
-        super().__init__(CLIP)
-
-    def _image(self) -> Image | None:
-        self._start_over_at_the_end()
-        return super()._image()
-
-    def _pass(self) -> bool:
-        self._start_over_at_the_end()
-        return super()._pass()
-
-    def _start_over_at_the_end(self) -> None:
-        """Open the clip again after its last frame: seeking is not exact with every decoder."""
-        if self._count and self._count % self._announced == 0:
-            self._capture.release()
-            self._capture = self._open()
-
-
 class PacedSource(Source):
     """Gives the frame of a recording that is due now, so that a slow caller misses some, as with a camera.
 
-    Frame n is captured n / fps seconds after the first was asked for. The caller gets the latest that has
-    been captured, or waits for the next; those between are passed over and counted in `dropped`.
+    Frames are captured as far apart as their time stamps are, or, where there are none, 1 / fps seconds; the
+    first one when it is asked for. The caller gets the latest that has been captured, or waits for the next;
+    those between are passed over and counted in `dropped`.
 
     Attributes:
         recording: what it plays.
@@ -243,6 +161,9 @@ class PacedSource(Source):
         self.fps: float | None = recording.fps
         self.dropped = 0
         self._period_ns = 1e9 / recording.fps
+        self._longest_ns = self._shortest_ns = self._period_ns  # between two frames
+        self._first_pts_ns: int | None = None
+        self._latest_ns = 0.0  # when the frame before was captured, since the first
         self.recording = recording
         self._clock = clock or Clock()
         self._news = threading.Condition()
@@ -261,19 +182,24 @@ class PacedSource(Source):
         while not self._is_closed:
             if self._started_ns is None:
                 self._started_ns = self._clock.now_ns()
-            due = int((self._clock.now_ns() - self._started_ns) // self._period_ns)
-            while self._next < due:
+            since_ns = self._since_first_ns()
+            # Passed over unread where the frame after it is captured by now, however long it may take.
+            while since_ns + self._longest_ns <= self._clock.now_ns() - self._started_ns:
                 if not self.recording.skip():
                     return
-                self._next += 1
+                self._note(since_ns)
                 self.dropped += 1
-            captured_ns = self._started_ns + round(self._next * self._period_ns)
+                since_ns = self._since_first_ns()
+            captured_ns = self._started_ns + round(since_ns)
             if not self._wait_until(captured_ns):
                 return
             frame = self.recording.read()
             if frame is None:
                 return
-            self._next += 1
+            self._note(since_ns)
+            if self._is_replaced(since_ns):
+                self.dropped += 1
+                continue
             yield dataclasses.replace(frame, captured_ns=captured_ns)
 
     def close(self) -> None:
@@ -282,6 +208,32 @@ class PacedSource(Source):
             self._is_closed = True
             self._news.notify_all()
         self.recording.close()
+
+    def _since_first_ns(self) -> float:
+        """Return when the next frame is captured, since the first."""
+        pts_ns = self.recording.next_pts_ns()
+        if pts_ns is None:
+            return self._next * self._period_ns
+        if self._first_pts_ns is None:
+            self._first_pts_ns = pts_ns
+        return float(pts_ns - self._first_pts_ns)
+
+    def _note(self, since_ns: float) -> None:
+        """Note that a frame was taken or passed over."""
+        if self._next:
+            gap_ns = since_ns - self._latest_ns
+            self._longest_ns = max(self._longest_ns, gap_ns)
+            self._shortest_ns = min(self._shortest_ns, gap_ns)
+        self._latest_ns = since_ns
+        self._next += 1
+
+    def _is_replaced(self, since_ns: float) -> bool:
+        """Whether the next frame is captured too by now, which only uneven gaps leave open."""
+        assert self._started_ns is not None
+        passed_ns = self._clock.now_ns() - self._started_ns
+        if passed_ns < since_ns + self._shortest_ns:
+            return False
+        return self.recording.next_pts_ns() is not None and self._since_first_ns() <= passed_ns
 
     def _wait_until(self, when_ns: int) -> bool:
         """Wait; return False where the source was closed meanwhile."""

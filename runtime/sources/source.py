@@ -174,6 +174,14 @@ def stated_fps(capture: Capture) -> float | None:
     return fps if 0.0 < fps <= _HIGHEST_FPS else None
 
 
+def stated_codec(capture: Capture) -> str:
+    """Return a capture's four-character code, such as "h264" or "MJPG"; "" where it states none."""
+    code = capture.get(cv2.CAP_PROP_FOURCC)
+    if not 0 < code < 1 << 32:
+        return ""
+    return int(code).to_bytes(4, "little").decode("latin-1").strip("\0 ")
+
+
 def announced_frames(capture: Capture) -> int:
     """Return the number of frames that a recording announces; 0 for what is no recording."""
     announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)

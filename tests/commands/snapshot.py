@@ -36,8 +36,8 @@ def reference() -> str:
     parts = [
         "# Commands\n\n"
         "Every command is also a module: `edgeseg latency` is `python -m benchmarks.latency`. Exit codes\n"
-        "are 0 (done), 1 (a known error, in one line on stderr), 2 (wrong usage), 130 (Ctrl-C) and 143\n"
-        "(terminated).\n\n"
+        "are 0 (done), 1 (a known error, in one line on stderr), 2 (wrong usage), 130 (Ctrl-C), 143\n"
+        "(SIGTERM) and 129 (SIGHUP: the terminal was closed).\n\n"
         '```text\n--8<-- "tests/commands/help/edgeseg.txt"\n```\n'
     ]
     for name, command in COMMANDS.items():

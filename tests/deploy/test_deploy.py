@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runtime.__main__ import COMMANDS
+from runtime.base.command import EXIT_HUNG_UP, EXIT_TERMINATED
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -142,6 +143,7 @@ def test_the_service_restarts_and_watches() -> None:
     assert setting("Restart") == "always"
     assert setting("Type") == "notify"
     assert int(setting("WatchdogSec")) >= 10
+    assert {str(EXIT_TERMINATED), str(EXIT_HUNG_UP)} <= set(setting("SuccessExitStatus").split())
 
 
 def test_the_camera_tells_the_service_manager_what_the_unit_expects(tiny_onnx: Path, tmp_path: Path) -> None:

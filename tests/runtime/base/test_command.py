@@ -59,23 +59,75 @@ def test_a_reader_that_went_away_gives_1_without_a_traceback():
 
 
 @POSIX
-def test_sigterm_unwinds_once_and_gives_143(capsys):
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signal_unwinds_once_and_gives_its_code(capsys, name, code):
     seen = []
 
     def command():
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), getattr(signal, name))
             time.sleep(60)
         finally:
+            os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
             seen.append("closed")
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     with pytest.raises(SystemExit) as stopped:
         exit_code(command)
-    assert stopped.value.code == 143
+    assert stopped.value.code == code
     assert seen == ["closed"]
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+
+
+@POSIX
+@pytest.mark.parametrize("block", ["exit_code(work)", "StopSignals().__enter__(); work()"])
+def test_under_nohup_a_closed_terminal_ends_nothing(block):
+    code = (
+        "import os, signal, sys\nfrom runtime.base.command import StopSignals, exit_code\n"
+        f"def work(): os.kill(os.getpid(), signal.SIGHUP); print('worked')\n{block}"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" HUP; exec "$0" -c "$1"', sys.executable, code],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "worked\n", "")
+
+
+@POSIX
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_work_goes_on_after_its_terminal_was_closed(tmp_path, closed):
+    import pty
+
+    code = (
+        "import pathlib, sys, time\nfrom runtime.base.command import exit_code, prepare_output\n"
+        "prepare_output()\n"
+        "def work():\n"
+        "    print('out', flush=True); print('err', file=sys.stderr, flush=True)\n"
+        "    while not pathlib.Path('closed').exists(): time.sleep(0.01)\n"
+        "    for _ in range(3):\n"
+        "        print('out', flush=True); print('err', file=sys.stderr, flush=True)\n"
+        "    pathlib.Path('done').touch()\n"
+        "sys.exit(exit_code(work))"
+    )
+    master, slave = pty.openpty()
+    streams = {name: slave for name in ("stdout", "stderr") if closed in (name, "both")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(FOLDER)},
+        start_new_session=True,  # no SIGHUP: what is left is EIO
+        **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams},
+    ) as process:
+        os.close(slave)
+        os.read(master, 3)
+        os.close(master)
+        (tmp_path / "closed").touch()
+    assert process.returncode == 0
+    assert (tmp_path / "done").exists()
 
 
 def test_a_thread_may_run_a_command():

@@ -13,7 +13,8 @@ import pytest
 
 from runtime.errors import ConfigError, FrameError, SourceError
 from runtime.frame import Frame
-from runtime.sources import TRANSITIONS, Backoff, Clock, LivePolicy, LiveSource, SourceState, live
+from runtime.sources import TRANSITIONS, Backoff, Clock, LivePolicy, LiveSource, SourceState, live, reader
+from runtime.sources.pts import StreamTimes
 
 WAIT_S = 60.0
 STEADY = Backoff(first_s=1, cap_s=8, jitter=0)
@@ -55,6 +56,7 @@ class ScriptedCapture:
         self.is_free = threading.Event()
         self.finished = finished
         self.retrieved = 0
+        self.pts_ms = 0.0
         self.current: object = None
 
     def isOpened(self) -> bool:
@@ -85,7 +87,8 @@ class ScriptedCapture:
         return True, self.current
 
     def get(self, prop: int) -> float:
-        return float(self.announced if prop == cv2.CAP_PROP_FRAME_COUNT else 30.0)
+        stated = {cv2.CAP_PROP_FRAME_COUNT: self.announced, cv2.CAP_PROP_POS_MSEC: self.pts_ms}
+        return float(stated.get(prop, 30.0))
 
     def release(self) -> None:
         self.is_quiet = self.released = True
@@ -297,23 +300,54 @@ def test_last_frame_comes_before_the_failure(watch):
         next(frames)
 
 
-def test_first_opening_that_fails_is_an_error(watch):
-    with pytest.raises(SourceError, match="gone: does not open"):
-        watch(Server(SourceError("gone: does not open")), name="gone")
+def test_camera_that_is_switched_on_later_is_waited_for(watch, caplog):
+    caplog.set_level(logging.WARNING)
+    away = SourceError("camera 0: away")
+    source = watch(Server(*[away] * 4, [grey_level(1)]))
+    assert source.status.state is SourceState.RECONNECTING
+    assert next(iter(source)).frame_id == 0
+    assert seconds(source) == pytest.approx(1 + 2 + 4 + 8)
+    assert [record.getMessage() for record in caplog.records] == [
+        "camera 0: away; waiting for it",
+        "camera 0: opened",
+    ]
+
+
+def test_camera_that_never_comes_is_given_up_in_time(watch):
+    source = watch(Server(SourceError("gone: does not open")), name="gone", give_up_s=20)
+    with pytest.raises(SourceError, match=r"gone: gave up after 20 s without a frame \(latest: .*still away"):
+        next(iter(source))
+    assert seconds(source) == pytest.approx(20)
+    source.close()
     assert threads_named("read gone") == []
 
 
-def test_first_opening_that_takes_too_long_is_an_error(monkeypatch):
-    monkeypatch.setattr(live, "_CLOSE_WAIT_S", 0.01)
-    stuck = threading.Event()
+def test_first_opening_that_hangs_holds_up_the_start_for_a_while_only(monkeypatch, watch, caplog):
+    server = Server()
+    stuck, first_open = threading.Event(), server.open
+    calls: list[int] = []
 
-    def never() -> ScriptedCapture:
-        stuck.wait(WAIT_S)
-        raise SourceError("late")
+    def open_capture() -> ScriptedCapture:
+        calls.append(1)
+        if len(calls) == 1:
+            stuck.wait(WAIT_S)
+            raise SourceError("late")
+        server.scripts.append([grey_level(2)])
+        return first_open()
 
-    with pytest.raises(SourceError, match="expected it to open within 7 s"):
-        LiveSource(never, "camera 0", LivePolicy(open_s=7), StoppedClock(Server()))
+    server.open = open_capture  # type: ignore[method-assign]
+    source = watch(server, open_s=7, reopen_s=10)
+    assert seconds(source) == pytest.approx(7)
+    assert "not open after 7 s; waiting for it" in caplog.text
+    assert next(iter(source)).image_bgr[0, 0, 0] == 2
+    assert seconds(source) == pytest.approx(11)
     stuck.set()
+
+
+def test_error_that_trying_again_cannot_help_is_raised_at_once(watch):
+    with pytest.raises(RuntimeError, match="no such backend"):
+        watch(Server(RuntimeError("no such backend")), name="gone")
+    assert threads_named("read gone") == []
 
 
 def test_recording_behind_an_address_ends(watch):
@@ -392,3 +426,143 @@ def test_close_does_not_wait_for_ever_for_a_read_that_hangs(watch, monkeypatch, 
     next(iter(source))
     source.close()
     assert "still inside a read" in caplog.text
+
+
+class Link:
+    """A stream whose pictures arrive at stated times; each shows when it was taken, in tenths of a second."""
+
+    def __init__(self, taken_and_arrived_ms: Sequence[tuple[int, int]], clock: Clock) -> None:
+        self.pictures = list(taken_and_arrived_ms)
+        self.clock = clock
+        self.retrieved: list[int] = []
+        self.taken_ms = 0
+        self.buffer: np.ndarray | None = None
+
+    def isOpened(self) -> bool:
+        return True
+
+    def grab(self) -> bool:
+        if not self.pictures:
+            return False
+        self.taken_ms, arrived_ms = self.pictures.pop(0)
+        self.clock.time_ns = arrived_ms * 1_000_000
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        self.retrieved.append(self.taken_ms)
+        picture = grey_level(self.taken_ms // 100)
+        if self.buffer is None:
+            return True, picture
+        self.buffer[:] = picture
+        return True, self.buffer
+
+    def get(self, prop: int) -> float:
+        return {cv2.CAP_PROP_POS_MSEC: self.taken_ms + 5000.0, cv2.CAP_PROP_FRAME_COUNT: -1.0}.get(prop, 10.0)
+
+    def release(self) -> None:
+        pass
+
+
+class ArrivalTime(Clock):
+    """The time at which the latest picture arrived."""
+
+    time_ns = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+
+OUTAGE = [
+    *((taken, taken + 50) for taken in range(0, 1000, 100)),
+    *((taken, 4050 + taken // 100) for taken in range(1000, 4000, 100)),  # all that waited comes at once
+    *((taken, taken + 100) for taken in range(4000, 4500, 100)),
+]
+
+
+def everything_from(link: Link, **options: float) -> tuple[list[Frame], LiveSource]:
+    """Return what the source put up for its caller, in the reader's thread, and the source."""
+    frames: list[Frame] = []
+
+    def open_once() -> Link:
+        if link.pictures:
+            return link
+        raise SourceError("over")
+
+    times = StreamTimes(is_network=True)
+    policy = LivePolicy(backoff=Backoff(first_s=0.001, cap_s=0.001), reopen_s=1e6)
+    link.clock = clock = ArrivalTime()
+    source = LiveSource.__new__(LiveSource)
+    put = reader.FreshestSlot.put
+    try:
+        reader.FreshestSlot.put = lambda slot, frame: frames.append(frame)  # type: ignore[method-assign]
+        source.__init__(open_once, "link", policy, clock, times=times, **options)  # type: ignore[misc]
+        deadline = time.monotonic() + WAIT_S
+        while source.status.state is not SourceState.RECONNECTING:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        reader.FreshestSlot.put = put  # type: ignore[method-assign]
+        source.close()
+    return frames, source
+
+
+def taken_ms(frame: Frame) -> int:
+    return int(frame.image_bgr[0, 0, 0]) * 100
+
+
+def test_pictures_that_waited_through_an_outage_are_as_old_as_they_are():
+    frames, _ = everything_from(Link(OUTAGE, ArrivalTime()))
+    delays_ms = {frame.captured_ns // 1_000_000 - taken_ms(frame) for frame in frames}
+    assert delays_ms == {50}  # of the fastest picture, which nobody can know
+    assert [frame.pts_ns for frame in frames] == [(taken_ms(frame) + 5000) * 1_000_000 for frame in frames]
+
+
+@pytest.mark.parametrize("limit_ms", [200.0, 500.0, 1500.0])
+def test_a_backlog_is_drained_at_once_to_the_limit_of_age(limit_ms, caplog):
+    link = Link(OUTAGE, ArrivalTime())
+    frames, source = everything_from(link, max_age_ms=limit_ms)
+    arrivals_ms = dict(OUTAGE)
+    ages_ms = [arrivals_ms[taken_ms(frame)] - 50 - taken_ms(frame) for frame in frames]
+    assert max(ages_ms) < limit_ms
+    # The pictures of the outage that are too old are not even converted, and counted.
+    assert link.retrieved == [taken_ms(frame) for frame in frames]
+    assert source.dropped == len(OUTAGE) - len(frames)
+    assert caplog.text.count("s behind, frames dropped until it is less than") == 1
+    assert {taken for taken, _ in OUTAGE[-4:]} <= set(link.retrieved)
+
+
+def test_a_stream_without_fresh_pictures_is_opened_again(watch):
+    """A server that goes on sending what it holds is left: a new connection starts with fresh ones."""
+    source = watch(Server([grey_level(1), SILENT], [grey_level(2)]), stall_s=2, reopen_s=10)
+    source._max_age_ns = 500_000_000
+    frames = iter(source)
+    next(frames)
+    late, clock = source._times, source._clock
+    late.captured_ns = lambda pts_ns, now_ns: now_ns - 10**9  # type: ignore[method-assign]
+    reading = source._reader
+    for _ in range(5):
+        assert not source.grabbed(reading, 0)
+    late.captured_ns = lambda pts_ns, now_ns: now_ns  # type: ignore[method-assign]
+    assert next(frames).image_bgr[0, 0, 0] == 2
+    assert clock.now_ns() / 1e9 - 1 == pytest.approx(11)
+    assert source.dropped == 5
+
+
+def test_a_capture_that_reuses_its_buffer_never_changes_a_picture():
+    link = Link(OUTAGE[:10], ArrivalTime())
+    link.buffer = grey_level(0)
+    frames, _ = everything_from(link)
+    assert [taken_ms(frame) for frame in frames] == [taken for taken, _ in OUTAGE[1:10]]
+
+
+def test_a_picture_that_is_ours_is_not_copied():
+    made: list[int] = []
+
+    class Fresh(Link):
+        def retrieve(self) -> tuple[bool, np.ndarray | None]:
+            _, picture = super().retrieve()
+            made.append(picture.__array_interface__["data"][0])
+            return True, picture
+
+    frames, _ = everything_from(Fresh(OUTAGE[:10], ArrivalTime()))
+    assert [frame.image_bgr.__array_interface__["data"][0] for frame in frames] == made

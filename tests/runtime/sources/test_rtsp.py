@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from runtime.base.codec import to_plain
+from runtime.errors import SourceError
 from runtime.sources import Backoff, LivePolicy, LiveSource, SourceState, open_source
 
 ROOT = Path(__file__).parents[3]
@@ -32,18 +33,21 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 
 Gst.init(None)
-if not all(map(Gst.ElementFactory.find, ("videotestsrc", "jpegenc", "rtpjpegpay", "rtpbin"))):
+JPEG = ("jpegenc", "rtpjpegpay name=pay0 pt=26")
+H264 = ("openh264enc gop-size=15", "h264parse", "rtph264pay name=pay0 pt=96 config-interval=1")
+elements = [element.split()[0] for element in JPEG + H264]
+if not all(map(Gst.ElementFactory.find, ("videotestsrc", "rtpbin", *elements))):
     sys.exit("a plugin is missing")
 if len(sys.argv) == 1:
     sys.exit()
-port, width, height = sys.argv[1:]
+port, width, height, codec = sys.argv[1:]
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service(port)
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     "( videotestsrc is-live=true ! video/x-raw,format=I420,framerate=15/1,"
-    f"width={width},height={height} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+    f"width={width},height={height} ! " + " ! ".join({"jpeg": JPEG, "h264": H264}[codec]) + " )"
 )
 factory.set_shared(True)
 role = "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
@@ -85,8 +89,8 @@ def serve(gstreamer: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         port = free.getsockname()[1]
     started: list[subprocess.Popen[str]] = []
 
-    def start(width: int, height: int) -> subprocess.Popen[str]:
-        command = [gstreamer, "-c", SERVER, str(port), str(width), str(height)]
+    def start(width: int, height: int, codec: str = "jpeg") -> subprocess.Popen[str]:
+        command = [gstreamer, "-c", SERVER, str(port), str(width), str(height), codec]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         started.append(process)
         assert process.stdout is not None
@@ -151,11 +155,63 @@ def test_server_that_falls_silent_and_wakes_again(serve):
     assert SourceState.STALLED in states
 
 
+@pytest.mark.parametrize("codec", ["jpeg", "h264"])
+def test_pictures_of_an_outage_are_known_to_be_old_and_the_first_ones_are_fresh(serve, codec):
+    """The server stands still for 2 s, and with it everything on the way; then all comes at once."""
+    outage_s = 2.0
+    server = serve(160, 120, codec)
+    with watch(serve.address, stall_s=20.0, reopen_s=20.0) as source:
+        seen: list[tuple[float, int, float]] = []  # age, time stamp and arrival of every picture, in seconds
+        decoded = source.decoded
+
+        def note(reader: object, image: object) -> None:
+            captured_ns, pts_ns = source._stamps_ns
+            now_s = time.monotonic()
+            seen.append((now_s - captured_ns / 1e9, pts_ns, now_s))
+            decoded(reader, image)
+
+        source.decoded = note
+        frames = iter(source)
+        for _ in range(30):
+            next(frames)
+        before = len(seen)
+        server.send_signal(signal.SIGSTOP)
+        threading.Timer(outage_s, server.send_signal, (signal.SIGCONT,)).start()
+        while seen[-1][2] < seen[before - 1][2] + outage_s + 1.0:
+            next(frames)
+    ages_s = [age for age, _, _ in seen]
+    assert None not in [pts_ns for _, pts_ns, _ in seen]
+    assert ages_s[0] < 0.5  # what was buffered before is left out, 1.3 s of Motion JPEG
+    late = [age for age, _, _ in seen[before:] if age > 0.5]
+    assert len(late) >= 5
+    assert max(late) > outage_s * 0.7
+
+
+def test_a_backlog_is_not_handed_out(serve):
+    server = serve(160, 120, "h264")
+    rules = LivePolicy(give_up_s=WAIT_S, stall_s=20.0, reopen_s=20.0)
+    with open_source(serve.address, policy=rules, max_age_ms=300.0) as source:
+        frames = iter(source)
+        for _ in range(15):
+            next(frames)
+        dropped = source.dropped
+        server.send_signal(signal.SIGSTOP)
+        threading.Timer(2.0, server.send_signal, (signal.SIGCONT,)).start()
+        until = time.monotonic() + 4.0
+        ages_ms = []
+        while time.monotonic() < until:
+            frame = next(frames)
+            ages_ms.append((source._frame_ns - frame.captured_ns) / 1e6)  # when it was put up for the taking
+    assert max(ages_ms) < 300.0
+    assert source.dropped - dropped >= 10
+
+
 def test_wrong_password_is_refused_and_not_shown(serve):
     serve(160, 120)
     address = serve.address.replace(SECRET, "wr0ng")
-    with pytest.raises(Exception, match=r"rtsp://\*\*\*@127\.0\.0\.1:\d+/live: expected a stream") as caught:
-        watch(address)
+    source = open_source(address, policy=LivePolicy(give_up_s=1.0))
+    with source, pytest.raises(SourceError, match=r"rtsp://\*\*\*@127.*: expected a stream, ") as caught:
+        list(source)
     assert "wr0ng" not in str(caught.value)
 
 
@@ -196,7 +252,7 @@ def test_password_is_in_nothing_that_the_command_shows_or_writes(serve, tiny_onn
         out, err = robot.communicate(timeout=WAIT_S)
     finally:
         robot.kill()
-    assert robot.returncode == 0
+    assert robot.returncode == 143
     assert "rtsp://***@127.0.0.1" in shown[-1]
     assert "rtsp://***@127.0.0.1" in err
     assert SECRET not in out + err + "".join(shown)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.sources.recorded import CLIP
+from runtime.sources.video import CLIP
 from tests.training.streets import draw_clip
 from training.streets import Drive
 from training.streets.scenes import FRAMES_PER_SECOND

@@ -1,0 +1,280 @@
+"""Video files, recordings on a web server, and the bundled drive: every frame, each with its own time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from runtime.base.shown import shown
+from runtime.errors import SourceError
+from runtime.frame import Image, check_image, own_image
+from runtime.sources.completeness import what_is_missing
+from runtime.sources.policy import Backoff
+from runtime.sources.pts import presentation_ns
+from runtime.sources.recorded import RecordedSource
+from runtime.sources.source import Capture, announced_frames, stated_fps
+
+logger = logging.getLogger(__name__)
+
+CLIP = Path(__file__).parent.parent / "assets" / "synthetic.avi"
+_BELIEVED_FPS = 240.0  # a browser's recording states 1000, its clock's ticks
+_FPS_FROM = 60  # frames that tell the rate where the header does not
+_ATTEMPTS = 4
+_SEEK_BACK_MS = 2000.0
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """The part of `cv2.VideoCapture` that jumps."""
+
+    def set(self, propId: int, value: float, /) -> bool:
+        """Set a property by its `cv2.CAP_PROP_…` number; return whether that worked."""
+
+
+class Video(RecordedSource):
+    """What a capture reads from its first frame to its last.
+
+    A frame's `pts_ns` is what the file states. The number of frames in a header is an estimate, no promise.
+    """
+
+    def __init__(self, name: str, open_capture: Callable[[], Capture]) -> None:
+        """Open it.
+
+        Args:
+            name: what messages call it.
+            open_capture: opens it from the start; called again to learn its rate, or to go on.
+
+        Raises:
+            SourceError: what `open_capture` raises.
+        """
+        super().__init__()
+        self._name = name
+        self._open = open_capture
+        self._is_grabbed = False
+        self._latest_ns: int | None = None  # time stamp of the frame that was grabbed last
+        self._capture = open_capture()
+        try:
+            self.fps = self._usual_fps()
+        except BaseException:
+            self._capture.release()
+            raise
+        self._period_ns = round(1e9 / self.fps) if self.fps else 1
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._capture.release()
+
+    def _peek(self) -> int | None:
+        return self._latest_ns if self._grab() else None
+
+    def _image(self) -> Image | None:
+        while self._grab():
+            self._is_grabbed = False
+            delivered, image_bgr = self._capture.retrieve()
+            if delivered:
+                return own_image(check_image(image_bgr))
+        return None
+
+    def _pass(self) -> bool:
+        is_there = self._grab()
+        self._is_grabbed = False
+        return is_there
+
+    def _grab(self) -> bool:
+        """Make sure that the next frame is grabbed; return False at the end."""
+        if self._is_grabbed:
+            return True
+        if not self._capture.grab() and not self._goes_on():
+            if self._latest_ns is None:
+                raise SourceError(
+                    f"{self._name}: expected a video, got one without a frame that can be decoded"
+                )
+            return False
+        stated_ns = presentation_ns(self._capture, self._latest_ns)
+        if self._latest_ns is None:
+            self._latest_ns = stated_ns or 0
+        elif stated_ns is None or stated_ns <= self._latest_ns:
+            self._latest_ns += self._period_ns
+        else:
+            self._latest_ns = stated_ns
+        self._pts_ns = self._latest_ns
+        self._is_grabbed = True
+        return True
+
+    @abstractmethod
+    def _goes_on(self) -> bool:
+        """Find out why no frame came: return False at the end, True once the next frame is grabbed after all.
+
+        Raises:
+            SourceError: neither.
+        """
+
+    def _usual_fps(self) -> float | None:
+        """Return the rate that the header states, or, where that cannot be, that of the first frames."""
+        stated = stated_fps(self._capture)
+        if stated is not None and stated <= _BELIEVED_FPS:
+            return stated
+        times_ns: list[int] = []
+        probe = self._open()
+        try:
+            while len(times_ns) < _FPS_FROM and probe.grab():
+                stated_ns = presentation_ns(probe, times_ns[-1] if times_ns else None)
+                if stated_ns is None:
+                    break
+                times_ns.append(stated_ns)
+        finally:
+            probe.release()
+        usual_ns = float(np.median(np.diff(times_ns))) if len(times_ns) > 1 else 0.0
+        return 1e9 / usual_ns if usual_ns >= 1e9 / _BELIEVED_FPS else None
+
+
+class VideoFile(Video):
+    """Every frame of a video file.
+
+    Reading raises SourceError after the last good frame where the file was cut off.
+    """
+
+    def __init__(self, path: str | Path, open_capture: Callable[[str], Capture] = cv2.VideoCapture) -> None:
+        """Open the file.
+
+        Raises:
+            SourceError: a file that is missing or that OpenCV cannot open as a video.
+        """
+        self._path = Path(path)
+        self._open_named = open_capture
+        if not self._path.is_file():
+            raise SourceError(f"{shown(path)}: expected a video file, found none; check the path")
+        super().__init__(shown(path), self._open_file)
+
+    def _open_file(self) -> Capture:
+        # Of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
+        capture = self._open_named(str(self._path.absolute()))
+        if capture.isOpened():
+            return capture
+        capture.release()
+        missing = self._missing()
+        found = (
+            f"got a truncated file ({missing})"
+            if missing
+            else "got a file that OpenCV cannot open as one; it may be empty or in an unknown format"
+        )
+        raise SourceError(
+            f"{self._name}: expected a video, {found}; copy it again from where it was recorded"
+        )
+
+    def _goes_on(self) -> bool:
+        if missing := self._missing():
+            raise SourceError(
+                f"{self._name}: file is truncated after frame {self._count} ({missing}); copy it again from "
+                "where it was recorded"
+            )
+        return False
+
+    def _missing(self) -> str | None:
+        try:
+            return what_is_missing(self._path)
+        except OSError as error:
+            return f"it cannot be read any more: {error.strerror}"
+
+
+class VideoAddress(Video):
+    """Every frame of a recording on a web server, from its first to its last.
+
+    Where no more frames come, a second connection looks behind the last one: where it finds none, the
+    recording is over, else reading goes on there. Reading raises SourceError where the server stays away.
+    """
+
+    def __init__(
+        self,
+        open_capture: Callable[[], Capture],
+        name: str,
+        backoff: Backoff = Backoff(first_s=0.5),  # noqa: B008
+    ) -> None:
+        """Open the recording.
+
+        Args:
+            open_capture: opens it from the start or raises SourceError.
+            name: what messages call it; free of passwords.
+            backoff: waits between attempts to connect again.
+
+        Raises:
+            SourceError: it does not open.
+        """
+        self._backoff = backoff
+        super().__init__(name, open_capture)
+
+    def _goes_on(self) -> bool:
+        if self._latest_ns is None:
+            return False
+        capture = self._connect_again()
+        self._capture.release()
+        self._capture = capture
+        if not self._find_next():
+            return False
+        logger.warning("%s: connection lost after frame %d, going on there", self._name, self._count)
+        return True
+
+    def _connect_again(self) -> Capture:
+        for _, wait_s in zip(range(_ATTEMPTS), self._backoff.waits_s(), strict=False):
+            try:
+                return self._open()
+            except SourceError:
+                time.sleep(wait_s)
+        raise SourceError(
+            f"{self._name}: connection lost after frame {self._count}, and it does not open any more; check "
+            "the network and the server"
+        )
+
+    def _find_next(self) -> bool:
+        """Grab the first frame after the latest; return False where there is none."""
+        assert self._latest_ns is not None
+        before_ms = self._latest_ns / 1e6 - _SEEK_BACK_MS
+        if before_ms > 0:
+            assert isinstance(self._capture, Seekable)  # every capture of OpenCV is
+            self._capture.set(cv2.CAP_PROP_POS_MSEC, before_ms)
+        is_first = True
+        while self._capture.grab():
+            pts_ns = presentation_ns(self._capture, None)
+            assert pts_ns is not None
+            if pts_ns > self._latest_ns + self._period_ns // 2:
+                if not is_first or before_ms <= 0:
+                    return True
+                # The jump went too far: read from the start.
+                self._capture.release()
+                self._capture = self._open()
+                before_ms = 0.0
+            is_first = False
+        return False
+
+
+class SyntheticDrive(VideoFile):
+    """The bundled clip, a drive through rendered streets, played over and over without an end.
+
+    Its frames are 360x480 at 15 a second. They were rendered by `training.streets`, which the runtime does
+    not need to play them.
+    """
+
+    def __init__(self) -> None:
+        """Open the clip.
+
+        Raises:
+            SourceError: an installation without it.
+        """
+        super().__init__(CLIP)
+        self._length = announced_frames(self._capture)
+
+    def _goes_on(self) -> bool:
+        """Open the clip again after its last frame: seeking is not exact with every decoder."""
+        if self._count == 0 or self._count % self._length:
+            return super()._goes_on()
+        self._capture.release()
+        self._capture = self._open()
+        return self._capture.grab()
