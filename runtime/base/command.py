@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from runtime.base.shown import ShownStream, printable_lines, shown, without_secrets
 from runtime.errors import EdgesegError
@@ -219,7 +219,7 @@ class _Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _forgiving(stream: io.TextIOWrapper, forgiven: int | None) -> BinaryIO:
+def _forgiving(stream: io.TextIOWrapper, forgiven: int | None) -> Any:
     """Return a buffer to the same place whose failures to write are passed over."""
     if forgiven is not None and not stream.isatty():
         return stream.buffer
