@@ -6,6 +6,8 @@ with Segmenter("seg.onnx") as segment:
     result = segment(frame_bgr)  # uint8 (H, W, 3) of any size
     result.mask                  # uint8 (H, W) class indices at the frame's size
 
+With a calibrated camera the mask becomes metres on the ground, see `CameraModel` and `BirdsEye`.
+
 The camera's loop is here too: `for step in run(source, segment)`, with a source of `open_source`, and
 `Outputs`, which feeds these steps to a window, files or a page.
 """
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
         SourceError,
     )
     from runtime.frame import Frame, Segmentation
+    from runtime.ground import BirdsEye, CameraModel
     from runtime.loop import Step, run
     from runtime.outputs import JsonLines, Output, Outputs, Recording, Stream
     from runtime.segmenter import Segmenter, bundled_model
     from runtime.sources import Source, open_source
 
 __all__ = [
+    "BirdsEye",
+    "CameraModel",
     "ConfigError",
     "ContractError",
     "EdgesegError",
@@ -58,6 +63,8 @@ __all__ = [
 
 # Imported when first used: `edgeseg --help` needs neither OpenCV nor onnxruntime, and without them says so.
 _HOMES = {
+    "BirdsEye": "runtime.ground",
+    "CameraModel": "runtime.ground",
     "Frame": "runtime.frame",
     "JsonLines": "runtime.outputs",
     "ModelContract": "runtime.contract",

@@ -26,6 +26,7 @@ VOID = 255  # class of cells that the camera does not see
 _MOST_CELLS = 4_000_000
 _MOST_SAMPLES = 16_000_000
 _MOST_LINES = 4096
+_SAMPLES_AT_ONCE = 1_000_000
 _NO_FRACTIONS = np.empty(0, np.uint16)
 _STEP = 0.5  # of a cell: distance of the samples along a line of sight
 
@@ -82,9 +83,11 @@ class BirdsEye:
         self._y_m = y_range_m[0] + (np.arange(rows) + 0.5) * cell_m
         self._scans: dict[bytes, _Lines] = {}
         centres = np.stack(np.meshgrid(self._x_m, self._y_m), axis=-1).reshape(-1, 2)
-        pixels, self._seen = _pixel_table(camera, centres, self.shape)
-        self._between = cv2.convertMaps(pixels[..., 0], pixels[..., 1], cv2.CV_16SC2)
-        self._whole = _rounded(pixels)
+        self._pixels, self._seen = _pixel_table(camera, centres, self.shape)
+        self._between = cv2.convertMaps(self._pixels[..., 0], self._pixels[..., 1], cv2.CV_16SC2)
+        self._whole = np.rint(self._pixels).astype(
+            np.int16
+        )  # the form that cv2.remap takes without fractions
 
     def warp(self, picture: Image) -> Image:
         """Return a mask or a picture as seen from above, rows and columns as of the grid.
@@ -99,12 +102,16 @@ class BirdsEye:
         Raises:
             FrameError: another size or type.
         """
-        if picture.ndim == 2:
-            return self._nearest(picture, VOID)
         self._check(picture)
-        border = (0.0, 0.0, 0.0)
+        is_mask = picture.ndim == 2
+        columns_rows, fractions = (self._whole, _NO_FRACTIONS) if is_mask else self._between
         warped = cv2.remap(
-            picture, *self._between, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border
+            np.ascontiguousarray(picture),
+            columns_rows,
+            fractions,
+            cv2.INTER_NEAREST if is_mask else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(VOID if is_mask else 0,) * 3,
         )
         return np.asarray(warped, np.uint8)
 
@@ -135,24 +142,30 @@ class BirdsEye:
             FrameError: a mask or confidence of another size or type.
         """
         self._check(mask)
-        lines = self._lines
-        blocked, sure = self._sampled(lines, mask, free_classes, confidence, min_confidence)
-        # Where sight ends: the first sample of a line that is not free, or not sure.
-        reach_m = lines.first_m(blocked)
-        trusted_m = (
-            np.minimum(reach_m, lines.first_m(~sure & lines.seen)) if confidence is not None else reach_m
-        )
-        cell = self.cell_m
+        lines, cells = self._lines, self._cells
+        not_free = _not_free(free_classes)
+        flat = _flat(mask)
+        blocked = lines.of(_looked_up(not_free, flat.take(lines.places, mode="clip")))
+        free = ~_looked_up(not_free, flat.take(cells.places, mode="clip"))
+        if confidence is None:
+            nearest_m = shortest_m = cells.shortest(lines.first_m(blocked))
+            is_sure = None
+        else:
+            self._check_like(confidence)
+            certain = _flat(confidence)
+            sure = certain.take(lines.places, mode="clip") >= min_confidence
+            reach_m = lines.first_m(blocked & sure)
+            nearest_m = cells.shortest(reach_m)
+            # Where sight ends: the first sample of a line that is not free, or not sure.
+            shortest_m = cells.shortest(np.minimum(reach_m, lines.first_m(lines.of(~sure))))
+            is_sure = certain.take(cells.places, mode="clip") >= min_confidence
+        values = np.full(len(free), UNKNOWN, np.int8)
         # A cell is as wide as several lines; it is free only if all of them pass it.
-        nearest_m = lines.around_cells(reach_m)
-        shortest_m = nearest_m if confidence is None else lines.around_cells(trusted_m)
+        np.copyto(values, FREE, where=free & (cells.far_m <= shortest_m))
+        is_hit = np.abs(cells.middle_m - nearest_m) <= np.float32(0.75 * self.cell_m)
+        np.copyto(values, OCCUPIED, where=is_hit if is_sure is None else is_hit & is_sure)
         grid = np.full(self.shape, UNKNOWN, np.int8)
-        free = cv2.LUT(self._nearest(mask, VOID), _not_free(free_classes)) == 0
-        grid[self._seen & free & (lines.cell_far_m <= shortest_m)] = FREE
-        hit = self._seen & (np.abs(lines.cell_m - nearest_m) <= np.float32(0.75 * cell))
-        if confidence is not None:
-            hit &= self._nearest(confidence, 0) >= min_confidence
-        grid[hit] = OCCUPIED
+        grid.reshape(-1)[cells.numbers] = values
         return grid
 
     def range_scan(
@@ -183,8 +196,8 @@ class BirdsEye:
                 self._scans.clear()
             self._scans[key] = _Lines(self, angles)
         lines = self._scans[key]
-        blocked, _ = self._sampled(lines, mask, free_classes, None, 0)
-        return lines.first_m(blocked)
+        blocked = _looked_up(_not_free(free_classes), _flat(mask).take(lines.places, mode="clip"))
+        return lines.first_m(lines.of(blocked)).astype(np.float64)
 
     def points(
         self, mask: Image, confidence: Image | None = None, min_confidence: int = 128
@@ -239,26 +252,9 @@ class BirdsEye:
         count = int(min(_MOST_LINES, math.ceil((high - low) / spacing) + 1))
         return _Lines(self, np.linspace(low, high, count))
 
-    def _sampled(
-        self,
-        lines: _Lines,
-        mask: Image,
-        free_classes: Collection[int],
-        confidence: Image | None,
-        min_confidence: int,
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which samples of the lines are seen and not free, and which are sure."""
-        classes = _nearest(mask, lines.pixels, VOID)
-        if confidence is None:
-            sure = lines.seen
-        else:
-            self._check_like(confidence)
-            sure = lines.seen & (_nearest(confidence, lines.pixels, 0) >= min_confidence)
-        return sure & (cv2.LUT(classes, _not_free(free_classes)) > 0), sure
-
-    def _nearest(self, mask: Image, border: int) -> Image:
-        self._check(mask)
-        return _nearest(mask, self._whole, border)
+    @cached_property
+    def _cells(self) -> _Cells:
+        return _Cells(self, self._lines)
 
     def _check(self, picture: NDArray[np.generic]) -> None:
         """Refuse what is not of the camera."""
@@ -285,7 +281,15 @@ class BirdsEye:
 
 
 class _Lines:
-    """Samples along lines of sight from the point under the camera, and the cells that each line passes."""
+    """Samples along lines of sight from the point under the camera, and the cells that each line passes.
+
+    A line is sampled every half cell, and of the samples in one pixel it keeps the first: far away, where
+    many share one, few are left, and no answer changes.
+
+    Attributes:
+        angles_rad: (lines,) from straight ahead, positive to the left.
+        places: (lines, samples) pixels along each line, in the picture's rows one after the other.
+    """
 
     def __init__(self, view: BirdsEye, angles_rad: NDArray[np.float64]) -> None:
         step = view.cell_m * _STEP
@@ -295,62 +299,93 @@ class _Lines:
                 f"grid: expected at most {_MOST_SAMPLES} samples along lines of sight, got {count} "
                 f"x {len(angles_rad)}; take fewer angles or larger cells"
             )
-        self._angles = angles_rad
-        self.ranges_m = (np.arange(count) + 0.5) * step
-        points = (
-            self.ranges_m[None, :, None]
-            * np.stack([np.cos(angles_rad), np.sin(angles_rad)], axis=-1)[:, None]
-        )
-        pixels, self.seen = _pixel_table(view.camera, points.reshape(-1, 2), (len(angles_rad), count))
-        self.pixels = _rounded(pixels)
-        self._view = view
+        self.angles_rad = angles_rad
+        ranges_m = np.asarray((np.arange(count) + 0.5) * step, np.float64)
+        at_once = max(1, _SAMPLES_AT_ONCE // count)  # a whole grid's would take much memory
+        parts = [
+            self._packed(view.camera, angles_rad[start : start + at_once], ranges_m)
+            for start in range(0, len(angles_rad), at_once)
+        ]
+        length = max(part.shape[1] for part, _ in parts) if parts else 1
+        shape = (len(angles_rad), length)
+        self.places, self._ranges_m = np.zeros(shape, np.intp), np.full(shape, np.inf, np.float32)
+        start = 0
+        for places, reached_m in parts:
+            lines, kept = places.shape
+            self.places[start : start + lines, :kept] = places
+            self._ranges_m[start : start + lines, :kept] = reached_m
+            start += lines
+        self._seen = np.isfinite(self._ranges_m)
+        self._line_numbers = np.arange(len(angles_rad))
 
-    def first_m(self, blocked: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the distance of each line's first blocked sample; inf where none is."""
-        first = blocked.argmax(axis=1)
-        return np.where(blocked[np.arange(len(first)), first], self.ranges_m[first], np.inf)
+    @staticmethod
+    def _packed(
+        camera: CameraModel, angles_rad: NDArray[np.float64], ranges_m: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Return the pixels along some lines, as far as they are seen, and the distances where each begins.
 
-    def around_cells(self, reach_m: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the shortest reach of the lines that pass each cell, (rows, columns)."""
-        levels = [reach_m.astype(np.float32)]
+        Both are (lines, samples); the distance is inf where a line has no more samples.
+        """
+        directions = np.stack([np.cos(angles_rad), np.sin(angles_rad)], axis=-1)
+        points = ranges_m[None, :, None] * directions[:, None]  # (lines, samples, 2)
+        pixels, is_new = _pixel_table(camera, points.reshape(-1, 2), (len(angles_rad), len(ranges_m)))
+        places = _places(pixels, camera.width)
+        is_new[:, 1:] &= places[:, 1:] != places[:, :-1]
+        lines, samples = np.nonzero(is_new)
+        order = (is_new.cumsum(axis=1) - 1)[lines, samples]
+        shape = (len(angles_rad), int(is_new.sum(axis=1).max()) + 1)
+        packed, reached_m = np.zeros(shape, np.intp), np.full(shape, np.inf, np.float32)
+        packed[lines, order] = places[lines, samples]
+        reached_m[lines, order] = ranges_m[samples]
+        return packed, reached_m
+
+    def of(self, samples: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return samples (lines, samples) with False where a line has none; in place."""
+        return np.logical_and(samples, self._seen, out=samples)
+
+    def first_m(self, samples: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the distance of each line's first sample that is true; inf where none is."""
+        first = samples.argmax(axis=1)
+        found = samples[self._line_numbers, first]
+        reached_m = self._ranges_m[self._line_numbers, first]
+        return np.asarray(np.where(found, reached_m, np.float32(np.inf)))
+
+
+class _Cells:
+    """The cells that are seen: where, in which pixel, and which lines of sight pass each.
+
+    Attributes:
+        numbers: (N,) of the cells, row after row.
+        places: (N,) of their pixels, row after row.
+        middle_m: (N,) distance of their centres.
+        far_m: (N,) distance of their far sides.
+    """
+
+    def __init__(self, view: BirdsEye, lines: _Lines) -> None:
+        self.numbers = np.flatnonzero(view._seen)
+        self.places = _places(view._pixels[view._seen], view.camera.width)
+        x, y = (axis[view._seen] for axis in view.centres_m)
+        self.middle_m = np.hypot(x, y).astype(np.float32)
+        self.far_m = self.middle_m + np.float32(view.cell_m / 2)
+        angles = lines.angles_rad
+        spacing = float(angles[1] - angles[0])
+        half_lines = np.arctan2(view.cell_m / 2, self.middle_m) / spacing
+        # 2^level + 1 lines pass a cell, 1 at level 0.
+        level = np.ceil(np.log2(np.maximum(2 * np.ceil(half_lines), 1.0))).astype(np.intp)
+        line = np.clip(np.rint((np.arctan2(y, x) - angles[0]) / spacing), 0, len(angles) - 1)
+        self._levels = int(level.max(initial=0)) + 1
+        self._entries = (level * len(angles) + line).astype(np.intp)
+
+    def shortest(self, reach_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the shortest reach of the lines that pass each cell, (N,), from that of each line."""
+        levels = [reach_m]
         for level in range(1, self._levels):
-            kernel = np.ones((1, 2**level + 1), np.uint8)
-            levels.append(np.asarray(cv2.erode(levels[0][None], kernel), np.float32)[0])
-        return np.concatenate(levels).take(self._cell_entry)
-
-    @cached_property
-    def cell_m(self) -> NDArray[np.float32]:
-        """Distance of each cell's centre, (rows, columns)."""
-        return np.hypot(*self._view.centres_m).astype(np.float32)
-
-    @cached_property
-    def cell_far_m(self) -> NDArray[np.float32]:
-        """Distance of each cell's far side, (rows, columns)."""
-        return self.cell_m + np.float32(self._view.cell_m / 2)
-
-    @cached_property
-    def _cell_level(self) -> NDArray[np.intp]:
-        """How many lines pass a cell, (rows, columns): 2^level + 1 of them, 1 at level 0."""
-        half_lines = np.arctan2(self._view.cell_m / 2, self.cell_m) / self._spacing
-        level: NDArray[np.intp] = np.ceil(np.log2(np.maximum(2 * np.ceil(half_lines), 1.0))).astype(np.intp)
-        return level
-
-    @cached_property
-    def _levels(self) -> int:
-        return int(self._cell_level.max()) + 1
-
-    @cached_property
-    def _cell_entry(self) -> NDArray[np.intp]:
-        """Where `around_cells` finds each cell's reach, in all levels' lines one after the other."""
-        x, y = self._view.centres_m
-        line = np.rint((np.arctan2(y, x) - self._angles[0]) / self._spacing)
-        line = np.clip(line, 0, len(self._angles) - 1)
-        entry: NDArray[np.intp] = (self._cell_level * len(self._angles) + line).astype(np.intp)
-        return entry
-
-    @property
-    def _spacing(self) -> float:
-        return float(self._angles[1] - self._angles[0])
+            # The lines around one are those around its neighbours on both sides, half as far.
+            side = 2 ** max(0, level - 2)
+            before = np.pad(levels[-1], side, constant_values=np.inf)
+            here = np.minimum(before[: -2 * side], before[2 * side :])
+            levels.append(np.minimum(here, levels[-1]) if level == 1 else here)
+        return np.asarray(np.concatenate(levels).take(self._entries, mode="clip"))
 
 
 def _pixel_table(
@@ -370,26 +405,30 @@ def _pixel_table(
     return np.where(seen[..., None], inside, -10.0).astype(np.float32), seen
 
 
-def _rounded(pixels: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Return whole positions, in the form that cv2.remap takes without fractions."""
-    return np.rint(pixels).astype(np.int16)
+def _places(pixels: NDArray[np.float32], width: int) -> NDArray[np.intp]:
+    """Return the nearest pixels' places in a picture's rows, one after the other."""
+    nearest = np.rint(pixels).astype(np.intp)
+    return np.asarray(nearest[..., 1] * width + nearest[..., 0])
 
 
-def _nearest(picture: Image, table: NDArray[np.int16], border: int) -> Image:
-    """Return the pixel of each entry of a table of whole positions (…, 2)."""
-    taken = cv2.remap(
-        np.ascontiguousarray(picture),
-        table,
-        _NO_FRACTIONS,
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(float(border),),
-    )
-    return np.asarray(taken, np.uint8)
+def _flat(picture: Image) -> Image:
+    """Return a picture's rows one after the other."""
+    return np.ascontiguousarray(picture).reshape(-1)
 
 
-def _not_free(free_classes: Collection[int]) -> Image:
-    """Return cv2.LUT's table (256,): 0 for the classes that are free, 255 for all else."""
-    table = np.full(256, 255, np.uint8)
-    table[list(free_classes)] = 0
+def _looked_up(table: NDArray[np.bool_], classes: Image) -> NDArray[np.bool_]:
+    """Return table[classes], in a third of the time."""
+    if not classes.size:
+        return np.zeros(classes.shape, np.bool_)
+    found = cv2.LUT(np.atleast_2d(classes), table.view(np.uint8))
+    return np.asarray(found, np.uint8).view(np.bool_).reshape(classes.shape)
+
+
+def _not_free(free_classes: Collection[int]) -> NDArray[np.bool_]:
+    """Return whether each class may not be driven on, (256,)."""
+    table = np.ones(256, np.bool_)
+    for index in free_classes:
+        if not (isinstance(index, int | np.integer) and 0 <= index <= 255):
+            raise ConfigError(f"free_classes: expected class indices from 0 to 255, got {index!r}")
+        table[index] = False
     return table

@@ -52,7 +52,7 @@ class CameraModel:
             coefficients, "equidistant" is fisheye).
 
     Raises:
-        ConfigError: a camera that cannot be.
+        ConfigError: a camera that cannot be, or that sees no ground at all.
 
     >>> camera = CameraModel(640, 480, 500.0, 500.0, 319.5, 239.5, height_m=1.0, pitch_rad=0.1)
     >>> camera.pixels_to_ground([(319.5, 239.5), (319.5, 0.0)]).round(3).tolist()
@@ -104,6 +104,17 @@ class CameraModel:
                 f"camera distortion: expected {' or '.join(map(str, allowed))} finite coefficients of "
                 f"{self.distortion_model}, got {list(self.distortion)}"
             )
+        if not self._sees_ground():
+            raise ConfigError(
+                f"camera pitch_rad: expected a camera that sees the ground, got {self.pitch_rad:g} with "
+                f"roll_rad {self.roll_rad:g} and a picture all above the horizon; a positive pitch looks down"
+            )
+
+    def _sees_ground(self) -> bool:
+        """Whether any of some pixels, the corners among them, sees the ground."""
+        columns, rows = (np.linspace(-0.5, side - 0.5, 9) for side in (self.width, self.height))
+        pixels = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+        return bool(np.isfinite(self.pixels_to_ground(pixels)).any())
 
     @classmethod
     def from_yaml(cls, path: str | Path, pose_path: str | Path | None = None) -> CameraModel:

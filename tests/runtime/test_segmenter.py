@@ -18,6 +18,8 @@ def half_blue_half_red(height, width):
 
 def test_the_public_names_are_these():
     assert runtime.__all__ == [
+        "BirdsEye",
+        "CameraModel",
         "ConfigError",
         "ContractError",
         "EdgesegError",

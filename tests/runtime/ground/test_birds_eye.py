@@ -236,12 +236,31 @@ def test_a_grid_that_cannot_be_is_refused(settings, said):
         BirdsEye(CAMERA, **settings)
 
 
-def test_a_camera_that_looks_at_the_sky_sees_no_ground():
-    view = BirdsEye(CameraModel(64, 48, 60.0, 60.0, 31.5, 23.5, height_m=1.0, pitch_rad=-1.2))
-    mask = np.zeros((48, 64), np.uint8)
+def test_a_grid_that_the_camera_does_not_see_is_unknown():
+    view = BirdsEye(CAMERA, x_range_m=(-8, -2), y_range_m=(-2, 2))
+    mask = road()
     assert (view.occupancy(mask, {0}) == -1).all()
-    assert np.isinf(view.range_scan(mask, [0.0], {0})).all()
-    assert np.isnan(view.points(mask)).all()
+    assert (view.warp(mask) == 255).all()
+    assert np.isinf(view.range_scan(np.ones_like(mask), [math.pi], {0})).all()
+
+
+@pytest.mark.parametrize("free_classes", [{-1}, {256}, {"road"}, {0.0}])
+def test_free_classes_that_are_no_classes_are_refused(free_classes):
+    view = BirdsEye(CAMERA)
+    with pytest.raises(ConfigError, match="free_classes: expected class indices from 0 to 255, got"):
+        view.occupancy(road(), free_classes)
+    with pytest.raises(ConfigError, match="free_classes: expected class indices from 0 to 255, got"):
+        view.range_scan(road(), [0.0], free_classes)
+
+
+def test_a_mask_may_be_a_part_of_a_larger_picture():
+    whole = np.zeros((720, 2560), np.uint8)
+    mask = whole[:, ::2]
+    mask[:] = draw_box(road(), CAMERA, (6.0, 7.0), (-1.0, 1.0))
+    view = BirdsEye(CAMERA)
+    packed = np.ascontiguousarray(mask)
+    assert np.array_equal(view.occupancy(mask, {ROAD}), view.occupancy(packed, {ROAD}))
+    assert np.array_equal(view.warp(mask), view.warp(packed))
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,9 @@ def test_no_points_give_no_points(shape):
         ({"cx": math.inf}, "cx: expected a finite number"),
         ({"pitch_rad": math.nan}, "pitch_rad: expected a finite number"),
         ({"pitch_rad": 12.0}, "pitch_rad: expected radians .* got 12; degrees times 0.01745 are radians"),
+        ({"pitch_rad": -0.6}, "expected a camera that sees the ground, got -0.6 with roll_rad 0 and"),
+        ({"pitch_rad": -1.2, "distortion": (-0.1, 0.01, 0, 0)}, "expected a camera that sees the ground"),
+        ({"pitch_rad": -math.pi / 2}, "expected a camera that sees the ground"),
         ({"distortion": (0.1,)}, r"expected 0 or 4 or 5 or 8 finite coefficients of plumb_bob, got \[0.1\]"),
         ({"distortion": (0.1, math.nan, 0, 0)}, "distortion: expected 0 or 4"),
         ({"distortion": (0.0,) * 5, "distortion_model": "fisheye"}, "0 or 4 finite coefficients of fisheye"),
@@ -169,6 +172,11 @@ def test_no_points_give_no_points(shape):
 def test_a_camera_that_cannot_be_is_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
         camera(**changes)
+
+
+@pytest.mark.parametrize("pitch", [-0.4, -0.2, 0.0, 1.0, math.pi / 2, 2.5])
+def test_a_camera_that_sees_some_ground_may_be(pitch):
+    assert camera(pitch_rad=pitch).pitch_rad == pitch
 
 
 def test_points_of_another_shape_are_refused():
