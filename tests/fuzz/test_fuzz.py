@@ -123,7 +123,7 @@ def test_files_are_opened_in_a_process_of_their_own(originals: Originals) -> Non
 
 @pytest.mark.parametrize(
     ("flag", "said"),
-    [("--variants", "at least 1"), ("--jobs", "at least 1"), ("--time-limit", "above 0 s")],
+    [("--variants", "of at least 1"), ("--jobs", "of at least 1"), ("--time-limit", "above 0 s")],
 )
 def test_numbers_that_cannot_work_are_refused(
     flag: str, said: str, capsys: pytest.CaptureFixture[str]
