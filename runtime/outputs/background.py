@@ -28,7 +28,9 @@ class Background(Output):
 
     Steps wait in a queue of limited size. The policy says what becomes of one that finds it full: of a live
     source it is dropped and counted ("drop": the loop never waits), of a recording the loop waits ("wait":
-    every frame counts). What the output fails with is raised at the next step.
+    every frame counts). What the output fails with is raised at the next step. While it is paused steps are
+    left out; the file that was written is finished first, so that it can be played, and the next step begins
+    another.
 
     Attributes:
         inner: the other output.
@@ -47,6 +49,7 @@ class Background(Output):
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._was_open = False
+        self._is_resting = False  # closed since paused; used by the thread alone
         self._failure: EdgesegError | None = None
 
     @property
@@ -63,6 +66,17 @@ class Background(Output):
         """The other output's facts, and what the queue does."""
         waiting = 0 if self._steps is None else self._steps.qsize()
         return {**self.inner.facts(), "queued": waiting, "dropped": self.dropped}
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether the other output can begin another file."""
+        return self.inner.can_pause
+
+    def pause(self, paused: bool = True) -> None:
+        """Leave out steps from now on, or take them again; see `Output`."""
+        if not self.can_pause:
+            super().pause(paused)
+        self.is_paused = paused
 
     def open(self, stream: Stream) -> None:
         """Start the thread, which opens the other output.
@@ -104,6 +118,8 @@ class Background(Output):
         """
         if self._failure is not None:
             raise self._failure
+        if self.is_paused:
+            return
         if self._steps is None:
             size = max(1, step.frame.image_bgr.nbytes + step.segmentation.mask.nbytes)
             self._steps = queue.Queue(max(_SHORTEST_QUEUE, min(_LONGEST_QUEUE, QUEUE_BYTES // size)))
@@ -151,9 +167,11 @@ class Background(Output):
             with known(self.inner):
                 self.inner.open(stream)
             opened.set()
-            while (step := self._next(stop)) is not None:
+            self._is_resting = True  # nothing is written yet
+            while (step := self._next(stop, stream)) is not None:
                 with known(self.inner):
                     self.inner.take(step)
+                self._is_resting = False
         except EdgesegError as error:
             self._failure = error
         finally:
@@ -164,7 +182,15 @@ class Background(Output):
                 self._failure = self._failure or error
             opened.set()
 
-    def _next(self, stop: threading.Event) -> Step | None:
+    def _rest(self, stream: Stream) -> None:
+        """Finish what is written, once; a pause leaves files that can be played."""
+        if self.is_paused and not self._is_resting:
+            self._is_resting = True
+            with known(self.inner):
+                self.inner.close()
+                self.inner.open(stream)
+
+    def _next(self, stop: threading.Event, stream: Stream) -> Step | None:
         """Wait for a step; None once told to stop and all are stored."""
         while True:
             steps = self._steps  # made with the first step
@@ -177,3 +203,4 @@ class Background(Output):
             except queue.Empty:
                 if stop.is_set():
                     return None
+                self._rest(stream)

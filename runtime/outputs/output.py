@@ -40,12 +40,16 @@ class Stream:
         source: where the frames come from; may be asked for its status.
         name: what to call the source; free of passwords.
         alpha: share of the class colour in a drawn pixel, 0 to 1.
+        max_age_ms: from when on a picture is not shown as current; None for 2 s.
+        outputs: all that take its steps; filled in by `Outputs`.
     """
 
     contract: ModelContract
     source: Source
     name: str = ""
     alpha: float = 0.5
+    max_age_ms: float | None = None
+    outputs: tuple[Output, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -82,6 +86,7 @@ class Output(Closable, Protocol):
         problem: what it failed with last; None where all went well.
         failures: how often it failed; kept by `Outputs`.
         missed: steps that it did not get since it had failed; kept by `Outputs`.
+        is_paused: whether somebody paused it, see `pause`.
     """
 
     kind: str = ""
@@ -89,6 +94,7 @@ class Output(Closable, Protocol):
     problem: str | None = None
     failures: int = 0
     missed: int = 0
+    is_paused: bool = False
 
     @property
     def name(self) -> str:
@@ -103,6 +109,19 @@ class Output(Closable, Protocol):
     def facts(self) -> Mapping[str, int | str]:
         """What there is to tell of it by name, for the page and for monitoring; from any thread."""
         return {}
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it takes `pause`."""
+        return False
+
+    def pause(self, paused: bool = True) -> None:
+        """Take no steps from now on, or take them again; from any thread. What is stored is complete.
+
+        Raises:
+            OutputError: it cannot pause.
+        """
+        raise OutputError(f"{self.name}: expected an output that can pause, this one cannot")
 
     def open(self, stream: Stream) -> None:
         """Get ready for the first step, or for the next one after a failure.
@@ -170,8 +189,9 @@ class Outputs(Closable):
             OutputError: one cannot be opened; those before it are closed.
             ConfigError: an alpha outside 0 to 1.
         """
-        self._overlay = stream.overlay
-        self._stream = stream
+        made = tuple(outputs)
+        self._stream = dataclasses.replace(stream, outputs=made)
+        self._overlay = self._stream.overlay
         self._required = frozenset(required)
         self._backoff = backoff
         self._on_failure = on_failure or _log_failure
@@ -179,9 +199,9 @@ class Outputs(Closable):
         self._failures: list[EdgesegError] = []
         self._retries: dict[Output, _Retry] = {}
         try:
-            for output in outputs:
+            for output in made:
                 self._outputs.append(output)
-                output.open(stream)
+                output.open(self._stream)
                 output.state = OutputState.OPEN
         except BaseException as error:
             self.__exit__(type(error), error)

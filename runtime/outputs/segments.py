@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from runtime.base.flags import check_fields, flag
 logger = logging.getLogger(__name__)
 
 SEGMENT_S = 60.0
+_SPACE_EVERY_S = 2.0
 # A clock that was never set says 1970; the age of a file from such a time is unknown.
 _PLAUSIBLE_S = 1_577_836_800.0  # 2020-01-01
 
@@ -192,6 +194,37 @@ class Segments:
             removed.append(Removed(path, size, reason))
             logger.info("%s: removed by --%s", path, reason.replace("_", "-"))
         return removed
+
+
+class FreeSpace:
+    """How many bytes are left on the disk of a folder, asked for now and then and never waited for.
+
+    A disk that hangs lets nobody ask either; the last answer stays then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Choose the folder; the first question is asked at once, in a thread."""
+        self._folder = folder
+        self._bytes: int | None = None
+        self._due_s = 0.0
+        self._asking = threading.Lock()  # held by the thread that asks
+
+    @property
+    def bytes(self) -> int | None:
+        """The last answer, a few seconds old at most unless the disk hangs; None before the first."""
+        if time.monotonic() >= self._due_s and self._asking.acquire(blocking=False):
+            self._due_s = time.monotonic() + _SPACE_EVERY_S
+            threading.Thread(target=self._ask, name="free space", daemon=True).start()
+        return self._bytes
+
+    def _ask(self) -> None:
+        try:
+            state = os.statvfs(self._folder)
+            self._bytes = state.f_bavail * state.f_frsize
+        except OSError:
+            self._bytes = None
+        finally:
+            self._asking.release()
 
 
 def _size(path: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +20,7 @@ from runtime.frame import Image, check_image
 from runtime.loop import Step
 from runtime.outputs.containers import FORMATS, Container, count_frames, open_container, survives_a_cut
 from runtime.outputs.output import Output, Stream, cannot_write
-from runtime.outputs.segments import SegmentOptions, Segments
+from runtime.outputs.segments import FreeSpace, SegmentOptions, Segments
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,28 @@ class Recording(Output):
         self._view = view
         self._options = options
         self._video: VideoWriter | VideoSegments | None = None
+        self._segments: Segments | None = None
+        self._space: FreeSpace | None = None
         self._saved: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
         """The file."""
         return str(self.path)
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it writes segments."""
+        return self._segments is not None
+
+    def facts(self) -> Mapping[str, int | str]:
+        """Files that were begun and removed, and the bytes that are left on the disk."""
+        video, segments = self._video, self._segments
+        facts = {"files": len(self._saved) + (len(video.saved) if video is not None else 0)}
+        if segments is not None:
+            facts["removed"] = segments.removed
+        free = self._space.bytes if self._space is not None else None
+        return facts if free is None else {**facts, "free_bytes": free}
 
     @property
     def saved(self) -> tuple[Path, ...]:
@@ -81,11 +97,14 @@ class Recording(Output):
         self._draw = self._view if callable(self._view) else drawn[self._view]
         if self._is_live or self._options.segment_s is not None:
             try:
-                self._video = VideoSegments(Segments(self.path, self._options), stream.fps)
+                segments = Segments(self.path, self._options)
             except OSError as error:
                 raise cannot_write(self.path, error) from None
+            segments.removed = self._segments.removed if self._segments is not None else 0
+            self._segments, self._video = segments, VideoSegments(segments, stream.fps)
         else:
             self._video = VideoWriter(self.path, stream.fps)
+        self._space = self._space or FreeSpace(self.path.absolute().parent)
 
     def take(self, step: Step) -> None:
         """Append a frame; see `VideoSegments.write`."""

@@ -121,7 +121,13 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
             )
         )
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))
-        stream = Stream(segment.contract, source, options.source.name, options.outputs.alpha)
+        stream = Stream(
+            segment.contract,
+            source,
+            options.source.name,
+            options.outputs.alpha,
+            max_age_ms=options.max_age_ms,
+        )
         outputs = opened.enter_context(
             Outputs(made, stream, required=options.outputs.require, on_failure=_warn)
         )

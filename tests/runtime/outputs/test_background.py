@@ -182,3 +182,75 @@ def test_it_is_known_by_what_it_stands_for(tmp_path):
     output = Background(JsonLines(tmp_path / "log.jsonl"))
     assert (output.kind, output.name, output.saved) == ("jsonl", str(tmp_path / "log.jsonl"), ())
     assert Background(Disk()).saved == (Path("a"),)
+
+
+class Files(Disk):
+    """A disk on which each open begins a file."""
+
+    can_pause = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[list[int]] = []
+
+    def open(self, stream: Stream) -> None:
+        super().open(stream)
+        self.files.append([])
+
+    def take(self, step: Step) -> None:
+        super().take(step)
+        self.files[-1].append(step.frame.frame_id)
+
+
+def test_a_pause_finishes_the_file_and_leaves_steps_out(make_stream, step):
+    disk = Files()
+    output = Background(disk)
+    assert output.can_pause
+    output.open(make_stream(live=True))
+    output.take(step(0))
+    until(lambda: disk.taken == [0])
+    output.pause()
+    until(lambda: (disk.opens, disk.closes) == (2, 1))
+    for index in range(1, 5):
+        output.take(step(index))
+    time.sleep(0.3)
+    assert (output.is_paused, disk.opens, output.dropped) == (True, 2, 0)
+    output.pause(False)
+    output.take(step(5))
+    until(lambda: disk.taken == [0, 5])
+    output.close()
+    assert [each for each in disk.files if each] == [[0], [5]]
+
+
+def test_what_is_queued_before_a_pause_is_stored(make_stream, step):
+    disk = Files()
+    output = Background(disk)
+    output.open(make_stream(live=True))
+    disk.moving.clear()
+    for index in range(3):
+        output.take(step(index))
+    output.pause()
+    disk.moving.set()
+    until(lambda: disk.closes == 1)
+    assert disk.files[0] == [0, 1, 2]
+    output.close()
+
+
+def test_a_failure_during_a_pause_is_told_at_the_next_step(make_stream, step):
+    disk = Files()
+    output = Background(disk)
+    output.open(make_stream(live=True))
+    output.take(step(0))
+    until(lambda: disk.taken == [0])
+    disk.open_error = OutputError("the disk went away")
+    output.pause()
+    until(lambda: output._failure is not None)
+    with pytest.raises(OutputError, match="the disk went away"):
+        output.take(step(1))
+
+
+def test_an_output_of_one_file_cannot_pause(make_stream):
+    output = Background(Disk())
+    with pytest.raises(OutputError, match="can pause"):
+        output.pause()
+    assert not output.is_paused

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import threading
@@ -78,7 +79,8 @@ def test_every_output_is_opened_fed_and_closed(stream, step):
         assert [output.state for output in outputs] == [OutputState.OPEN] * 2
         fed = list(outputs.feed([step(0), step(1)]))
     assert ids(first) == ids(second) == [taken.frame.frame_id for taken in fed] == [0, 1]
-    assert first.stream is second.stream is stream
+    assert first.stream is second.stream
+    assert first.stream == dataclasses.replace(stream, outputs=(first, second))
     assert [output.state for output in outputs] == [OutputState.CLOSED] * 2
     assert (first.closed, first.problem) == (1, None)
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,9 @@ import pytest
 
 from runtime.errors import OutputError
 from runtime.outputs import containers
+from runtime.outputs.background import Background
 from runtime.outputs.segments import SegmentOptions, Segments
-from runtime.outputs.video import VideoSegments
+from runtime.outputs.video import Recording, VideoSegments
 
 ROOT = Path(__file__).parents[3]
 HAS_PYAV = importlib.util.find_spec("av") is not None
@@ -228,3 +230,37 @@ def test_after_a_failed_write_the_next_frame_tries_a_new_file(tmp_path, suffix, 
         video.write(frame(number), number * FRAME_NS)
     video.close()
     assert [len(frames_of(path)) for path in files(tmp_path)][-1] == 10
+
+
+def test_a_pause_makes_whole_files_and_the_facts_tell(tmp_path, make_stream, step):
+    recording = Recording(tmp_path / "drive.avi", options=SegmentOptions(keep_gb=1.0))
+    output = Background(recording)
+    assert not output.can_pause  # not open yet
+    output.open(make_stream(live=True))
+    assert output.can_pause
+    for part in range(2):
+        for index in range(5):
+            output.take(step(index, captured_ns=(10 * part + index) * 100_000_000))
+        output.pause()
+        wait_until(lambda part=part: len(output.saved) == part + 1)
+        assert len(frames_of(output.saved[part])) == 5
+        output.pause(False)
+    wait_until(lambda: "free_bytes" in output.facts())
+    facts = output.facts()
+    assert (facts["files"], facts["removed"], facts["dropped"]) == (2, 0, 0)
+    assert facts["free_bytes"] > 0
+    output.close()
+
+
+def test_a_recording_of_one_file_cannot_pause(tmp_path, make_stream, step):
+    output = Background(Recording(tmp_path / "drive.avi"))
+    output.open(make_stream(live=False))
+    assert not output.can_pause
+    output.close()
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,10 +1,13 @@
 import os
 import re
+import threading
+import time
 
 import pytest
 
 from runtime.errors import ConfigError
-from runtime.outputs.segments import SegmentOptions, Segments
+from runtime.outputs import segments
+from runtime.outputs.segments import FreeSpace, SegmentOptions, Segments
 
 
 class Clocks:
@@ -175,3 +178,38 @@ def test_what_cannot_be_removed_ends_nothing(tmp_path, monkeypatch, caplog):
 def test_impossible_options_are_refused(options):
     with pytest.raises(ConfigError, match="expected a number above 0"):
         SegmentOptions(**options)
+
+
+def test_free_space_is_asked_for_and_never_waited_for(tmp_path, monkeypatch):
+    space = FreeSpace(tmp_path)
+    wait_until(lambda: space.bytes is not None)
+    state = os.statvfs(tmp_path)
+    assert space.bytes == pytest.approx(state.f_bavail * state.f_frsize, rel=0.2)
+    hangs, before = threading.Event(), space.bytes
+
+    def hang(_: object) -> None:
+        hangs.wait(20)
+        raise OSError
+
+    monkeypatch.setattr(segments.os, "statvfs", hang)
+    space._due_s = 0.0
+    started_s = time.monotonic()
+    for _ in range(100):
+        assert space.bytes == before
+    assert time.monotonic() - started_s < 10
+    assert sum(thread.name == "free space" for thread in threading.enumerate()) == 1
+    hangs.set()
+
+
+def test_free_space_of_a_folder_that_is_gone_is_unknown(tmp_path):
+    space = FreeSpace(tmp_path / "gone")
+    assert space.bytes is None
+    wait_until(lambda: not space._asking.locked())
+    assert space.bytes is None
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
