@@ -54,11 +54,23 @@ class Page(Output):
         Raises:
             OutputError: an address that cannot be listened on.
         """
-        self._gauges = Gauges(stream.contract, stream.source, source_name=stream.name)
+        self._outputs = stream.outputs
+        self._gauges = Gauges(
+            stream.contract,
+            stream.source,
+            source_name=stream.name,
+            outputs=stream.outputs,
+            max_age_ms=stream.max_age_ms,
+        )
         self._viewfinder = Viewfinder(stream.contract.classes, stream.overlay)
         try:
             self._server = PageServer(
-                self.address, self._guard, self._gauges, self._viewfinder, alpha=stream.alpha
+                self.address,
+                self._guard,
+                self._gauges,
+                self._viewfinder,
+                alpha=stream.alpha,
+                control=self._control,
             )
         except OSError as error:
             raise OutputError(
@@ -76,3 +88,10 @@ class Page(Output):
         """Stop listening and drop all connections."""
         if self._server is not None:
             self._server.stop()
+
+    def _control(self, number: int, paused: bool) -> bool:
+        """Pause or resume an output for a viewer."""
+        if number >= len(self._outputs) or not self._outputs[number].can_pause:
+            return False
+        self._outputs[number].pause(paused)
+        return True

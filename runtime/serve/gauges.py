@@ -1,4 +1,4 @@
-"""The numbers of a running loop, for the page, and in Prometheus' text format 0.0.4 for monitoring."""
+"""The numbers of a running loop, for the page and for monitoring."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from runtime.base.codec import to_plain
+from runtime.base.shown import shown
 from runtime.contract import ModelContract
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
+from runtime.serve.events import EventLog, output_status
 from runtime.sources import Source
 from runtime.sources.source import SourceState
 
-METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+if TYPE_CHECKING:
+    from runtime.outputs.output import Output
+
 HISTORY_S = 60.0
 _BUCKET_S = 0.25
 _FPS_WINDOW_S = 2.0
 _MOST_PERIODS = 4096  # of frames that the window may hold
 STALLED_S = 3.0
+OLD_MS = 2000.0  # a picture older than this is not shown as current, unless a run has an age limit
 
 
 @dataclass
@@ -32,6 +39,7 @@ class _Bucket:
     age_ms: float = 0.0
     network_ms: float = 0.0
     fps: float = 0.0
+    count: int = 0
 
 
 @dataclass
@@ -51,6 +59,8 @@ class Gauges:
         source: Source,
         *,
         source_name: str = "",
+        outputs: Sequence[Output] = (),
+        max_age_ms: float | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Start without a step.
@@ -59,11 +69,16 @@ class Gauges:
             contract: of the network.
             source: asked for its status.
             source_name: free of passwords.
+            outputs: asked for their state.
+            max_age_ms: from when on a picture is not current; None for 2 s.
             now_ns: the clock, on which frames are captured too.
         """
         self._contract = contract
         self._source = source
-        self._source_name = source_name
+        self._source_name = shown(source_name)
+        self._outputs = outputs
+        self.old_ms = OLD_MS if max_age_ms is None else max_age_ms
+        self._events = EventLog(source, outputs, now_ns)
         self._now_ns = now_ns
         self._started_ns = now_ns()
         self._lock = threading.Lock()  # guards what follows
@@ -90,6 +105,10 @@ class Gauges:
             bucket.age_ms = max(bucket.age_ms, step.latency_ms["total"])
             bucket.network_ms = max(bucket.network_ms, step.latency_ms.get("network", 0.0))
             bucket.fps = _rate(self._finished_s, now_s)
+            is_new = bucket.count == 0
+            bucket.count += 1
+        if is_new:
+            self._events.look()
 
     @property
     def state(self) -> str:
@@ -120,7 +139,7 @@ class Gauges:
         status = self._source.status
         stats: dict[str, Any] = {
             "state": self.state,
-            "problem": status.problem,
+            "problem": None if status.problem is None else shown(status.problem),
             "reconnects": status.reconnects,
             "skipped": status.skipped,
             "source": self._source_name,
@@ -131,10 +150,17 @@ class Gauges:
             "fps": round(fps, 2),
             "frame_id": None,
             "size_hw": None,
+            "picture_age_ms": None,
+            "old_ms": self.old_ms,
             "since_frame_ms": None,
             "age_ms": None,
             "latency_ms": {},
             "classes": [],
+            "outputs": [
+                {"number": number, **output_status(output)} for number, output in enumerate(self._outputs)
+            ],
+            "events": self._events.recent(),
+            "model_facts": self._model_facts,
             "history": {
                 "ago_s": [round(bucket.start_s - now_s, 2) for bucket in buckets],
                 "age_ms": [round(bucket.age_ms, 2) for bucket in buckets],
@@ -148,6 +174,7 @@ class Gauges:
             stats |= {
                 "frame_id": step.frame.frame_id,
                 "size_hw": list(mask.shape),
+                "picture_age_ms": round((self._now_ns() - step.frame.captured_ns) / 1e6, 1),
                 "since_frame_ms": round((self._now_ns() - step.finished_ns) / 1e6, 1),
                 "age_ms": round(step.latency_ms["total"], 2),
                 "latency_ms": {stage: round(value, 3) for stage, value in step.latency_ms.items()},
@@ -159,6 +186,31 @@ class Gauges:
                 ],
             }
         return stats
+
+    @cached_property
+    def _model_facts(self) -> dict[str, Any]:
+        """What the network's file says of itself, ready for JSON."""
+        contract = self._contract
+        accuracy = contract.accuracy
+        return to_plain(  # type: ignore[no-any-return]
+            {
+                "name": shown(contract.name),
+                "input_hw": contract.input.size_hw,
+                "is_dynamic": contract.input.is_dynamic,
+                "stride": contract.output.stride,
+                "classes": len(contract.classes),
+                "weights": shown(contract.origin.quantization),
+                "accuracy": None
+                if accuracy is None
+                else {
+                    "miou": accuracy.miou,
+                    "dataset": shown(accuracy.dataset),
+                    "split": shown(accuracy.split),
+                    "frames": accuracy.frames,
+                },
+                "terms": shown(contract.origin.terms),
+            }
+        )
 
     def totals(self) -> tuple[int, dict[str, float]]:
         """Return the number of steps and the milliseconds of each stage, both since the start."""
@@ -174,59 +226,3 @@ def _rate(finished_s: Sequence[float], now_s: float) -> float:
     if len(finished_s) < 2 or finished_s[-1] <= now_s - _FPS_WINDOW_S or finished_s[-1] == finished_s[0]:
         return 0.0
     return (len(finished_s) - 1) / (finished_s[-1] - finished_s[0])
-
-
-def metrics_text(gauges: Gauges, viewers: int) -> str:
-    """Return the exposition of one scrape.
-
-    Args:
-        gauges: the loop's numbers.
-        viewers: open streams.
-    """
-    stats = gauges.stats()
-    frames, stage_ms = gauges.totals()
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, text: str, *samples: tuple[str, float]) -> None:
-        lines.append(f"# HELP edgeseg_{name} {text}")
-        lines.append(f"# TYPE edgeseg_{name} {kind}")
-        lines.extend(f"edgeseg_{name}{labels} {value:.9g}" for labels, value in samples)
-
-    metric("frames_total", "counter", "Frames that were segmented.", ("", frames))
-    metric("dropped_frames_total", "counter", "Frames the source dropped.", ("", stats["dropped"]))
-    metric("reconnects_total", "counter", "Times the source was opened again.", ("", stats["reconnects"]))
-    metric("fps", "gauge", "Frames a second over the last two seconds.", ("", stats["fps"]))
-    metric("viewers", "gauge", "Open video streams of the page.", ("", viewers))
-    metric("uptime_seconds", "gauge", "Since the page was opened.", ("", stats["uptime_s"]))
-    metric(
-        "source_state",
-        "gauge",
-        "1 for the state that the source is in.",
-        *((f'{{state="{state.value}"}}', float(state.value == stats["state"])) for state in SourceState),
-    )
-    metric(
-        "stage_seconds_total",
-        "counter",
-        "Time spent in each stage; total is from capture to the last output.",
-        *((f'{{stage="{_escaped(stage)}"}}', value / 1e3) for stage, value in stage_ms.items()),
-    )
-    if stats["age_ms"] is not None:
-        metric("age_seconds", "gauge", "Age of the last frame when done.", ("", stats["age_ms"] / 1e3))
-        metric(
-            "since_frame_seconds",
-            "gauge",
-            "Since the last frame was done.",
-            ("", stats["since_frame_ms"] / 1e3),
-        )
-        metric(
-            "class_share",
-            "gauge",
-            "Share of the last frame that a class covers.",
-            *((f'{{class="{_escaped(entry["name"])}"}}', entry["share"]) for entry in stats["classes"]),
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(label: str) -> str:
-    """Return a label's value as the format wants it."""
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

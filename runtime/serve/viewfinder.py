@@ -31,11 +31,13 @@ class Look:
         view: overlay, mask or raw.
         alpha: share of the class colour in the overlay, 0 to 1.
         width: the widest picture in pixels; None for the frame's own size.
+        hide: indices of classes that are not drawn: their pixels show the frame, in the mask black.
     """
 
     view: str = "overlay"
     alpha: float = 0.5
     width: int | None = None
+    hide: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Check and round."""
@@ -44,6 +46,8 @@ class Look:
                 f"expected a view among {', '.join(PAGE_VIEWS)}, an alpha from 0 to 1 and a width from 16 to "
                 f"8192, got {self.view!r}, {self.alpha} and {self.width}"
             )
+        if any(not 0 <= index <= 255 for index in self.hide):
+            raise ConfigError(f"hide: expected class numbers from 0 to 255, got {sorted(self.hide)}")
         object.__setattr__(self, "alpha", round(self.alpha * _ALPHA_STEPS) / _ALPHA_STEPS)
 
 
@@ -114,6 +118,30 @@ class Viewfinder:
         """Return the freshest picture as a JPEG file; None before the first step."""
         return self._encoded(look)
 
+    @property
+    def age_ms(self) -> float:
+        """How long ago the freshest picture was captured; 0 before the first step."""
+        with self._news:
+            step = self._step
+        return 0.0 if step is None else (time.monotonic_ns() - step.frame.captured_ns) / 1e6
+
+    def old_jpeg(self, look: Look) -> Picture | None:
+        """Return the freshest picture as one that nobody takes for current: dark, grey, and with its age."""
+        with self._drawing:
+            with self._news:
+                step = self._step
+            if step is None:
+                return None
+            grey = cv2.cvtColor(self._picture(step, look), cv2.COLOR_BGR2GRAY)
+            old_bgr = np.asarray(
+                cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=0.5), cv2.COLOR_GRAY2BGR), np.uint8
+            )
+            scale = max(0.4, old_bgr.shape[1] / 640)
+            place = (round(12 * scale), round(28 * scale))
+            text = f"{self.age_ms / 1e3:.1f} s old"
+            cv2.putText(old_bgr, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7 * scale, (255, 255, 255), 2)
+            return Picture(_jpeg(old_bgr), step.frame.frame_id, step.frame.captured_ns)
+
     def mask_png(self) -> Picture | None:
         """Return the freshest mask as a palette PNG (`runtime.masks.formats`); None before the first."""
         return self._encoded(None)
@@ -148,9 +176,14 @@ class Viewfinder:
             mask = np.asarray(cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
         if look.view == "raw":
             return image_bgr
-        if look.view == "mask":
-            return self._overlay.colors(mask)
-        return self._overlay.blend(image_bgr, mask, look.alpha)
+        is_mask = look.view == "mask"
+        drawn = self._overlay.colors(mask) if is_mask else self._overlay.blend(image_bgr, mask, look.alpha)
+        if look.hide:
+            is_hidden = np.zeros(256, np.uint8)
+            is_hidden[list(look.hide)] = 1
+            behind = np.zeros_like(drawn) if is_mask else image_bgr
+            cv2.copyTo(behind, cv2.LUT(mask, is_hidden), drawn)
+        return drawn
 
 
 def _jpeg(image_bgr: Image) -> bytes:

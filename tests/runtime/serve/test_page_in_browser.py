@@ -19,7 +19,7 @@ from runtime.contract import ModelContract
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.outputs import Page, Stream
-from runtime.serve import server
+from runtime.serve import handler
 from runtime.serve.address import Address
 from runtime.sources import Source
 from runtime.sources.source import SourceState, SourceStatus
@@ -363,7 +363,7 @@ def processes_under(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux to find the browser's parts")
 def test_a_browser_that_freezes_does_not_hold_up_the_loop(robot, browser, monkeypatch):
-    monkeypatch.setattr(server, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
+    monkeypatch.setattr(handler, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
     robot.size_hw, robot.is_noisy = (480, 640), True
     browser.execute_script("document.body.append(stream = new Image()); stream.src = '/stream.mjpg?view=raw'")
     until(lambda: robot.page._server.streams == 1)

@@ -23,9 +23,11 @@ from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.masks.formats import decode_palette_png
 from runtime.outputs import Page, Stream
-from runtime.serve import server, viewfinder
+from runtime.outputs.output import Output
+from runtime.serve import handler, server, viewfinder
 from runtime.serve.address import Address, Guard
-from runtime.serve.gauges import Gauges, metrics_text
+from runtime.serve.gauges import Gauges
+from runtime.serve.metrics import metrics_text
 from runtime.sources import Source
 from runtime.sources.source import SourceState, SourceStatus
 
@@ -64,10 +66,14 @@ def open_page(tiny: ModuleType) -> Iterator[Callable[..., Page]]:
     pages: list[Page] = []
 
     def open_one(
-        address: Address = LOOPBACK, token: str | None = None, name: str = "", alpha: float = 0.5
+        address: Address = LOOPBACK,
+        token: str | None = None,
+        name: str = "",
+        alpha: float = 0.5,
+        **more: object,
     ) -> Page:
         page = Page(address, token=token)
-        page.open(Stream(tiny.tiny_contract(), QuietSource(), name, alpha))
+        page.open(Stream(tiny.tiny_contract(), QuietSource(), name, alpha, **more))
         pages.append(page)
         return page
 
@@ -302,7 +308,7 @@ def noisy() -> list[Step]:
 
 
 def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
-    monkeypatch.setattr(server, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
+    monkeypatch.setattr(handler, "SEND_S", 10 * WAIT_S)  # so that nothing rescues the loop
     page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
     fed = threading.Event()
@@ -324,7 +330,7 @@ def test_a_viewer_that_does_not_read_holds_up_nobody(page, monkeypatch, noisy):
 
 
 def test_a_viewer_that_does_not_read_is_dropped(page, monkeypatch, noisy):
-    monkeypatch.setattr(server, "SEND_S", 0.5)
+    monkeypatch.setattr(handler, "SEND_S", 0.5)
     page.take(noisy[0])
     asleep = Watcher(page, "view=raw")
 
@@ -384,6 +390,121 @@ def test_one_peer_cannot_take_all_places(page):
         loopback = [taken.enter_context(places.viewing("127.0.0.1")) for _ in range(20)]
         assert sum(loopback) == server.MAX_VIEWERS - server.MAX_VIEWERS_OF_PEER - 1
     assert not places._viewers
+
+
+class PausingOutput(Output):
+    """One that can pause, or cannot."""
+
+    kind = "save"
+
+    def __init__(self, can_pause: bool = True) -> None:
+        self.told = can_pause
+
+    @property
+    def can_pause(self) -> bool:
+        return self.told
+
+    def pause(self, paused: bool = True) -> None:
+        self.is_paused = paused
+
+    def take(self, step: Step) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def post(page: Page, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", page.address.port, timeout=WAIT_S)
+    connection.request("POST", path, headers=headers)
+    reply = connection.getresponse()
+    body = reply.read()
+    connection.close()
+    return reply.status, body
+
+
+def test_an_output_is_paused_and_resumed(open_page):
+    outputs = PausingOutput(can_pause=False), PausingOutput()
+    page = open_page(outputs=outputs)
+    for action, paused in (("pause", True), ("resume", False)):
+        status, body = post(page, f"/outputs/1/{action}", {"X-Edgeseg": "1"})
+        assert (status, outputs[1].is_paused) == (200, paused)
+        assert json.loads(body)["outputs"][1]["is_paused"] is paused
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/outputs/1/pause", {}, 403),  # a form of another site can send this
+        ("/outputs/1/pause", {"X-Edgeseg": "1", "Origin": "http://evil.example"}, 403),
+        ("/outputs/1/pause", {"X-Edgeseg": "1", "Origin": "null"}, 403),
+        ("/outputs/1/pause", {"X-Edgeseg": "1", "Host": "evil.example"}, 403),
+        ("/outputs/0/pause", {"X-Edgeseg": "1"}, 404),
+        ("/outputs/7/pause", {"X-Edgeseg": "1"}, 404),
+        ("/outputs/-1/pause", {"X-Edgeseg": "1"}, 405),
+        ("/outputs/1/delete", {"X-Edgeseg": "1"}, 405),
+        ("/outputs/1/pause/", {"X-Edgeseg": "1"}, 405),
+        ("/outputs/99999/pause", {"X-Edgeseg": "1"}, 405),
+        ("/", {"X-Edgeseg": "1"}, 405),
+    ],
+)
+def test_nobody_else_pauses_an_output(open_page, path, headers, status):
+    outputs = PausingOutput(can_pause=False), PausingOutput()
+    assert post(open_page(outputs=outputs), path, headers)[0] == status
+    assert not outputs[1].is_paused
+
+
+def test_without_the_token_nothing_is_paused(open_page):
+    output = PausingOutput()
+    page = open_page(token=TOKEN, outputs=(output,))
+    assert post(page, "/outputs/0/pause", {"X-Edgeseg": "1"})[0] == 401
+    assert not output.is_paused
+    assert post(page, "/outputs/0/pause", {"X-Edgeseg": "1", "Authorization": f"Bearer {TOKEN}"})[0] == 200
+    assert output.is_paused
+
+
+def test_classes_can_be_hidden(page):
+    page.take(step(1))  # all green
+    assert image_of(get(page, "/frame.jpg?alpha=1")[1])[20, 20].tolist() == pytest.approx([0, 255, 0], abs=5)
+    hidden = image_of(get(page, "/frame.jpg?alpha=1&hide=0,1")[1])
+    assert hidden[20, 20].tolist() == pytest.approx([50, 50, 50], abs=5)
+    assert image_of(get(page, "/frame.jpg?view=mask&hide=1")[1]).max() < 6
+    others = image_of(get(page, "/frame.jpg?view=mask&hide=0,2")[1])
+    assert others[20, 20].tolist() == pytest.approx([0, 255, 0], abs=5)
+
+
+@pytest.mark.parametrize("hide", ["x", "-1", "256", "1,", ",", "1;2", "1" * 5000, "0,0,999"])
+def test_classes_that_cannot_be_hidden(page, hide):
+    page.take(step(1))
+    assert get(page, f"/frame.jpg?hide={hide}")[0] == 400
+
+
+def test_a_stream_shows_no_old_picture_as_a_current_one(open_page):
+    page = open_page(max_age_ms=300.0)
+    page.take(step(1, level=200))
+    watcher = Watcher(page, "view=mask")
+    assert watcher.picture()[20, 20].tolist() == pytest.approx([0, 255, 0], abs=5)
+    old = watcher.picture()  # nothing new came for longer than the limit
+    assert np.ptp(old.astype(int), axis=2).max() <= 3  # grey
+    assert old[40, 40].max() < 100
+    page.take(step(2))
+    assert watcher.picture()[20, 20].tolist() == pytest.approx([0, 0, 255], abs=5)
+    watcher.close()
+
+
+def test_stats_tell_how_old_the_picture_is_and_from_when_on_it_is_old(open_page):
+    page = open_page(max_age_ms=300.0)
+    before = json.loads(get(page, "/stats.json")[1])
+    assert (before["picture_age_ms"], before["old_ms"]) == (None, 300.0)
+    taken = step(1)
+    page.take(taken)
+    stats = json.loads(get(page, "/stats.json")[1])
+    assert 0 <= stats["picture_age_ms"] <= (time.monotonic_ns() - taken.frame.captured_ns) / 1e6
+    assert json.loads(get(open_page(), "/stats.json")[1])["old_ms"] == 2000.0
+
+
+def test_stats_tell_what_the_network_says_of_itself(page):
+    facts = json.loads(get(page, "/stats.json")[1])["model_facts"]
+    assert (facts["name"], facts["classes"], facts["weights"], facts["accuracy"]) == ("tiny", 3, "none", None)
+    assert len(facts["input_hw"]) == 2
 
 
 def raw(page: Page, request: bytes) -> bytes:
