@@ -1,14 +1,11 @@
 """Checkpoints: weights, what the network is rebuilt from, its contract, and the state of its training.
 
-A file is checked before torch opens it. `torch.load(weights_only=True)` runs no code, but it believes what an
-archive says about sizes, inflates compressed entries of any size, does not compare checksums, and allows
-more globals than a checkpoint needs.
+A file is checked before torch opens it, see `training.engine.archive`.
 """
 
 from __future__ import annotations
 
-import pickletools
-import zipfile
+import pickle
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +16,10 @@ from torch import Tensor
 
 from runtime.base.codec import to_plain
 from runtime.base.files import replacing
+from runtime.base.shown import shown
 from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
+from training.engine.archive import check_archive, check_tensors
 from training.network import NetworkConfig
 from training.network.build import CameraNetwork, build_network, network_config
 
@@ -40,14 +39,6 @@ def weights_folder(checkout: Path = Path(__file__).parents[2]) -> Path:
 
 
 WEIGHTS = weights_folder()
-
-_STORAGES = ("Bool", "Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double")
-ALLOWED_GLOBALS = frozenset(
-    {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-    | {f"torch {storage}Storage" for storage in _STORAGES}
-)
-MAX_PICKLE_BYTES = 64 << 20  # names and numbers; the weights lie beside it
-MAX_ENTRIES = 100_000
 
 
 @dataclass(frozen=True)
@@ -156,9 +147,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     # Whatever the unpickler or torch stumble over, the cause is the file: check_archive has refused every
     # pickle that names code, so no defect of ours can end here.
     except Exception as error:
-        reason = " ".join(str(error).split("\n", 1)[0].split())
+        # An unpickler's words advise to run the code after all.
+        words = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).split(chr(10), 1)[0]}"
         raise CheckpointError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}: {reason}); "
+            f"{path}: the checkpoint is damaged ({shown(type(error).__name__ + words, 200)}); "
             "copy it again or train again"
         ) from None
     check_tensors(path, content)
@@ -167,7 +159,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             content.get("format", "a dict without a format") if isinstance(content, dict) else type(content)
         )
         raise CheckpointError(
-            f"{path}: expected an edgeseg checkpoint ({FORMAT}), got {found}; "
+            f"{path}: expected an edgeseg checkpoint ({FORMAT}), got {shown(found, 80)}; "
             "use best.pt or last.pt of training.train"
         )
     try:
@@ -216,96 +208,3 @@ def _largest_number(plain: Any) -> int:
     if isinstance(plain, list):
         return max(map(_largest_number, plain), default=0)
     return plain if isinstance(plain, int) else 0
-
-
-def check_archive(path: Path) -> None:
-    """Check sizes, checksums and the pickle's globals of a file that `torch.save` wrote.
-
-    Raises:
-        CheckpointError: a file that is damaged, announces more bytes than it has, or would run code.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_sizes(path, archive.infolist())
-            damaged = archive.testzip()
-            pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-            contents = [archive.read(name) for name in pickles] if damaged is None else []
-    # The zip reader has many ways to stumble over damaged headers, among them struct.error and
-    # UnicodeDecodeError; an encrypted entry is a RuntimeError.
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, ArithmeticError, LookupError):
-        raise CheckpointError(
-            f"{path}: expected a checkpoint written by training.train, got a file that is damaged or of "
-            "another kind; copy it again or train again"
-        ) from None
-    if damaged is not None:
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged (wrong checksum of {damaged!r}); copy it again or train again"
-        )
-    for content in contents:
-        _check_globals(path, content)
-
-
-def check_tensors(path: Path, content: Any) -> None:
-    """Refuse tensors that claim more elements than they have in memory, as a stride of 0 makes them.
-
-    Raises:
-        CheckpointError: naming the size of such a tensor.
-    """
-    pending = [content]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, torch.Tensor):
-            held = value.untyped_storage().nbytes()
-            if value.numel() * value.element_size() > held:
-                raise CheckpointError(
-                    f"{path}: expected tensors that hold all their elements, got one that announces "
-                    f"{list(value.shape)} and holds {held} bytes; train again"
-                )
-        elif isinstance(value, dict):
-            pending.extend(value.values())
-        elif isinstance(value, list | tuple):
-            pending.extend(value)
-
-
-def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """Refuse an archive that would take more memory than the file has bytes."""
-    size_bytes = path.stat().st_size
-    announced = sum(entry.file_size for entry in entries)
-    if announced > size_bytes:
-        raise CheckpointError(
-            f"{path}: expected weights of at most the file's {size_bytes} bytes, the archive announces "
-            f"{announced}; the file is damaged or made to fill the memory: copy it again or train again"
-        )
-    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise CheckpointError(
-            f"{path}: expected uncompressed entries as torch.save writes them, got {packed[0]!r} compressed; "
-            "train again"
-        )
-    pickles = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
-    if len(entries) > MAX_ENTRIES or pickles > MAX_PICKLE_BYTES:
-        raise CheckpointError(
-            f"{path}: expected at most {MAX_ENTRIES} tensors and {MAX_PICKLE_BYTES} bytes of names, got "
-            f"{len(entries)} and {pickles}; train again"
-        )
-
-
-def _check_globals(path: Path, content: bytes) -> None:
-    """Refuse a pickle that names anything but tensors."""
-    try:
-        named = [
-            str(argument) if opcode.name == "GLOBAL" else opcode.name
-            for opcode, argument, _ in pickletools.genops(content)
-            if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "EXT1", "EXT2", "EXT4")
-        ]
-    except Exception as error:  # pickletools has no error of its own
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged ({str(error).splitlines()[0] if str(error) else error!r}); "
-            "copy it again or train again"
-        ) from None
-    for name in named:
-        if name not in ALLOWED_GLOBALS:
-            raise CheckpointError(
-                f"{path}: expected tensors and plain values only, got a pickle that would run code "
-                f"({name.replace(' ', '.')!r}); do not open it elsewhere, ask its author for a safe one"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from runtime.base.codec import DecodeError, from_plain
 from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
-from runtime.errors import TrainingError
+from runtime.errors import ConfigError, TrainingError
 from training.data import Augment, AugmentConfig, Batches, SegmentationDataset, class_weights, count_pixels
 from training.data.dataset import Bgr
 from training.data.synthetic import SyntheticStreets
@@ -18,6 +19,7 @@ from training.engine.checkpoint import Checkpoint
 from training.engine.config import CHANGEABLE, TrainConfig
 from training.engine.distributed import Processes
 from training.engine.losses import UNWEIGHTED, SegmentationLoss
+from training.network.build import SupervisedNetwork
 
 
 def build_batches(
@@ -76,6 +78,32 @@ def build_loss(
         counts = processes.from_first(lambda: count_pixels(train_set))
         weights = torch.tensor(class_weights(counts), dtype=torch.float32).to(device)
     return SegmentationLoss(config.loss, weights, config.loss_stride, config.label_smoothing)
+
+
+def refuse_lone_values(network: SupervisedNetwork, crop_hw: tuple[int, int]) -> None:
+    """Refuse, before a step is made, batches of one image whose deepest features are one pixel.
+
+    A batch norm that measures its batch cannot take a deviation of one value a channel.
+
+    Args:
+        network: as it is trained, frozen parts in eval mode.
+        crop_hw: of the images.
+
+    Raises:
+        ConfigError: there is such a batch norm.
+    """
+    trial = copy.deepcopy(network).to("meta")  # shapes without memory or time
+    try:
+        trial(torch.empty((1, *crop_hw, 3), dtype=torch.uint8, device="meta"))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        height, width = crop_hw
+        raise ConfigError(
+            f"batch_size: expected at least 2 images a process, since of one image of {height}x{width} the "
+            "deepest features are one pixel, of which batch norm cannot learn, got 1; give --batch-size 2 or "
+            "a larger --crop"
+        ) from None
 
 
 def resumable_state(

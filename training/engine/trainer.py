@@ -26,7 +26,13 @@ from training.engine.distributed import Processes
 from training.engine.history import EpochRecord, StepLosses, epochs_since_best
 from training.engine.losses import distillation_loss
 from training.engine.optimization import WeightAverage, build_optimizer, learning_rate_factor
-from training.engine.start import build_batches, build_contract, build_loss, resumable_state
+from training.engine.start import (
+    build_batches,
+    build_contract,
+    build_loss,
+    refuse_lone_values,
+    resumable_state,
+)
 from training.engine.transfer import (
     Teacher,
     Transfer,
@@ -99,6 +105,9 @@ class Trainer:
             self.network, len(train_set.classes), auxiliary=config.second_head_weight > 0
         )
         _place(self.supervised, self.device)
+        if config.batch_size == processes.world_size:
+            self._to_train_mode(self.supervised)
+            refuse_lone_values(self.supervised, config.crop_hw or config.size_hw)
         self.average = WeightAverage(self.network, config.average_decay)
         self.model = processes.wrap(self.supervised, self.device)
         if config.compile:
@@ -211,7 +220,7 @@ class Trainer:
             TrainingError: a loss or a gradient that is not a finite number, or an epoch that diverges.
         """
         steps, number = len(self.batches), self.epoch + 1
-        self._to_train_mode()
+        self._to_train_mode(self.model)
         if self._stream is None:
             self._stream = self.batches.epochs(self.epoch, self.config.epochs, self.step)
         bar = tqdm(
@@ -257,7 +266,7 @@ class Trainer:
         """
         with closing(self.batches.epochs(0, 1)) as batches:
             images, labels = (self._to_device(array) for array in next(batches))
-        self._to_train_mode()
+        self._to_train_mode(self.model)
         self._train_step(images, labels, place=0).tolist()
         started = time.monotonic()
         for _ in range(steps):
@@ -275,9 +284,9 @@ class Trainer:
         # The scaler leaves out steps with a gradient that is not finite by itself.
         return StepLosses(self.epoch + 1, values, check_gradients=not self.scaler.is_enabled())
 
-    def _to_train_mode(self) -> None:
+    def _to_train_mode(self, model: nn.Module) -> None:
         """Let the network measure its batches and drop at random, but for what is frozen."""
-        self.model.train()
+        model.train()
         for module in self.frozen:
             module.eval()
 

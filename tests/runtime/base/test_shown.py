@@ -151,6 +151,14 @@ def test_whatever_has_a_text_is_shown():
 def test_a_long_text_takes_no_long_time():
     text = "a:" * 20_000 + "//" * 20_000 + "key=" * 5_000 + "@"
     assert len(shown(text)) <= 500
+    assert shown("x" * 10**7) == "x" * 499 + "…"
+
+
+def test_the_cut_of_a_long_text_uncovers_nothing():
+    assert SECRET not in shown(f"admin:{SECRET}" * 10**5)
+    said = shown(f"{'word ' * 50}rtsp://admin:{SECRET * 1000}@camera/live")
+    assert said.startswith("word word")
+    assert SECRET not in said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import torch
 
 from runtime.contract import CAMVID_CLASSES, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import CheckpointError
-from training.engine.checkpoint import Checkpoint, check_archive, load_checkpoint, save_checkpoint
+from training.engine.archive import check_archive
+from training.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.network.build import CameraNetwork, build_network
 from training.network.sizes import ResidualConfig
 
@@ -136,3 +137,95 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_an_archive_that_torch_wrote_passes(path: Path) -> None:
     check_archive(path)
+
+
+def nested(levels: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def cycle(kind: str) -> object:
+    if kind == "a list in itself":
+        items: list[object] = []
+        items.append(items)
+        return items
+    if kind == "a dict in itself":
+        table: dict[str, object] = {}
+        table["self"] = table
+        return table
+    if kind == "a ring of three":
+        first, second, third = {}, {}, []  # type: ignore[var-annotated]
+        first["next"], second["next"] = second, third
+        third.append(first)
+        return first
+    if kind == "a tuple that holds its own list":
+        inner: list[object] = []
+        inner.append((1, (inner,)))
+        return inner
+    return nested(40 if kind == "40 levels" else 5000)
+
+
+@pytest.mark.parametrize("place", ["the whole", "weights", "config", "training", "contract"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("a list in itself", "a dict in itself", "a ring of three", "a tuple that holds its own list"),
+        *("40 levels", "5000 levels"),
+    ],
+)
+def test_cycles_and_endless_nesting_are_refused(path: Path, kind: str, place: str) -> None:
+    content = torch.load(path, weights_only=True)
+    strange = cycle(kind)
+    if kind == "5000 levels":  # deeper than Python's own pickler goes
+        torch.save({**content, place: "here"}, path)
+        deep = b"]" * 5000 + b"a" * 4999
+
+        def plant(name: str, part: bytes) -> bytes:
+            start = part.find(b"X\x04\x00\x00\x00here") if name.endswith(".pkl") else -1
+            return part if start < 0 else part[:start] + deep + part[start + 9 :]
+
+        rewrite(path, plant)
+    else:
+        torch.save(strange if place == "the whole" else {**content, place: strange}, path)
+    with pytest.raises(
+        CheckpointError, match=r"best\.pt: .*expected (containers of a few levels|an edgeseg)|damaged"
+    ):
+        load_checkpoint(path)
+
+
+def test_a_dict_key_of_a_million_tuples_does_not_overflow_the_stack(path: Path) -> None:
+    ways = (b")" + b"\x85" * 10**6, b")" + b"K\x01\x86" * 10**6, b")" + b"\x85q\x07" * 10**6)
+    for key in (*ways, b"(" * 10**6 + b"t" * 10**6, b")q\x00" + b"h\x00\x85q\x00" * 10**6):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("best/data.pkl", b"\x80\x02}" + key + b"K\x01s.")
+            archive.writestr("best/version", "3\n")
+        with pytest.raises(CheckpointError, match="expected containers of a few levels, got more than 100"):
+            load_checkpoint(path)
+
+
+def test_what_is_shared_or_long_is_neither_a_cycle_nor_deep(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    shared: list[object] = [1, 2]
+    lattice: object = shared
+    for _ in range(20):  # a million ways to the same list
+        lattice = [lattice, lattice]
+    content["training"] = {"shared": [shared, shared], "long": [[n] for n in range(5000)], "lattice": lattice}
+    content["training"]["table"] = {n: (n, [n]) for n in range(5000)}
+    torch.save(content, path)
+    assert load_checkpoint(path).training is not None
+
+
+def test_the_error_about_a_strange_format_is_short(tmp_path: Path) -> None:
+    torch.save({"format": "x" * 100_000 + "\x1b[31m"}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "a.pt")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_damaged_pickle_is_not_an_advice_to_run_its_code(path: Path) -> None:
+    rewrite(path, lambda name, part: part.replace(b"}", b"\x8f", 1) if name.endswith(".pkl") else part)
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        load_checkpoint(path)
+    assert "weights_only" not in str(caught.value)
