@@ -17,8 +17,10 @@ from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"
 SCHEMA_VERSION = 2
+# Of a file whose frames are not stretched: an older runtime must refuse it, since it would stretch them.
+FITTED_SCHEMA = 3
 # Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
-READABLE_SCHEMAS = (1, SCHEMA_VERSION)
+READABLE_SCHEMAS = (1, SCHEMA_VERSION, FITTED_SCHEMA)
 MAX_SIDE = 16_384  # pixels; more than any camera has, and little enough for one frame in memory
 MAX_NAME = 200  # characters of a class's name
 MAX_CLASSES = 255  # masks are uint8 and 255 is kept for the ignore index
@@ -33,7 +35,8 @@ class ClassMap:
     Attributes:
         names: one unique name a class.
         palette_rgb: one colour a class, each channel 0..255.
-        ignore_index: the label value of pixels without a class (void); never predicted.
+        ignore_index: the label value of pixels without a class (void). In a mask it stands where the network
+            saw nothing (see `ImageFit`), and where a network that gives class indices says so itself.
     """
 
     names: tuple[str, ...]
@@ -100,6 +103,36 @@ CAMVID_CLASSES = ClassMap(
 
 
 @dataclass(frozen=True)
+class ImageFit:
+    """How a frame becomes a picture of the network's size; a network wants what it was trained on.
+
+    Attributes:
+        mode: "stretch" gives up the aspect ratio; "letterbox" keeps it and fills the borders; "crop" keeps it
+            and cuts off what is too much. What a crop cuts off has no class: its mask is void.
+        resample: the interpolation; "area" averages where the frame shrinks, as antialiased resizing does.
+        fill_bgr: colour of a letterbox's borders.
+        place: where a letterboxed frame lies.
+        zoom: a crop's frame is made so many times as large as it must be before the middle is cut out.
+    """
+
+    mode: Literal["stretch", "letterbox", "crop"] = "stretch"
+    resample: Literal["bilinear", "area", "bicubic", "nearest"] = "bilinear"
+    fill_bgr: Rgb = (114, 114, 114)
+    place: Literal["center", "corner"] = "center"
+    zoom: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check colour and zoom."""
+        if any(not 0 <= channel <= 255 for channel in self.fill_bgr):
+            raise ContractError(f"input.fit.fill_bgr: expected values from 0 to 255, got {self.fill_bgr}")
+        if not 1 <= self.zoom <= 16:
+            raise ContractError(f"input.fit.zoom: expected a number from 1 to 16, got {self.zoom}")
+
+
+STRETCH = ImageFit()
+
+
+@dataclass(frozen=True)
 class ImageInput:
     """What the graph takes: the camera's own pixels, so no preprocessing but a resize is left outside.
 
@@ -112,6 +145,7 @@ class ImageInput:
         is_dynamic: whether batch, height and width are free; `size_hw` is then where none is chosen.
             Otherwise the batch is 1.
         size_multiple: what height and width must be multiples of.
+        fit: how a frame is brought to that size.
     """
 
     size_hw: tuple[int, int]
@@ -121,6 +155,7 @@ class ImageInput:
     color_order: Literal["BGR"] = "BGR"
     is_dynamic: bool = False
     size_multiple: int = 1
+    fit: ImageFit = STRETCH
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -294,7 +329,12 @@ class ModelContract:
 
     def to_json(self) -> str:
         """Return the contract as JSON text."""
-        return json.dumps(to_plain(self), indent=1, allow_nan=False)
+        plain = to_plain(self)
+        if self.input.fit == STRETCH:  # as every runtime does, so every runtime may read it
+            del plain["input"]["fit"]
+        else:
+            plain["schema"] = FITTED_SCHEMA
+        return json.dumps(plain, indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelContract:
@@ -320,7 +360,7 @@ def _check_schema(found: object) -> None:
     """Refuse a contract written for another version of this module."""
     if type(found) is not int or found not in READABLE_SCHEMAS:
         raise ContractError(
-            f"contract: this edgeseg reads schema {' and '.join(map(str, READABLE_SCHEMAS))}, the file has "
+            f"contract: this edgeseg reads schema {', '.join(map(str, READABLE_SCHEMAS))}, the file has "
             f"{found!r}; "
             "install the edgeseg version that wrote the file, or export the model again"
         )

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.base.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
-from runtime.network.mask import class_mask, fit_mask
-from runtime.network.resize import fit_image
+from runtime.network.mask import Window, class_mask, fit_mask
+from runtime.network.resize import fit_image, placement
 from runtime.network.session import NetworkSession
 
 # Int8 with 7-bit weights is exact on every x86, and measured to be faster there; ARM was not at hand.
@@ -157,7 +158,7 @@ class Segmenter(Closable):
         Raises:
             FrameError: not a uint8 image of shape (H, W, 3).
             ConfigError: the segmenter was closed.
-            ContractError: the network gave logits that are not finite.
+            ContractError: the network gave logits that are not finite, or classes that it does not have.
         """
         return self.finish(self.infer(self.fit(frame)))
 
@@ -171,7 +172,7 @@ class Segmenter(Closable):
         """
         started_ns = time.perf_counter_ns()
         image_bgr = check_image(frame.image_bgr if isinstance(frame, Frame) else frame)
-        fitted = fit_image(image_bgr, self._size_hw)
+        fitted = fit_image(image_bgr, self._size_hw, self._contract.input.fit)
         return Fitted(
             fitted,
             (image_bgr.shape[0], image_bgr.shape[1]),
@@ -201,11 +202,13 @@ class Segmenter(Closable):
         """Make the mask at the frame's size.
 
         Raises:
-            ContractError: the network gave logits that are not finite.
+            ContractError: the network gave logits that are not finite, or classes that it does not have.
         """
         started_ns = time.perf_counter_ns()
         fitted = inferred.fitted
-        if self._contract.output.has_logits:
+        if self._contract.input.fit.mode != "stretch":
+            mask = self._mask_of_part(inferred)
+        elif self._contract.output.has_logits:
             mask = class_mask(inferred.output, fitted.frame_hw)
         else:
             mask = fit_mask(inferred.output[0], fitted.frame_hw)
@@ -219,6 +222,23 @@ class Segmenter(Closable):
             frame_id=fitted.frame_id,
             captured_ns=fitted.captured_ns,
         )
+
+    def _mask_of_part(self, inferred: Inferred) -> Image:
+        """Make the mask of a frame that fills the picture in part, or is seen in part: void where it is not."""
+        frame_hw = inferred.fitted.frame_hw
+        placed = placement(frame_hw, self._size_hw, self._contract.input.fit)
+        rows, columns = placed.seen(frame_hw)
+        window = Window(rows.start, rows.end, columns.start, columns.end)
+        seen_hw = (rows.last - rows.first, columns.last - columns.first)
+        if self._contract.output.has_logits:
+            seen = class_mask(inferred.output, seen_hw, window)
+        else:
+            seen = fit_mask(inferred.output[0], seen_hw, window)
+        if seen_hw == frame_hw:
+            return seen
+        mask = np.full(frame_hw, self._contract.classes.ignore_index, np.uint8)
+        mask[rows.first : rows.last, columns.first : columns.last] = seen
+        return mask
 
     def close(self) -> None:
         """Free the network; a call that is running finishes first. Closing twice is fine."""

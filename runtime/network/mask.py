@@ -2,14 +2,16 @@
 
 The result is that of bilinear upsampling (half-pixel centres, as `cv2.INTER_LINEAR` and torch's
 `align_corners=False`) of every class, then argmax. What makes it fast without changing it: four neighbouring
-logits are the corners of a cell of pixels, and interpolation never leaves the range of its corners. So a
-class whose highest corner lies below another class's lowest corner cannot win inside the cell. In nine of
-ten cells of a street one class is left, and its pixels are filled in. Only the others are interpolated, for
-the two or three classes that are left there, all of these cells beside each other as one wide strip.
+logits are the corners of a cell of pixels, and interpolation never leaves the range of its corners. Where
+one class is the highest at all four, it is so in the whole cell, and its pixels are filled in: nine of ten
+cells of a street. In the others a class whose highest corner lies below another class's lowest corner
+cannot win; the two or three classes that are left there are interpolated, all of these cells beside each
+other as one wide strip. Logits that have the frame's size already need no arithmetic at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +24,7 @@ from runtime.frame import Image
 
 # Pixels interpolated at once. Fewer: the calls cost more than the pixels. More: they leave the cache.
 _BLOCK_PIXELS = 120_000
+_BLOCK_LOGITS = 1 << 15  # of each class compared at once
 
 _Indices = NDArray[np.intp]
 
@@ -46,12 +49,26 @@ class _Axis:
     step: float
 
 
-def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> Image:
+@dataclass(frozen=True)
+class Window:
+    """The part of the network's picture that a mask covers, in shares of its height and its width."""
+
+    top: float = 0.0
+    bottom: float = 1.0
+    left: float = 0.0
+    right: float = 1.0
+
+
+WHOLE = Window()
+
+
+def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Window = WHOLE) -> Image:
     """Return the class of every pixel.
 
     Args:
         logits: float32 (1, C, h, w), C at most 255.
         size_hw: height and width (H, W) of the mask in pixels.
+        window: the part of the logits that the mask covers.
 
     Returns:
         A new uint8 array (H, W); where classes tie the lowest wins.
@@ -63,38 +80,61 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> Image:
     >>> class_mask(left_right, (1, 6))
     array([[0, 0, 0, 1, 1, 1]], dtype=uint8)
     """
-    if not np.isfinite(logits).all():
-        raise ContractError(
-            "expected finite logits, the network gave NaN or infinity; train and export it again"
-        )
-    _, _, rows, columns = logits.shape
+    _check_finite(logits)
+    planes = logits[0]  # (C, h, w)
+    _, rows, columns = planes.shape
     height, width = size_hw
-    down, across = _axis(rows, height), _axis(columns, width)
-    planes = _with_border(logits[0])  # (C, h + 2, w + 2)
-    can_win = _classes_that_can_win(planes)  # (C, cells)
-    label, cell = _pairs(can_win)
-    label_of_cell = np.empty(can_win.shape[1], np.uint8)
-    label_of_cell[cell] = label
-    grid = label_of_cell.reshape(rows + 1, columns + 1)
+    label = _winners(planes)  # (h, w)
+    if window == WHOLE and size_hw == (rows, columns):
+        return label
+    down, across = (
+        _axis(rows, height, window.top, window.bottom),
+        _axis(columns, width, window.left, window.right),
+    )
+    wider = np.pad(label, 1, mode="edge")  # (h + 2, w + 2)
+    grid = wider[:-1, :-1]  # (h + 1, w + 1): of each cell the class of its first corner
+    agrees = (grid == wider[:-1, 1:]) & (grid == wider[1:, :-1]) & (grid == wider[1:, 1:])
     mask = grid.take(across.cell, axis=1).take(down.cell, axis=0)  # (H, W)
-    candidates = np.bincount(cell, minlength=can_win.shape[1])
+    agrees |= ~(down.has_pixels[:, None] & across.has_pixels)
+    contested = np.flatnonzero(~agrees)
+    if not len(contested):
+        return mask
+    corners = _corners(planes, contested)  # 4 of (C, n)
+    can_win = np.maximum.reduce(corners) >= np.minimum.reduce(corners).max(axis=0)  # (C, n)
+    candidates = np.count_nonzero(can_win, axis=0)
     # Cells with many candidates first, so that those with a k-th candidate are always the first ones.
-    contested = np.flatnonzero((candidates > 1) & down.has_pixels.repeat(columns + 1))
-    contested = contested[np.argsort(-candidates[contested], kind="stable")]
+    order = np.argsort(-candidates, kind="stable")
     cells_a_block = max(1, _BLOCK_PIXELS // max(1, int(down.pixels.max() * across.pixels.max())))
-    for first in range(0, len(contested), cells_a_block):
-        block = contested[first : first + cells_a_block]
-        _settle(mask, planes, block, candidates[block], can_win[:, block], down, across)
+    for first in range(0, len(order), cells_a_block):
+        block = order[first : first + cells_a_block]
+        at = [corner[:, block] for corner in corners]
+        _settle(mask, at, contested[block], candidates[block], can_win[:, block], down, across)
     return mask
 
 
-def fit_mask(mask: Image, size_hw: tuple[int, int]) -> Image:
+def fit_mask(mask: Image, size_hw: tuple[int, int], window: Window = WHOLE) -> Image:
     """Return a finished mask, uint8 (h, w), at another size: each pixel takes its nearest one's class.
+
+    Args:
+        mask: uint8 (h, w).
+        size_hw: height and width (H, W) of the result in pixels.
+        window: the part of the mask that the result covers.
 
     Returns:
         uint8 (H, W); the same array if it already has that size.
     """
     height, width = size_hw
+    if window != WHOLE:
+        rows, columns = mask.shape
+        down, across = (
+            _axis(rows, height, window.top, window.bottom),
+            _axis(columns, width, window.left, window.right),
+        )
+        nearest = [
+            np.clip(axis.cell - 1 + (axis.share >= 0.5), 0, side - 1)
+            for axis, side in ((down, rows), (across, columns))
+        ]
+        return mask.take(nearest[1], axis=1).take(nearest[0], axis=0)
     if mask.shape == (height, width):
         return mask
     # INTER_NEAREST would take the upper left one of four equally near pixels, which shifts every edge.
@@ -103,7 +143,7 @@ def fit_mask(mask: Image, size_hw: tuple[int, int]) -> Image:
 
 def _settle(
     mask: Image,
-    planes: NDArray[np.float32],
+    corners: Sequence[NDArray[np.float32]],
     cells: _Indices,
     candidates: _Indices,
     can_win: NDArray[np.bool_],
@@ -114,16 +154,14 @@ def _settle(
 
     Args:
         mask: uint8 (H, W), changed in place.
-        planes: (C, h + 2, w + 2).
-        cells: n of them, each with pixel rows.
+        corners: 4 of (C, n): the upper left, upper right, lower left and lower right logits of each cell.
+        cells: n of them, each with pixels.
         candidates: (n,) classes that can win in each, descending.
         can_win: (C, n) which classes these are.
         down: the rows.
         across: the columns.
     """
-    stride = planes.shape[2]
-    row, column = np.divmod(cells, stride - 1)
-    corner = row * stride + column
+    row, column = np.divmod(cells, len(across.pixels))
     # The pixel columns of all cells beside each other: N of them.
     ends = np.cumsum(across.pixels[column])
     place = np.repeat(np.arange(len(cells)), across.pixels[column])  # (N,) place of each column's cell
@@ -136,16 +174,15 @@ def _settle(
 
     _, label = np.nonzero(can_win.T)  # cell after cell, the lowest class first
     label_at = np.cumsum(candidates) - candidates
-    values = planes.reshape(-1)
+    place_of_cell = np.arange(len(cells))
     highest = np.empty((tallest, len(place)), np.float32)
     winner = np.empty((tallest, len(place)), np.uint8)
     for k in range(int(candidates[0])):
         n = int(np.count_nonzero(candidates > k))
         columns = slice(int(ends[n - 1]))
         label_k = label[label_at[:n] + k]
-        at = label_k * (planes.shape[1] * stride) + corner[:n]
-        left, right = values[at], values[at + 1]
-        left_fall, right_fall = values[at + stride] - left, values[at + stride + 1] - right
+        left, right, lower_left, lower_right = (of[label_k, place_of_cell[:n]] for of in corners)
+        left_fall, right_fall = lower_left - left, lower_right - right
         right_fall -= left_fall
         edges = np.empty((n, 4), np.float32)
         np.multiply(left_fall, top_share[:n], out=edges[:, 0])
@@ -176,49 +213,59 @@ def _settle(
         pixels[top_pixel + np.minimum(k * mask.shape[1], last)] = winner[k]
 
 
-def _with_border(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (C, h + 2, w + 2): each plane with its outermost values once more around it."""
+def _check_finite(logits: NDArray[np.float32]) -> None:
+    """Refuse NaN and infinity, which a finite sum cannot hold."""
+    with np.errstate(all="ignore"):
+        total = logits.sum()
+    if not np.isfinite(total) and not np.isfinite(logits).all():
+        raise ContractError(
+            "expected finite logits, the network gave NaN or infinity; train and export it again"
+        )
+
+
+def _winners(planes: NDArray[np.float32]) -> Image:
+    """Return uint8 (h, w): the class with the highest logit, the lowest class where some tie.
+
+    `argmax` over the first axis would walk through memory a plane at a time; blocks stay in the cache.
+    """
     classes, rows, columns = planes.shape
-    wider = np.empty((classes, rows + 2, columns + 2), np.float32)
-    wider[:, 1:-1, 1:-1] = planes
-    wider[:, 0, 1:-1] = planes[:, 0]
-    wider[:, -1, 1:-1] = planes[:, -1]
-    wider[:, :, 0] = wider[:, :, 1]
-    wider[:, :, -1] = wider[:, :, -2]
-    return wider
+    values = planes.reshape(classes, -1)
+    label = np.zeros(rows * columns, np.uint8)
+    for first in range(0, rows * columns, _BLOCK_LOGITS):
+        block = values[:, first : first + _BLOCK_LOGITS]
+        winner = label[first : first + _BLOCK_LOGITS]
+        highest = block[0].copy()
+        for k in range(1, classes):
+            wins = (block[k] > highest).view(np.uint8)
+            np.multiply(wins, np.uint8(k), out=wins)
+            np.maximum(winner, wins, out=winner)  # the classes rise, so the last one to win is the highest
+            np.maximum(highest, block[k], out=highest)
+    return label.reshape(rows, columns)
 
 
-def _classes_that_can_win(planes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return bool (C, cells): whether a class can win anywhere in a cell."""
-    pair = np.minimum(planes[:, :-1], planes[:, 1:])
-    low = np.minimum(pair[:, :, :-1], pair[:, :, 1:])
-    np.maximum(planes[:, :-1], planes[:, 1:], out=pair)
-    high = np.maximum(pair[:, :, :-1], pair[:, :, 1:])
-    can_win: NDArray[np.bool_] = high >= low.max(axis=0)
-    return can_win.reshape(len(planes), -1)
-
-
-def _pairs(can_win: NDArray[np.bool_]) -> tuple[Image, _Indices]:
-    """Return the classes and the cells where `can_win`, (C, cells), holds; the lowest class first."""
-    classes, cells = can_win.shape
-    found = np.flatnonzero(can_win)
-    bounds = np.searchsorted(found, np.arange(classes + 1) * cells)
-    label = np.repeat(np.arange(classes), np.diff(bounds))
-    return label.astype(np.uint8), found - label * cells
+def _corners(planes: NDArray[np.float32], cells: _Indices) -> list[NDArray[np.float32]]:
+    """Return the logits (C, n) at some cells' corners: upper left, upper right, lower left and right."""
+    classes, rows, columns = planes.shape
+    values = planes.reshape(classes, -1)
+    row, column = np.divmod(cells, columns + 1)
+    tops, lefts = np.maximum(row - 1, 0) * columns, np.maximum(column - 1, 0)
+    bottoms, rights = np.minimum(row, rows - 1) * columns, np.minimum(column, columns - 1)
+    return [values[:, y + x] for y in (tops, bottoms) for x in (lefts, rights)]
 
 
 @lru_cache(maxsize=16)
-def _axis(samples: int, pixels: int) -> _Axis:
+def _axis(samples: int, pixels: int, start: float = 0.0, end: float = 1.0) -> _Axis:
     """Lay `pixels` pixels over `samples` logits, of which the first and last are there twice."""
-    center = (np.arange(pixels) + 0.5) * (samples / pixels) + 0.5
+    step = (end - start) * samples / pixels
+    center = (np.arange(pixels) + 0.5) * step + (start * samples + 0.5)
     cell = np.clip(center.astype(np.intp), 0, samples)
-    start = np.searchsorted(cell, np.arange(samples + 1))
-    counts = np.diff(start, append=pixels)
+    first = np.searchsorted(cell, np.arange(samples + 1))
+    counts = np.diff(first, append=pixels)
     return _Axis(
         cell=cell,
         share=(center - cell).astype(np.float32),
-        start=start,
+        start=first,
         pixels=counts,
         has_pixels=counts > 0,
-        step=samples / pixels,
+        step=step,
     )

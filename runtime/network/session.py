@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from runtime.base.shown import shown
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError, ProviderError
 from runtime.frame import Image
@@ -155,7 +156,7 @@ class NetworkSession:
             uint8 (N, H, W) class indices, N being 1 for a single image.
 
         Raises:
-            ContractError: the file gives no mask.
+            ContractError: the file gives no mask, or one of classes that the contract does not name.
             FrameError: images of a size or number that the file does not take.
             ModelLoadError: a graph that opens but cannot be computed.
         """
@@ -165,7 +166,20 @@ class NetworkSession:
                 f"model {self.contract.name}: expected a mask, its file gives logits only; use "
                 "runtime.network.mask.class_mask on them, or export it with --output mask"
             )
-        return self._run(output.mask_name, images_bgr)  # type: ignore[no-any-return]
+        masks: Image = self._run(output.mask_name, images_bgr)
+        if masks.max() >= len(self.contract.classes):  # ten microseconds; a palette would only show black
+            self._check_classes(masks)
+        return masks
+
+    def _check_classes(self, masks: Image) -> None:
+        """Refuse class indices that no name stands for; the ignore index is void."""
+        classes = self.contract.classes
+        wrong = masks[(masks >= len(classes)) & (masks != classes.ignore_index)]
+        if wrong.size:
+            raise ContractError(
+                f"model {self.contract.name}: expected class indices 0 to {len(classes) - 1}, or "
+                f"{classes.ignore_index} for void, the network gave {int(wrong[0])}; name all of its classes"
+            )
 
     def _run(self, output_name: str, images_bgr: Image):  # type: ignore[no-untyped-def]
         """Compute one output, and nothing that only the other one needs."""
@@ -331,5 +345,5 @@ def _signature(values: list[_Value]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Return an error's text without line breaks."""
-    return " ".join(str(error).split())
+    """Return a library's error fit for one line of a message."""
+    return shown(error, 300)
