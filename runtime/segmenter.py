@@ -224,7 +224,7 @@ class Segmenter(Closable):
         )
 
     def _mask_of_part(self, inferred: Inferred) -> Image:
-        """Make the mask of a frame that fills the picture in part, or is seen in part: void where it is not."""
+        """Make the mask of a frame that fills the picture in part, or is seen in part; void elsewhere."""
         frame_hw = inferred.fitted.frame_hw
         placed = placement(frame_hw, self._size_hw, self._contract.input.fit)
         rows, columns = placed.seen(frame_hw)
