@@ -3,35 +3,140 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
+from typing import Any, Literal, get_args
 
 import numpy as np
-import onnx
-import onnx.inliner
 import onnx_ir as ir
 
-from export.foreign.original import Original, compare
-from export.foreign.rewrite import (
+from export.foreign.described import Described, describe
+from export.foreign.interface import (
     FLOAT_TYPES,
-    MIN_OPSET,
+    WHOLE_TYPES,
+    Color,
     ForeignInput,
     ForeignOutput,
     Layout,
     OutputKind,
-    rewrite,
-    with_size,
+    Triple,
 )
-from export.graph.edit import opset_of
+from export.foreign.loading import find_model, load_foreign
+from export.foreign.original import Original, compare, seen_range
+from export.foreign.output import OutputWishes, find_output
+from export.foreign.rewrite import rewrite, with_size
 from export.graph.finish import onnx_path, replacing_model, tool_versions, write_model
 from export.graph.simplify import simplify
+from export.proof.parity import Named, proof_frames
 from runtime.base.codec import DecodeError, from_plain
 from runtime.base.files import file_sha256
 from runtime.base.flags import check_fields, flag, nested
-from runtime.contract import ClassMap, ImageInput, ModelContract, Origin
-from runtime.errors import ConfigError, ContractError, ModelLoadError
+from runtime.base.shown import shown
+from runtime.contract import STRETCH, ClassMap, ImageFit, ImageInput, ModelContract, Origin
+from runtime.errors import ConfigError, ContractError
+from runtime.network.resize import fit_image
 from training.data.folder import FolderClasses, distinct_palette
+
+PRESETS: dict[str, tuple[float, Triple, Triple]] = {
+    "imagenet": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": (255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "minus-one-one": (255.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+_PROBED = 2  # frames that tell what an output is; the proof takes all
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What a caller says of the input: (pixels / scale - mean) / std, with pixels of 0 to 255."""
+
+    preprocess: Literal["imagenet", "unit", "minus-one-one"] | None = flag(
+        "scale, mean and std by name, in RGB: ImageNet's, 0 to 1, or -1 to 1", default=None
+    )
+    color: Color | None = flag(
+        "order of the input's channels, of --mean and of --std",
+        default=None,
+        unset="as the file or what lies beside it says, else rgb",
+    )
+    layout: Layout | None = flag("order of the input's axes", default=None, unset="as its shape tells")
+    scale: float | None = flag(
+        "what the pixels of 0 to 255 are divided by first",
+        default=None,
+        unset="as for --color, else 255",
+        above=0,
+    )
+    mean: Triple | None = flag(
+        "what is subtracted next, for each channel", default=None, unset="as for --color, else 0 0 0"
+    )
+    std: Triple | None = flag(
+        "what is divided by last, for each channel", default=None, unset="as for --color, else 1 1 1", above=0
+    )
+    fit: Literal["stretch", "letterbox", "crop"] | None = flag(
+        "how a frame of another shape is brought to the input's size",
+        default=None,
+        unset="as for --color, else stretch",
+    )
+    resample: Literal["bilinear", "area", "bicubic", "nearest"] | None = flag(
+        "interpolation on the way there", default=None, unset="as for --color, else bilinear"
+    )
+    fill: tuple[int, int, int] | None = flag(
+        "colour of a letterbox's borders, red, green and blue",
+        default=None,
+        unset="as for --color, else 114 114 114",
+        at_least=0,
+        at_most=255,
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers, and that a preset stands alone."""
+        check_fields(self)
+        if self.preprocess is not None and (self.scale, self.mean, self.std) != (None, None, None):
+            raise ConfigError(
+                "preprocess: expected a name or --scale, --mean and --std, got both; leave one of them out"
+            )
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """What a file does not say about itself.
+
+    The kind of the output has no flag of its own: a command line says it with switches.
+    """
+
+    source: InputOptions = nested(InputOptions)
+    kind: OutputKind | None = None
+    output_name: str | None = flag(
+        "which output, where the model has several", default=None, unset="the one that fits the classes"
+    )
+    output_layout: Layout | None = flag(
+        "order of the output's axes", default=None, unset="as the number of classes tells"
+    )
+    threshold: float = flag(
+        "of one channel: the probability above which a pixel is of the second class",
+        default=0.5,
+        above=0,
+        below=1,
+    )
+    void_index: int | None = flag(
+        "class index that means void, where a network gives class indices", default=None, unset="255"
+    )
+    size_hw: tuple[int, int] | None = flag(
+        "height and width of the input, where the model leaves them free",
+        default=None,
+        unit="pixels",
+        at_least=1,
+        name="--imgsz",
+        metavar=("H", "W"),
+    )
+    frames: str | None = flag(
+        "images ('proof/*.png') or a video to prove the file on", default=None, unset="16 rendered streets"
+    )
+    terms: str = flag("what the weights' licence allows, in words, for the contract", default="")
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -42,6 +147,8 @@ class AdaptReport:
         path: the ONNX file.
         contract: as stamped into the file.
         output: what the network gave before.
+        taken: what the file and its neighbours said, a line each.
+        seen: lowest and highest number that the network sees of the proof's pictures.
         nodes: nodes in the file.
         frames: how many were compared.
         difference: largest difference of a logit (of a probability, if the network gave those), as a share
@@ -52,114 +159,74 @@ class AdaptReport:
     path: Path
     contract: ModelContract
     output: ForeignOutput
+    taken: tuple[str, ...]
+    seen: tuple[float, float]
     nodes: int
     frames: int
     difference: float
     mask_agreement: float
 
 
-@dataclass(frozen=True)
-class AdaptOptions:
-    """What a file does not say about itself.
-
-    The kind of the output has no flag of its own: a command line says it with two switches.
-    """
-
-    source: ForeignInput = nested(ForeignInput)
-    kind: OutputKind = "logits"
-    output_name: str | None = flag("which output, where the model has several", default=None)
-    output_layout: Layout | None = flag(
-        "order of the output's axes", default=None, unset="as the number of classes tells"
-    )
-    size_hw: tuple[int, int] | None = flag(
-        "height and width of the input, where the model leaves them free",
-        default=None,
-        unit="pixels",
-        at_least=1,
-        name="--imgsz",
-        metavar=("H", "W"),
-    )
-    terms: str = flag("what the weights' licence allows, in words, for the contract", default="")
-
-    def __post_init__(self) -> None:
-        """Check the size."""
-        check_fields(self)
-
-
 def adapt(
     model_path: str | Path,
-    classes: ClassMap,
+    classes: ClassMap | None = None,
     output_path: str | Path | None = None,
     options: AdaptOptions = AdaptOptions(),
 ) -> AdaptReport:
     """Write a network with pre- and post-processing in the graph and a contract, or write nothing.
 
     Args:
-        model_path: an ONNX file with one image input and an output of logits, probabilities or classes.
-        classes: names and colours of its classes, in the order of its output.
+        model_path: an ONNX file with one image input and an output of logits, probabilities or classes, or
+            the folder that holds it with what describes it.
+        classes: names and colours of its classes, in the order of its output; None takes those that the file
+            or what lies beside it names.
         output_path: ends in .onnx; None puts `-edgeseg` behind the model's name.
-        options: what the file does not say.
+        options: what the file does not say; goes before what it says.
 
     Raises:
-        ModelLoadError: a file that is missing or no ONNX file, or whose weights are not there.
+        ModelLoadError: a file that is missing, unsafe or no ONNX file, or whose weights are not there.
         ConfigError: options that do not fit the file.
         ParityError: the result does not give what the original gives on preprocessing by hand.
     """
-    model_path = Path(model_path)
+    model_path = find_model(Path(model_path))
     if output_path is None:
         output_path = model_path.with_name(f"{model_path.stem}-edgeseg.onnx")
     target = onnx_path(output_path)
-    model = load_foreign(model_path)
-    input_name, size_hw = _image_input(model, options)
-    shape = (1, 3, *size_hw) if options.source.layout == "nchw" else (1, *size_hw, 3)
-    fixed = with_size(model, input_name, shape)
-    original = Original(fixed, model_path)
-    output = _find_output(original, options, len(classes), size_hw)
+    file, model = load_foreign(model_path)
+    said = describe(model_path, file.metadata)
+    classes = _named(classes, said, model_path)
+    image, axes = _image_input(model)
+    layout = _layout(image, axes, options.source.layout)
+    source = _source(options.source, said, layout, axes, image)
+    size_hw = _size_hw(image, axes, layout, options.size_hw, said)
+    frames = list(proof_frames(options.frames))
+    seen = seen_range(source, frames, size_hw)
+    source, fixed, original = _opened(model, model_path, image, source, size_hw, frames)
+    raws = [original.run(source.prepare(fit_image(one, size_hw, source.fit))) for _, one in frames[:_PROBED]]
+    output = find_output(fixed, raws, _wishes(options, said), len(classes), source.batch, size_hw)
     contract = ModelContract(
         name=model_path.stem,
-        input=ImageInput(size_hw=size_hw),
+        input=ImageInput(size_hw=size_hw, fit=source.fit),
         output=output.graph_output(size_hw),
         classes=classes,
-        normalization=options.source.normalization,
+        normalization=source.normalization,
         origin=Origin(checkpoint_sha256=file_sha256(model_path), tools=tool_versions(), terms=options.terms),
     )
-    adapted = simplify(rewrite(fixed, options.source, output, size_hw, len(classes)))
+    adapted = simplify(rewrite(fixed, source, output, size_hw, len(classes), classes.ignore_index))
     with replacing_model(target) as part:
         write_model(adapted, contract, part)
-        parity = compare(part, original, options.source, output)
+        parity = compare(part, original, source, output, classes, frames)
     return AdaptReport(
         path=target,
         contract=contract,
         output=output,
+        taken=(*said.lines(), *said.notes),
+        seen=seen,
         nodes=len(adapted.graph),
         frames=len(parity.frames),
         difference=parity.relative,
         mask_agreement=parity.mask_agreement,
     )
-
-
-def load_foreign(path: Path) -> ir.Model:
-    """Read somebody else's ONNX file; its weights may lie in other files of the same folder.
-
-    Raises:
-        ModelLoadError: a file that is missing, no ONNX file, too old, or with weights outside its folder.
-    """
-    if not path.is_file():
-        raise ModelLoadError(f"model {path}: expected an ONNX file, found none; check the path")
-    try:
-        proto = onnx.load(path)
-        model = ir.from_proto(onnx.inliner.inline_local_functions(proto) if proto.functions else proto)
-    except Exception as error:  # protobuf and the readers of external data have no common base
-        raise ModelLoadError(
-            f"model {path}: expected an ONNX file, with weights inside or beside it, got something else "
-            f"({' '.join(str(error).split())[:300]}); export it again"
-        ) from None
-    if opset_of(model) < MIN_OPSET:
-        raise ModelLoadError(
-            f"model {path}: expected operator set {MIN_OPSET} or later, got {opset_of(model)}; export it "
-            "again, or convert it with onnx.version_converter"
-        )
-    return model
 
 
 def read_classes(path: str | Path) -> ClassMap:
@@ -183,75 +250,172 @@ def read_classes(path: str | Path) -> ClassMap:
     except (ValueError, RecursionError, DecodeError, ContractError) as error:
         raise ConfigError(
             f'classes {path}: expected JSON such as ["road", "car"] or {{"names": ["road", "car"]}}, got '
-            f"something else ({error}); correct it"
+            f"something else ({shown(error, 200)}); correct it"
         ) from None
 
 
-def _image_input(model: ir.Model, options: AdaptOptions) -> tuple[str, tuple[int, int]]:
-    """Return name, height and width of the one input."""
+def _named(classes: ClassMap | None, said: Described, path: Path) -> ClassMap:
+    """Return the classes that were given, else those that were found."""
+    if classes is not None:
+        return classes
+    names = said.get("names")
+    if names is None:
+        raise ConfigError(
+            f"model {shown(path, 150)}: neither the file nor what lies beside it names its classes; write "
+            'them in its output\'s order into JSON such as ["road", "car"] and give it with --classes'
+        )
+    palette = said.get("palette")
+    if palette is None or len(palette) != len(names):
+        palette = distinct_palette(len(names))
+    try:
+        return ClassMap(names, palette, said.get("ignore_index") or 255)
+    except ContractError as error:
+        raise ConfigError(f"{error} (from {said.facts['names'][1]}); correct it with --classes") from None
+
+
+def _image_input(model: ir.Model) -> tuple[ir.Value, list[int | None]]:
+    """Return the one input and its axes, None for those that are free."""
     inputs = [value for value in model.graph.inputs if not value.is_initializer()]
     if len(inputs) != 1:
         raise ConfigError(f"input: expected one image, got {[value.name for value in inputs]}")
     (image,) = inputs
-    axes = [axis if isinstance(axis, int) and axis else None for axis in image.shape or ()]  # None: free
-    if image.dtype not in FLOAT_TYPES or len(axes) != 4:
+    axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in image.shape or ()]
+    if image.dtype not in (*FLOAT_TYPES, *WHOLE_TYPES) or len(axes) != 4:
         raise ConfigError(
-            f"input {image.name}: expected floating-point numbers in four axes, got {image.dtype} in "
-            f"{len(axes)}"
+            f"input {image.name}: expected a picture's numbers in four axes, got {image.dtype} in {len(axes)}"
         )
-    layout = options.source.layout
-    batch, channels = axes[0], axes[1 if layout == "nchw" else 3]
-    if batch not in (None, 1) or channels not in (None, 3):
-        raise ConfigError(
-            f"input {image.name}: expected one image of three channels as {layout.upper()}, got {axes}; "
-            "check --layout"
-        )
-    stated = axes[2:] if layout == "nchw" else axes[1:3]
-    wanted = options.size_hw or tuple(side for side in stated if side is not None)
-    if len(wanted) != 2:
-        raise ConfigError(f"input {image.name}: its size is free ({axes}); choose one with --imgsz H W")
-    if any(own not in (None, side) for own, side in zip(stated, wanted, strict=True)):
-        raise ConfigError(
-            f"imgsz: the file takes {stated[0]}x{stated[1]} only, got {wanted[0]}x{wanted[1]}; "
-            "leave --imgsz out"
-        )
-    height, width = wanted
-    return str(image.name), (height, width)
+    return image, axes
 
 
-def _find_output(
-    original: Original, options: AdaptOptions, classes: int, size_hw: tuple[int, int]
-) -> ForeignOutput:
-    """Run the network once and say what its output is."""
-    if options.output_name not in (None, *original.names) or (
-        options.output_name is None and len(original.names) > 1
-    ):
-        raise ConfigError(
-            f"output: expected one of {original.names}, got {options.output_name}; name it with --output-name"
-        )
-    name = options.output_name or original.names[0]
-    shape = original.run(np.zeros(original.shape, np.float32), name).shape
-    if options.kind == "argmax":
-        if len(shape) == 3 and shape[0] == 1:
-            return ForeignOutput(name, "argmax", "nhwc", shape)
-        if len(shape) == 4 and shape[0] == 1 and 1 in (shape[1], shape[3]):
-            return ForeignOutput(name, "argmax", "nchw" if shape[1] == 1 else "nhwc", shape)
-        raise ConfigError(f"output {name}: expected one class a pixel, got the shape {list(shape)}")
+def _layout(image: ir.Value, axes: list[int | None], wished: Layout | None) -> Layout:
+    """Return the order of the input's axes, by where its channels are."""
     places: dict[Layout, int] = {"nchw": 1, "nhwc": 3}
-    fitting = [layout for layout, axis in places.items() if len(shape) == 4 and shape[axis] == classes]
-    if options.output_layout is not None:
-        fitting = [layout for layout in fitting if layout == options.output_layout]
-    if not fitting:
+    if wished is None:
+        stated = [layout for layout, place in places.items() if axes[place] in (1, 3, 4)]
+        if len(stated) == 2:  # a picture of one, three or four pixels, or grey at either end
+            stated = [layout for layout in stated if axes[places[layout]] == 3] or stated[:1]
+        free = [layout for layout, place in places.items() if axes[place] is None]
+        possible = stated or free
+        if not possible:
+            raise ConfigError(
+                f"input {image.name}: expected an image of 1, 3 or 4 channels, got the axes {axes}; give a "
+                "network that takes pictures"
+            )
+        return possible[0]
+    if axes[places[wished]] not in (None, 1, 3, 4):
         raise ConfigError(
-            f"output {name}: expected an axis of {classes} classes, second or last of four, got the shape "
-            f"{list(shape)}; check --classes, --output-layout and --argmax-output"
+            f"input {image.name}: expected 1, 3 or 4 channels as {wished.upper()}, got {axes}; check --layout"
         )
-    if len(fitting) > 1:
+    return wished
+
+
+def _source(
+    wished: InputOptions, said: Described, layout: Layout, axes: list[int | None], image: ir.Value
+) -> ForeignInput:
+    """Return what the network wants: as the caller says, else as the file, else what most networks want."""
+    whole = image.dtype in WHOLE_TYPES
+    scale, mean, std = PRESETS["unit"]
+    if whole:
+        scale = 1.0
+    if any(said.get(name) is not None for name in ("scale", "mean", "std")):
+        scale, mean, std = said.get("scale") or 1.0, said.get("mean"), said.get("std")
+    if wished.preprocess is not None:
+        scale, mean, std = PRESETS[wished.preprocess]
+    scale = scale if wished.scale is None else wished.scale
+    mean = mean if wished.mean is None else wished.mean
+    std = std if wished.std is None else wished.std
+    if whole and (scale != 1 or any(mean) or any(one != 1 for one in std)):
+        if (wished.preprocess, wished.scale, wished.mean, wished.std) != (None, None, None, None):
+            raise ConfigError(
+                f"input {image.name}: takes {image.dtype}, so it normalises by itself, got --scale, --mean, "
+                "--std or --preprocess; leave them out"
+            )
+        scale, mean, std = 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    fit: ImageFit = said.get("fit") or STRETCH
+    if wished.fit is not None:
+        fit = replace(fit, mode=wished.fit)
+    if wished.resample is not None:
+        fit = replace(fit, resample=wished.resample)
+    if wished.fill is not None:
+        fit = replace(fit, fill_bgr=(wished.fill[2], wished.fill[1], wished.fill[0]))
+    channels = axes[1 if layout == "nchw" else 3] or 3
+    color: Color = wished.color or said.get("color") or "rgb"
+    return ForeignInput(color, layout, scale, mean, std, channels, axes[0] or 1, fit)
+
+
+def _size_hw(
+    image: ir.Value,
+    axes: list[int | None],
+    layout: Layout,
+    wished: tuple[int, int] | None,
+    said: Described,
+) -> tuple[int, int]:
+    """Return the input's size: the graph's own, else the caller's, else what is written beside it."""
+    stated = axes[2:] if layout == "nchw" else axes[1:3]
+    found = wished or said.get("size_hw")
+    if (
+        found is not None
+        and wished is None
+        and any(own not in (None, side) for own, side in zip(stated, found, strict=True))
+    ):
+        found = None  # the graph knows better than what lies beside it
+    chosen = [own or (found[place] if found else None) for place, own in enumerate(stated)]
+    if any(side is None for side in chosen):
+        raise ConfigError(f"input {image.name}: its size is free ({axes}); choose one with --imgsz H W")
+    if wished is not None and list(wished) != chosen:
         raise ConfigError(
-            f"output {name}: its classes may be the second or the last axis of {list(shape)}; say which with "
-            "--output-layout"
+            f"imgsz: the file takes {chosen[0]}x{chosen[1]} only, got {wished[0]}x{wished[1]}; leave --imgsz "
+            "out"
         )
-    return ForeignOutput(name, options.kind, fitting[0], shape)
+    height, width = (int(side or 0) for side in chosen)
+    return height, width
+
+
+def _opened(
+    model: ir.Model,
+    path: Path,
+    image: ir.Value,
+    source: ForeignInput,
+    size_hw: tuple[int, int],
+    frames: Sequence[Named],
+) -> tuple[ForeignInput, ir.Model, Original]:
+    """Open the network for one image; where its batch is larger and cannot change, for that many."""
+
+    def opened(batch: int) -> tuple[ir.Model, Original]:
+        shape = (source.channels, *size_hw) if source.layout == "nchw" else (*size_hw, source.channels)
+        fixed = with_size(model, str(image.name), (batch, *shape))
+        return fixed, Original(fixed, path)
+
+    fixed, original = opened(source.batch)
+    if source.batch == 1:
+        return source, fixed, original
+    picture = fit_image(frames[0][1], size_hw, source.fit)
+    one = replace(source, batch=1)
+    try:
+        alone, alone_original = opened(1)
+        given, expected = alone_original.run(one.prepare(picture)), original.run(source.prepare(picture))
+        same = all(
+            given[name].shape[:1] == (1,)
+            and given[name].shape[1:] == expected[name].shape[1:]
+            and np.allclose(given[name][0], expected[name][0], rtol=1e-2, atol=1e-2)
+            for name in expected
+        )
+    except Exception:  # a shape inside is made for the batch
+        same = False
+    return (one, alone, alone_original) if same else (source, fixed, original)
+
+
+def _wishes(options: AdaptOptions, said: Described) -> OutputWishes:
+    """Return what is known of the output."""
+    kind: Any = options.kind or said.get("kind")
+    assert kind is None or kind in get_args(OutputKind)
+    return OutputWishes(
+        kind,
+        options.output_name or said.get("output_name"),
+        options.output_layout,
+        options.threshold,
+        options.void_index,
+    )
 
 
 def report_text(report: AdaptReport) -> str:
@@ -264,10 +428,23 @@ def report_text(report: AdaptReport) -> str:
         if contract.output.kind == "mask"
         else f"logits float32 {list(contract.logits_shape)}"
     )
+    names = contract.classes.names
+    meaning = (
+        f", class 0 {shown(names[0], 40)}, class 1 {shown(names[1], 40)} above {output.threshold:g}"
+        if output.is_single
+        else ""
+    )
+    mean, std = (
+        [f"{one:.4g}" for one in of]
+        for of in (contract.normalization.mean_bgr, contract.normalization.std_bgr)
+    )
     return "\n".join(
         [
-            f"input   image uint8 [1, {height}, {width}, 3] BGR",
-            f"output  {given} → {now}",
+            *(f"took    {line}" for line in report.taken),
+            f"input   image uint8 [1, {height}, {width}, 3] BGR, {contract.input.fit.mode}",
+            f"inside  (BGR - ({', '.join(mean)})) / ({', '.join(std)}): the network sees "
+            f"{report.seen[0]:.3g} to {report.seen[1]:.3g}",
+            f"output  {given} → {now}{meaning}",
             f"proof   {report.frames} frames against the original: largest difference "
             f"{report.difference:.2g} of the largest value, classes agree on {report.mask_agreement:.3%}",
             f"wrote   {report.path} ({report.nodes} nodes, {report.path.stat().st_size / 1e6:.2f} MB)",

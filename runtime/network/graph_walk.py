@@ -32,13 +32,12 @@ _TYPE_NAMES = {
 }
 _SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # operators whose output a constant sizes
 # Operators whose output has at least as many elements as each input.
-_KEEPING = frozenset(
-    ("Abs", "Add", "And", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Flatten", "Floor")
-    + ("Greater", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less", "Log", "Max", "Mean", "Min")
-    + ("Mish", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid")
-    + ("Sign", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh")
-    + ("Transpose", "Unsqueeze", "Where", "Xor")
+_KEEPING_NAMES = (
+    "Abs Add And Cast Ceil Clip Div Elu Equal Erf Exp Floor Greater HardSigmoid HardSwish Identity LeakyRelu "
+    "Less Log Max Mean Min Mish Mul Neg Not Or Pow Relu Round Selu Sigmoid Sign Sin Softmax Softplus Sqrt "
+    "Squeeze Sub Sum Tanh Transpose Unsqueeze Where Xor"
 )
+_KEEPING = frozenset(_KEEPING_NAMES.split())
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export.foreign.adaptation
 from export.adapt import main
-from export.foreign.adaptation import AdaptOptions, adapt, read_classes
-from export.foreign.rewrite import ForeignInput, OutputKind
+from export.foreign.adaptation import AdaptOptions, InputOptions, adapt, read_classes
+from export.foreign.interface import ForeignInput, OutputKind
 from export.graph.edit import numbers, set_array
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, ModelLoadError, ParityError
@@ -25,8 +25,8 @@ from runtime.network.session import NetworkSession
 from runtime.segmenter import Segmenter
 from training.streets import render_scene
 
-NHWC = ForeignInput(layout="nhwc")
-IMAGENET = ForeignInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+NHWC = InputOptions(layout="nhwc")
+IMAGENET = InputOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def class_map(count: int) -> ClassMap:
@@ -165,7 +165,7 @@ def test_class_indices_become_a_mask_at_the_inputs_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
 def test_a_torch_network_in_planes_gives_its_own_logits(tmp_path: Path, from_torch: Path, color: str) -> None:
-    source = ForeignInput(color=color, mean=IMAGENET.mean, std=IMAGENET.std)  # type: ignore[arg-type]
+    source = InputOptions(color=color, mean=IMAGENET.mean, std=IMAGENET.std)  # type: ignore[arg-type]
     report = adapt(from_torch, class_map(5), tmp_path / "out.onnx", AdaptOptions(source))
     image_bgr = render_scene(7, (64, 96)).image_bgr
     image = image_bgr[:, :, ::-1] if color == "rgb" else image_bgr
@@ -240,7 +240,7 @@ def test_logits_called_probabilities_are_found_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "classes", "says"),
     [
-        (AdaptOptions(), 10, "--layout"),
+        (AdaptOptions(InputOptions(layout="nchw")), 10, "--layout"),
         (AdaptOptions(NHWC), 11, r"axis of 11 classes.*\[1, 56, 56, 10\]"),
         (AdaptOptions(NHWC, output_layout="nchw"), 10, "--output-layout"),
         (AdaptOptions(NHWC, output_name="aux"), 10, r"one of \['output_0'\], got aux"),

@@ -1,0 +1,143 @@
+"""Does something with a stranger's file in a child process, with limits of memory and time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from runtime.base.flags import check_fields, flag
+from runtime.base.shown import shown
+from runtime.errors import EdgesegError, ModelLoadError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_FULL = ("bad_alloc", "Failed to allocate memory", "MemoryError", "Cannot allocate memory")
+_MOST_GB = 8.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a stranger's file may take."""
+
+    isolated: bool = flag("work in the process itself, without limits of memory and time", default=True)
+    memory_gb: float | None = flag(
+        "memory that the file may take",
+        default=None,
+        unset="half of the machine's, at most 8",
+        unit="GB",
+        above=0,
+    )
+    time_s: float = flag("time that it may take", default=900.0, unit="s", above=0)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_fields(self)
+
+    @property
+    def gigabytes(self) -> float:
+        """The memory allowed."""
+        return min(_MOST_GB, _machine_gb() / 2) if self.memory_gb is None else self.memory_gb
+
+
+def within(limits: Limits, path: Path, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a function returns, called in a fresh process that must keep to limits.
+
+    Memory is limited where the system can (Linux); time everywhere.
+
+    Args:
+        limits: of the process.
+        path: the stranger's file, for messages.
+        work: a function that can be pickled; so must its arguments and its result.
+        args: its arguments.
+        kwargs: its named arguments.
+
+    Raises:
+        ModelLoadError: the limits were not kept, or the process died.
+        EdgesegError: what the function raises.
+    """
+    if not limits.isolated:
+        return work(*args, **kwargs)
+    context = multiprocessing.get_context("spawn")  # a fork would inherit threads that stand still
+    receiver, sender = context.Pipe(duplex=False)
+    call = (work, args, kwargs)
+    child = context.Process(target=_child, args=(sender, limits.gigabytes, call), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        if not receiver.poll(limits.time_s):
+            raise ModelLoadError(
+                f"model {shown(path, 200)}: stopped after {limits.time_s:g} s in a process of its own; allow "
+                "more with --time-s if you trust it"
+            )
+        said, value = receiver.recv()
+    except EOFError:
+        child.join(10)
+        raise ModelLoadError(
+            f"model {shown(path, 200)}: the process that opened it died (exit code {child.exitcode}), of "
+            f"{limits.gigabytes:.1f} GB or of a fault in onnxruntime; do not use the file, or allow more "
+            "with --memory-gb if you trust it"
+        ) from None
+    finally:
+        if child.is_alive():
+            child.join(1)
+            child.kill()
+        child.join()
+        receiver.close()
+    if said == "error":
+        raise value
+    if said == "full":
+        raise ModelLoadError(
+            f"model {shown(path, 200)}: needs more than {limits.gigabytes:.1f} GB ({shown(value, 120)}); "
+            "allow more with --memory-gb if you trust it"
+        )
+    if said == "defect":
+        raise RuntimeError(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _child(
+    sender: Connection, gigabytes: float, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+) -> None:
+    """Do the work and send its outcome."""
+    _limit_memory(gigabytes)
+    work, args, kwargs = call
+    try:
+        outcome = ("value", work(*args, **kwargs))
+    except EdgesegError as error:
+        full = any(word in str(error) for word in _FULL)
+        outcome = ("full", str(error)) if full else ("error", error)
+    except MemoryError as error:
+        outcome = ("full", str(error) or "MemoryError")
+    except Exception as error:
+        full = any(word in str(error) for word in _FULL)
+        outcome = ("full", str(error)) if full else ("defect", traceback.format_exc())
+    sender.send(outcome)
+    sender.close()
+
+
+def _limit_memory(gigabytes: float) -> None:
+    """Let this process take so much more address space than it has now."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + int(gigabytes * 1e9)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        return  # not Linux, or a lower limit is set already
+
+
+def _machine_gb() -> float:
+    """Return the machine's memory."""
+    try:
+        import os
+
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ImportError, AttributeError, ValueError, OSError):
+        return 2 * _MOST_GB
