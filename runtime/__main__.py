@@ -39,6 +39,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "camera": Command("runtime.camera", "", "segment a camera, stream, video or images"),
     "info": Command("runtime.info", "", "print a model's contract, accuracy and terms of use"),
+    "ros-node": Command("runtime.ros_node", "ros", "run a node of ROS 2 (never yet tried inside ROS)"),
     "train": Command("training.train", "train", "train a network"),
     "evaluate": Command("training.evaluate", "train", "measure a checkpoint in PyTorch"),
     "doctor": Command("training.doctor", "train", "list every fault of a data set"),

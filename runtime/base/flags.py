@@ -22,7 +22,7 @@ import argparse
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -231,6 +231,35 @@ def run_command(
     add_flags(parser, settings)
     given = parser.parse_args(argv)
     return exit_code(lambda: command(options_of(settings, given)))
+
+
+def described_values(settings: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield name, value and help of every flag of an instance, those of nested ones too.
+
+    For whoever sets the same values in another way than by a command line, such as ROS's parameters.
+    """
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        described, value = field.metadata.get(_KEY), getattr(settings, field.name)
+        if isinstance(described, _Nested):
+            yield from (one for one in described_values(value) if one[0] not in described.without)
+        elif described is not None:
+            yield field.name, value, _help(described, hints[field.name], MISSING).replace("%%", "%")
+
+
+def with_values(settings: Options, values: Mapping[str, Any]) -> Options:
+    """Return an instance with other values by name, as `described_values` yields them.
+
+    Raises:
+        ConfigError: what the dataclass refuses.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        if isinstance(field.metadata.get(_KEY), _Nested):
+            changes[field.name] = with_values(getattr(settings, field.name), values)
+        elif field.name in values:
+            changes[field.name] = values[field.name]
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def _required(settings: type[Any]) -> bool:

@@ -28,8 +28,8 @@ def load(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ConfigError(
-            f"ROS bags and messages: expected the package {package}, cannot import it ({error}); "
-            "pip install edgeseg[ros]"
+            f"bags and messages of ROS need the package {package}, which cannot be imported ({error}); "
+            "pip install 'edgeseg[ros]'"
         ) from None
 
 

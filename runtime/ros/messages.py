@@ -6,6 +6,7 @@ Axes follow REP 103: x forward, y left, z up, and in a camera's optical frame x 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -211,6 +212,30 @@ def ground_transform(header: Any, ground_frame: str, camera: CameraModel) -> Any
         transform=transform,
     )
     return _make("tf2_msgs/msg/TFMessage", transforms=[stamped])
+
+
+def diagnostics(stamp_ns: int, name: str, level: int, said: str, values: Mapping[str, object]) -> Any:
+    """Return a diagnostic_msgs/DiagnosticArray of one status.
+
+    Args:
+        stamp_ns: when.
+        name: of what it tells of.
+        level: 0 for OK, 1 for a warning, 2 for an error.
+        said: in words.
+        values: numbers and names behind it.
+    """
+    pairs = [
+        _make("diagnostic_msgs/msg/KeyValue", key=key, value=str(value)) for key, value in values.items()
+    ]
+    status = _make(
+        "diagnostic_msgs/msg/DiagnosticStatus",
+        level=level,
+        name=name,
+        message=said,
+        hardware_id="",
+        values=pairs,
+    )
+    return _make("diagnostic_msgs/msg/DiagnosticArray", header=header(stamp_ns, ""), status=[status])
 
 
 def ground_to_optical(camera: CameraModel) -> NDArray[np.float64]:

@@ -196,6 +196,7 @@ class SegmentationTopics:
         overlay_bgr: Callable[[], Image],
         stamp_ns: int,
         frame_id: str = "",
+        wanted: Collection[Topic] | None = None,
     ) -> Iterator[tuple[Topic, Any]]:
         """Yield the messages of one frame.
 
@@ -205,16 +206,18 @@ class SegmentationTopics:
             overlay_bgr: draws the overlay; called only where it is wanted.
             stamp_ns: of the picture.
             frame_id: of the picture.
+            wanted: topics that somebody listens to; None for all.
         """
         header = messages.header(stamp_ns, frame_id or _CAMERA_FRAME)
-        if MASK in self.topics:
+        topics = self.topics if wanted is None else [topic for topic in self.topics if topic in wanted]
+        if MASK in topics:
             yield MASK, messages.image(header, mask)
-        if confidence is not None and CONFIDENCE in self.topics:
+        if confidence is not None and CONFIDENCE in topics:
             yield CONFIDENCE, messages.image(header, confidence)
-        if OVERLAY in self.topics:
+        if OVERLAY in topics:
             yield OVERLAY, messages.compressed_image(header, overlay_bgr())
         if self._ground is not None:
-            yield from self._ground.messages(mask, confidence, header, self.topics)
+            yield from self._ground.messages(mask, confidence, header, topics)
 
 
 def ground_frame(frame_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from runtime.base.flags import check_fields, flag, nested, run_command
+from runtime.base.flags import check_fields, described_values, flag, nested, run_command, with_values
 from runtime.errors import ConfigError
 
 
@@ -172,3 +172,17 @@ def test_a_positional_with_a_default_may_be_left_out(argv, expected):
     given = []
     assert run_command("tests.place", "Go.", Place, given.append, argv) == 0
     assert given == [expected]
+
+
+def test_values_are_told_and_changed_by_name_also_of_nested_ones():
+    found = options()
+    told = {name: (value, text) for name, value, text in described_values(found)}
+    assert told["frames"] == (7, "frames that count (at least 1)")
+    assert told["root"][0] is None
+    assert told["page"] == (None, "address (100 %)")
+    assert "share" not in told  # it has no flag
+    changed = with_values(found, {"frames": 9, "model": "b.onnx", "opset": 21})
+    assert (changed.timing.frames, changed.model, changed.opset) == (9, "b.onnx", 21)
+    assert changed.data == found.data
+    with pytest.raises(ConfigError, match="frames: expected a number"):
+        with_values(found, {"frames": 0})

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import shutil
 import struct
 import tracemalloc
@@ -346,6 +345,5 @@ def test_a_missing_package_is_told_in_one_line(tmp_path, monkeypatch):
 
     path = write(tmp_path / "a.mcap", bag_files.drive(1))
     monkeypatch.setattr(library.importlib, "import_module", fail)
-    with pytest.raises(ConfigError, match=r"expected the package mcap, .*; pip install edgeseg\[ros\]$"):
+    with pytest.raises(ConfigError, match=r"need the package mcap, .*; pip install 'edgeseg\[ros\]'$"):
         open_bag(path)
-    assert io  # bags are opened by nothing else

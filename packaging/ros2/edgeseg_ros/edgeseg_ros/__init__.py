@@ -1,0 +1,1 @@
+"""edgeseg as a package of ROS 2."""
