@@ -359,7 +359,7 @@ def test_a_killed_process_leaves_a_bag_that_is_read(tmp_path):
     ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 120
         while not (path.exists() and len(readable(path.read_bytes())) >= 3):
             assert time.monotonic() < deadline_s
             assert process.poll() is None
