@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import cv2
@@ -237,10 +238,10 @@ def test_a_scan_says_nothing_of_what_the_camera_does_not_see():
     assert np.isinf(scan.ranges).all()
 
 
-def test_a_camera_that_looks_at_the_sky_is_refused():
-    camera = CameraModel(96, 64, 70.0, 70.0, 47.5, 31.5, height_m=1.2, pitch_rad=-1.0)
-    with pytest.raises(ConfigError, match="expected one that sees the ground ahead"):
-        Ground(camera, {0}, GRID)
+@pytest.mark.parametrize(("pitch_rad", "roll_rad"), [(-1.0, 0.0), (0.0, math.pi), (0.2, math.pi / 2)])
+def test_a_camera_that_does_not_look_ahead_is_refused(pitch_rad, roll_rad):
+    with pytest.raises(ConfigError, match="sees the ground"):
+        Ground(dataclasses.replace(CAMERA, pitch_rad=pitch_rad, roll_rad=roll_rad), {0}, GRID)
 
 
 def test_no_free_class_is_refused():
