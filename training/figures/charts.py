@@ -13,6 +13,7 @@ from runtime.base.files import replacing
 from runtime.frame import Image
 from training.engine.history import EpochRecord
 from training.evaluation.metrics import ConfusionMatrix
+from training.figures.fonts import lettering
 
 _INCHES_A_CLASS = 0.56
 _DPI = 120
@@ -20,6 +21,13 @@ _DPI = 120
 
 def draw_curves(path: Path, records: Sequence[EpochRecord], title: str) -> None:
     """Draw loss, validation mIoU and learning rate against the epoch as a PNG."""
+    letters = lettering(title)
+    with letters.used():
+        _draw_curves(path, records, letters.text(title))
+
+
+def _draw_curves(path: Path, records: Sequence[EpochRecord], title: str) -> None:
+    """Draw it in the fonts of the title."""
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -44,7 +52,7 @@ def draw_curves(path: Path, records: Sequence[EpochRecord], title: str) -> None:
         axes.set_xlabel("epoch")
         axes.title.set_fontsize(10)
         axes.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     with replacing(path) as part:
         figure.savefig(part, dpi=_DPI, format="png")
 
@@ -58,6 +66,13 @@ def draw_confusion(path: Path, confusion: ConfusionMatrix, class_names: Sequence
         class_names: in the order of the classes.
         title: the text above the matrix.
     """
+    letters = lettering(title, *class_names)
+    with letters.used():
+        _draw_confusion(path, confusion, letters.names(class_names), letters.text(title))
+
+
+def _draw_confusion(path: Path, confusion: ConfusionMatrix, class_names: Sequence[str], title: str) -> None:
+    """Draw it in the fonts of the names."""
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
     pixels = confusion.matrix.sum(axis=1, keepdims=True)
@@ -88,6 +103,7 @@ def draw_confusion(path: Path, confusion: ConfusionMatrix, class_names: Sequence
             ha="center",
             va="center",
             fontsize=9,
+            fontfamily="sans-serif",  # digits alone: a font for names may have no bold ones
             fontweight="bold" if row == column else "normal",
             color="white" if value > 55 else "0.15" if value >= 0.5 else "0.6",
         )

@@ -16,6 +16,7 @@ from runtime.errors import ConfigError
 from runtime.frame import Image
 from training.data.dataset import IGNORE, Sample, SegmentationDataset
 from training.evaluation.measure import MeasuredImage, measure_batches
+from training.figures.fonts import lettering
 
 if TYPE_CHECKING:
     from training.network.build import CameraNetwork
@@ -176,6 +177,18 @@ def _class_looks(classes: ClassMap, indices: Iterable[int]) -> list[Look]:
 
 def _sheet(panels: Sequence[Panel], legend: Sequence[Look], title: str) -> Image:
     """Return pictures with captions, four a row, with a title above and a legend below."""
+    names, captions = [str(look["label"]) for look in legend], [caption for caption, _ in panels]
+    letters = lettering(title, *names, *captions)
+    pictures = [picture_bgr for _, picture_bgr in panels]
+    looks = [{**look, "label": name} for look, name in zip(legend, letters.names(names), strict=True)]
+    with letters.used():
+        return _draw_sheet(
+            list(zip(map(letters.text, captions), pictures, strict=True)), looks, letters.text(title)
+        )
+
+
+def _draw_sheet(panels: Sequence[Panel], legend: Sequence[Look], title: str) -> Image:
+    """Draw it in the fonts of its texts."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only needed here
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
