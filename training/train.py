@@ -31,7 +31,9 @@ class TrainOptions:
     )
     config: TrainConfig = nested(TrainConfig)
     out: Path = flag("folder for checkpoints, table, curves and pictures", metavar="DIR", group="results")
-    resume: bool = flag("continue from the last.pt in --out", default=False, group="results")
+    resume: bool = flag(
+        "continue from the last.pt in --out; without one, start", default=False, group="results"
+    )
 
 
 def command(options: TrainOptions) -> None:

@@ -14,6 +14,7 @@ from benchmarks.machine.description import Machine
 from benchmarks.machine.yardstick import NOISY_SPREAD_PERCENT, MachineLimits, Noise
 from benchmarks.results.statistics import Floats, round_medians
 from runtime.base.codec import DecodeError, from_plain, to_plain
+from runtime.base.files import read_regular
 from runtime.contract import Accuracy
 from runtime.errors import ConfigError
 
@@ -185,7 +186,7 @@ def read_results(path: Path) -> Results:
         ConfigError: a file that is missing, is no such file, or was written by another version.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(read_regular(path).decode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: expected a results.json of benchmarks.report, cannot read it ({error.strerror})"

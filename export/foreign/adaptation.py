@@ -31,7 +31,7 @@ from export.graph.finish import onnx_path, replacing_model, tool_versions, write
 from export.graph.simplify import simplify
 from export.proof.parity import Named, proof_frames
 from runtime.base.codec import DecodeError, from_plain
-from runtime.base.files import file_sha256
+from runtime.base.files import file_sha256, read_regular
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.shown import shown
 from runtime.contract import STRETCH, ClassMap, ImageFit, ImageInput, ModelContract, Origin
@@ -239,7 +239,7 @@ def read_classes(path: str | Path) -> ClassMap:
         ConfigError: a file that is missing or says something else.
     """
     try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        plain = json.loads(read_regular(path).decode("utf-8"))
         described = from_plain(FolderClasses, {"names": plain} if isinstance(plain, list) else plain)
         names = described.names
         return ClassMap(

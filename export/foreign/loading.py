@@ -25,7 +25,7 @@ def find_model(place: Path) -> Path:
         ConfigError: a folder with several.
     """
     if not place.is_dir():
-        if not place.is_file():
+        if not place.exists():
             raise ModelLoadError(f"model {shown(place)}: expected an ONNX file, found none; check the path")
         return place
     found = sorted(place.glob("*.onnx")) or sorted(place.glob("onnx/*.onnx"))

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from runtime.base.files import open_regular
 from runtime.base.image_header import ImageHeader, UnknownImage, read_header
 from runtime.base.shown import printable
 from runtime.errors import ConfigError, SourceError
@@ -228,15 +228,10 @@ def is_clutter(path: str | os.PathLike[str]) -> bool:
 
 
 def _read(path: Path, name: str, limit_bytes: int) -> bytes:
-    """Return a regular file's bytes; a pipe would be waited for without end."""
+    """Return a regular file's bytes."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                raise SourceError(
-                    f"{name}: expected an image file, got a {_file_kind(state.st_mode)}; give the file itself"
-                )
+        with open_regular(path) as file:
+            state = os.fstat(file.fileno())
             if state.st_size > limit_bytes:
                 raise SourceError(
                     f"{name}: expected an image of at most {limit_bytes / 1e9:.1f} GB, got "
@@ -251,11 +246,6 @@ def _read(path: Path, name: str, limit_bytes: int) -> bytes:
 def _scaled(pixels: Image, largest: int) -> Image:
     """Return values up to `largest` as up to 255; larger ones are 255."""
     return cv2.convertScaleAbs(pixels, alpha=255 / largest)  # type: ignore[return-value]
-
-
-def _file_kind(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
-    return next((word for is_kind, word in kinds if is_kind(mode)), "device")
 
 
 def _advice(header: ImageHeader) -> str:

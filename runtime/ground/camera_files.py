@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+from runtime.base.files import open_regular
 from runtime.errors import ConfigError
 
 _LARGEST_BYTES = 1 << 20
@@ -92,7 +94,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: a file that cannot be read, or holds more of YAML than that.
     """
     try:
-        data = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else None
+        with open_regular(path) as file:
+            data = file.read() if os.fstat(file.fileno()).st_size <= _LARGEST_BYTES else None
         text = None if data is None else data.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: expected a YAML file, cannot read it ({error.strerror})") from None

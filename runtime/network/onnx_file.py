@@ -8,9 +8,11 @@ onnx package and without copying the weights.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.base.files import open_regular
 from runtime.base.shown import shown
 from runtime.errors import ModelLoadError
 from runtime.network.graph_walk import ExternalWeights, GraphValue, GraphWalk, text_pair
@@ -57,11 +59,12 @@ def read_onnx_file(path: str | Path, *, beside: bool = False) -> OnnxFile:
             that does not match its own checksum.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelLoadError(f"model {path}: expected an ONNX file, found none; check the path")
     try:
-        size_bytes = path.stat().st_size
-        content = path.read_bytes() if size_bytes <= MAX_FILE_BYTES else b""
+        with open_regular(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            content = file.read() if size_bytes <= MAX_FILE_BYTES else b""
+    except FileNotFoundError:
+        raise ModelLoadError(f"model {path}: expected an ONNX file, found none; check the path") from None
     except OSError as error:
         raise ModelLoadError(f"model {path}: cannot read it ({error.strerror or error}); check it") from None
     if size_bytes > MAX_FILE_BYTES:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from runtime import camera
+from runtime.base.lock import only_run_on
 from runtime.camera import main
 from runtime.errors import OutputError
 from runtime.network import options as network_options
@@ -486,3 +487,16 @@ def test_a_page_for_others_without_a_token(tiny_onnx, images, monkeypatch, capsy
     monkeypatch.delenv("EDGESEG_TOKEN", raising=False)
     assert run_headless(tiny_onnx, images, "--serve", "0.0.0.0:0") == 1
     assert "expected a token" in capsys.readouterr().err
+
+
+@POSIX_SIGNALS
+@pytest.mark.parametrize("flag", ["--save", "--jsonl", "--save-masks"])
+def test_a_second_run_on_one_output_is_refused_with_the_first_ones_process(
+    tiny_onnx, images, tmp_path, capsys, flag
+):
+    target = tmp_path / {"--save": "out.avi", "--jsonl": "log.jsonl", "--save-masks": "masks"}[flag]
+    with only_run_on(target, is_folder=flag == "--save-masks"):
+        assert run_headless(tiny_onnx, images, flag, str(target)) == 1
+    assert f"but process {os.getpid()} does; wait for it" in capsys.readouterr().err
+    assert run_headless(tiny_onnx, images, flag, str(target)) == 0
+    assert [path.name for path in tmp_path.rglob("*lock")] == []

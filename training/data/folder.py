@@ -56,6 +56,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime.base.codec import DecodeError, from_plain
+from runtime.base.files import read_regular
 from runtime.base.images import is_clutter
 from runtime.contract import ClassMap, Rgb
 from runtime.errors import ContractError, DatasetError
@@ -140,7 +141,7 @@ def distinct_palette(count: int) -> tuple[Rgb, ...]:
 
 def _read_classes(path: Path) -> FolderClasses:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(read_regular(path).decode("utf-8"))
     except OSError as error:
         raise DatasetError(
             f'{path}: expected a file such as {{"names": ["road", "car"]}}, got {error.strerror}; write it'

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from runtime.base.codec import to_plain
-from runtime.base.files import replacing
+from runtime.base.files import open_regular, replacing
 from runtime.base.shown import shown
 from runtime.contract import ModelContract
 from runtime.errors import CheckpointError, ContractError
@@ -139,8 +139,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: a file that is missing, truncated, unsafe, or not an edgeseg checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected a checkpoint, found no such file; {_where_to_look()}")
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, found no such file; {_where_to_look()}"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a checkpoint, cannot read it ({error.strerror})") from None
     check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from runtime.base.files import make_folder, replacing
+from runtime.base.lock import only_run_on
 from runtime.contract import Accuracy
 from runtime.errors import TrainingError
 from training.data import SegmentationDataset
@@ -55,17 +56,17 @@ def train(
         train_set: what to learn from.
         val_set: what to choose the best epoch by.
         out: the first process writes into it; no other needs to see it.
-        resume: continue from the last.pt in `out`.
+        resume: continue from the last.pt in `out`, where there is one.
         processes: those that train together, each of which calls this; None for this one alone.
 
     Returns:
         The path of best.pt: the averaged weights of the epoch with the highest validation mIoU.
 
     Raises:
-        ConfigError: `out` cannot be written.
+        ConfigError: `out` cannot be written, or another training writes into it.
         TrainingError: `out` already holds a training and `resume` is False, or the loss stops being a
             number, or diverges.
-        CheckpointError: `resume` is True and there is nothing to resume.
+        CheckpointError: `resume` is True and the last.pt is damaged.
         DatasetError: images and labels that do not fit together.
     """
     processes = processes or Processes()
@@ -79,12 +80,18 @@ def train(
     with closing(Trainer(config, train_set, processes)) as trainer, ExitStack() as files:
         if processes.is_first:
             make_folder(out)
+            files.enter_context(only_run_on(out, is_folder=True))
+        checkpoint = None
         if resume:
-            trainer.restore(processes.from_first(lambda: load_checkpoint(last)))
+            checkpoint = processes.from_first(lambda: load_checkpoint(last) if last.exists() else None)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
         board = None
         if processes.is_first:
+            if resume and checkpoint is None:
+                print(f"nothing to resume in {out}: it holds no last.pt, so training starts", file=sys.stderr)
             _print_start(trainer, train_set, val_set)
-            if trainer.transfer is not None and not resume:
+            if trainer.transfer is not None and checkpoint is None:
                 _tell_transfer(trainer.transfer, out)
             board = files.enter_context(TensorBoard(out / "tensorboard", first_epoch=trainer.epoch + 1))
 

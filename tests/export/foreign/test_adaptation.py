@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import export.foreign.adaptation
 from export.adapt import main
 from export.foreign.adaptation import AdaptOptions, InputOptions, adapt, read_classes
 from export.foreign.interface import ForeignInput, OutputKind
+from export.foreign.loading import load_foreign
 from export.graph.edit import numbers, set_array
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, ModelLoadError, ParityError
@@ -280,6 +282,16 @@ def test_classes_that_cannot_be_read_are_refused(tmp_path: Path, text: str) -> N
     (tmp_path / "classes.json").write_text(text)
     with pytest.raises(ConfigError, match=r"classes\.json"):
         read_classes(tmp_path / "classes.json")
+
+
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for kind in ("pipe", "device"):
+        with pytest.raises(ModelLoadError, match=f"it is a {kind}, not a regular file"):
+            load_foreign(tmp_path / kind)
+        with pytest.raises(ConfigError, match=f"cannot read it .it is a {kind}, not a regular file"):
+            read_classes(tmp_path / kind)
 
 
 def test_the_command_says_what_it_proved_and_what_to_run_next(

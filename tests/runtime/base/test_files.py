@@ -1,10 +1,12 @@
+import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from runtime.base.files import replacing, write_text
+from runtime.base.files import open_regular, read_regular, replacing, write_text
 from runtime.errors import OutputError
 
 
@@ -72,3 +74,54 @@ def test_a_text_file_holds_nothing_that_steers(tmp_path):
     write_text(tmp_path / "report.md", "# caf\udce9 \x1b[2J\n\tévil\u202e\n")
     written = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert written == "# caf\\udce9 \\x1b[2J\n\tévil\\u202e\n"
+
+
+def made(tmp_path, kind):
+    """Make something that is no regular file."""
+    path = tmp_path / "model.onnx"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(kind)
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("pipe", "it is a pipe, not a regular file"),
+        ("socket", "it is a socket"),
+        ("/dev/zero", "it is a device"),
+        ("/dev/tty", "it is a device"),
+        ("folder", "Is a directory"),
+        ("nowhere", "No such file"),
+        ("model.onnx", "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind, said):
+    path = made(tmp_path, kind)
+    for read in (open_regular, read_regular):
+        with pytest.raises(OSError, match=said):
+            read(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    regular = (tmp_path / "file").stat()
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("pathlib.Path.stat", lambda self, **_: regular)
+    with pytest.raises(OSError, match="it is a pipe"):
+        open_regular(tmp_path / "pipe")
+
+
+def test_a_regular_file_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"all of it")
+    (tmp_path / "link").symlink_to("a")
+    assert read_regular(tmp_path / "link") == b"all of it"

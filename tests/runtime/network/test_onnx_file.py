@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.errors import ContractError, EdgesegError, ModelLoadError
+from runtime.network import onnx_file
 from runtime.network.onnx_file import SEAL_KEY, parse_onnx, read_onnx_file
 from runtime.network.protobuf import ProtobufError, fields
 from runtime.network.session import NetworkSession
@@ -225,7 +226,7 @@ def test_a_file_that_cannot_be_read_is_a_known_error(tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "seg.onnx").write_bytes(b"x")
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(onnx_file, "open_regular", fail)
     with pytest.raises(EdgesegError, match=r"seg\.onnx: cannot read it \(Permission denied\)"):
         read_onnx_file(tmp_path / "seg.onnx")
 

@@ -43,8 +43,20 @@ def test_says_which_file_is_missing(tmp_path):
 
 
 def test_refuses_a_folder(tmp_path):
-    with pytest.raises(ModelLoadError, match="found none"):
+    with pytest.raises(ModelLoadError, match=r"cannot read it .Is a directory"):
         NetworkSession(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_refuses_a_pipe_and_a_device_at_once(tmp_path, kind):
+    path = tmp_path / "seg.onnx"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ModelLoadError, match=f"cannot read it .it is a {kind}, not a regular file"):
+        NetworkSession(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a network at all " * 20, b"\x08\x08\x12"])

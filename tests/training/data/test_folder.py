@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,14 @@ def test_a_classes_file_that_is_not_json_is_refused(make_folder: Callable[..., P
     root = make_folder(("train/a.png",))
     (root / "classes.json").write_text("names: floor")
     with pytest.raises(DatasetError, match=r"classes\.json: expected JSON"):
+        open_dataset("folder", root, "train")
+
+
+def test_a_pipe_for_classes_is_refused_at_once(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(("train/a.png",))
+    (root / "classes.json").unlink()
+    os.mkfifo(root / "classes.json")
+    with pytest.raises(DatasetError, match="it is a pipe, not a regular file"):
         open_dataset("folder", root, "train")
 
 

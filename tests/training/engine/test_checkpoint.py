@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 from typing import BinaryIO
@@ -86,6 +87,14 @@ def test_truncated_file_is_refused(path: Path, kept: float) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt: expected a checkpoint, found no such file"):
         load_checkpoint(tmp_path / "none.pt")
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "device.pt").symlink_to("/dev/zero")
+    for kind in ("pipe", "device"):
+        with pytest.raises(CheckpointError, match=f"cannot read it .it is a {kind}, not a regular file"):
+            load_checkpoint(tmp_path / f"{kind}.pt")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from runtime.base.lock import only_run_on
 from runtime.errors import TrainingError
 from training import train
 from training.data import open_dataset
@@ -194,6 +196,28 @@ def test_resuming_a_finished_training_changes_nothing(whole: tuple[Path, Path]) 
     before = (out / "last.pt").read_bytes(), (out / "best.pt").read_bytes()
     assert train.main(train_command(root, out, "--resume")) == 0
     assert ((out / "last.pt").read_bytes(), (out / "best.pt").read_bytes()) == before
+
+
+def test_resume_without_a_last_pt_starts_and_says_so(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, uninterrupted = whole
+    out = tmp_path / "run"
+    out.mkdir()
+    assert train.main(train_command(root, out, "--resume")) == 0
+    assert f"nothing to resume in {out}: it holds no last.pt, so training starts" in capsys.readouterr().err
+    assert differences(final_state(out), final_state(uninterrupted)) == []
+
+
+def test_two_trainings_never_share_a_folder(
+    whole: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = whole
+    out = tmp_path / "run"
+    with only_run_on(out, is_folder=True):
+        assert train.main(train_command(root, out, "--resume")) == 1
+    assert f"expected no other run to write it, but process {os.getpid()} does" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
 
 
 def new_trainer(out: Path, root: Path, split: str = "train") -> Trainer:
