@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +18,8 @@ from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"
 SCHEMA_VERSION = 2
-# Of a file whose frames are not stretched: an older runtime must refuse it, since it would stretch them.
+# Of a file whose frames are not stretched, or whose confidences have a temperature: an older runtime must
+# refuse it, since it would stretch them or be too sure.
 FITTED_SCHEMA = 3
 # Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
 READABLE_SCHEMAS = (1, SCHEMA_VERSION, FITTED_SCHEMA)
@@ -194,6 +196,8 @@ class GraphOutput:
         kind: which outputs there are; of "both" the logits come first.
         dtype: element type of the logits, whatever the arithmetic inside is.
         mask_name: of the mask, uint8 (batch, height, width) class indices at the input's size.
+        temperature: divides the logits before they become confidences, so that these are right as often as
+            they say; fitted by `training.evaluate --fit-temperature`.
     """
 
     stride: int
@@ -201,11 +205,14 @@ class GraphOutput:
     kind: Literal["logits", "mask", "both"] = "logits"
     dtype: Literal["float32"] = "float32"
     mask_name: str = "mask"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the stride and that the outputs can be told apart."""
+        """Check the stride, the temperature and that the outputs can be told apart."""
         if self.stride < 1:
             raise ContractError(f"output.stride: expected at least 1, got {self.stride}")
+        if not 0 < self.temperature < math.inf:
+            raise ContractError(f"output.temperature: expected a number above 0, got {self.temperature}")
         if self.name == self.mask_name:
             raise ContractError(
                 f"output.mask_name: expected another name than the logits', got {self.name!r}"
@@ -332,7 +339,9 @@ class ModelContract:
         plain = to_plain(self)
         if self.input.fit == STRETCH:  # as every runtime does, so every runtime may read it
             del plain["input"]["fit"]
-        else:
+        if self.output.temperature == 1.0:
+            del plain["output"]["temperature"]
+        if "fit" in plain["input"] or "temperature" in plain["output"]:
             plain["schema"] = FITTED_SCHEMA
         return json.dumps(plain, indent=1, allow_nan=False)
 

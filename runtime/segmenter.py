@@ -17,7 +17,8 @@ from runtime.base.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
-from runtime.network.mask import Window, class_mask, fit_mask
+from runtime.masks.confidence import winner_confidence, without_the_unsure
+from runtime.network.mask import WHOLE, Window, class_mask, fit_mask
 from runtime.network.resize import fit_image, placement
 from runtime.network.session import NetworkSession
 
@@ -87,6 +88,8 @@ class Segmenter(Closable):
         spin: bool = False,
         provider: str = "cpu",
         provider_options: Mapping[str, str] | None = None,
+        confidence: bool = False,
+        unknown_below: float | None = None,
     ) -> None:
         """Open a model.
 
@@ -99,9 +102,13 @@ class Segmenter(Closable):
                 that helps.
             provider: execution provider by short name, see `runtime.network.session.PROVIDERS`.
             provider_options: the provider's own options by onnxruntime's names.
+            confidence: whether results hold the probability of each pixel's class.
+            unknown_below: probability, 0 to 1, under which a pixel's mask is 255, unknown; None for never.
+                Results then hold the confidence, too.
 
         Raises:
-            ConfigError: a number of threads outside 1 to 256, or a size that the file does not take.
+            ConfigError: a number of threads outside 1 to 256, a size that the file does not take, a
+                probability outside 0 to 1, or a confidence of a file that gives masks only.
             ProviderError: a provider that is unknown, or was not granted as asked for; there is no quiet
                 fallback.
             ModelLoadError: a file that is missing or cannot be opened.
@@ -120,6 +127,15 @@ class Segmenter(Closable):
             raise ConfigError(
                 f"size_hw: expected {self._contract.input.accepted_sizes}, got {self._size_hw}; choose "
                 "such a size, or export the model with --dynamic"
+            )
+        self._sure = confidence or unknown_below is not None
+        self._unknown_below = unknown_below
+        if unknown_below is not None and not 0 <= unknown_below <= 1:
+            raise ConfigError(f"unknown_below: expected a probability from 0 to 1, got {unknown_below}")
+        if self._sure and not self._contract.output.has_logits:
+            raise ConfigError(
+                "confidence: expected a file that gives logits, got one that gives masks only; export it "
+                "with --output logits"
             )
         self._provider = session.provider
         self._threads = session.threads
@@ -207,11 +223,11 @@ class Segmenter(Closable):
         started_ns = time.perf_counter_ns()
         fitted = inferred.fitted
         if self._contract.input.fit.mode != "stretch":
-            mask = self._mask_of_part(inferred)
-        elif self._contract.output.has_logits:
-            mask = class_mask(inferred.output, fitted.frame_hw)
+            mask, confidence = self._part(inferred)
         else:
-            mask = fit_mask(inferred.output[0], fitted.frame_hw)
+            mask, confidence = self._seen(inferred, fitted.frame_hw, WHOLE)
+        if self._unknown_below is not None and confidence is not None:
+            mask = without_the_unsure(mask, confidence, self._unknown_below)
         return Segmentation(
             mask=mask,
             latency_ms={
@@ -221,24 +237,39 @@ class Segmenter(Closable):
             },
             frame_id=fitted.frame_id,
             captured_ns=fitted.captured_ns,
+            confidence=confidence,
         )
 
-    def _mask_of_part(self, inferred: Inferred) -> Image:
-        """Make the mask of a frame that fills the picture in part, or is seen in part; void elsewhere."""
+    def _seen(
+        self, inferred: Inferred, size_hw: tuple[int, int], window: Window
+    ) -> tuple[Image, Image | None]:
+        """Make mask and confidence of what the network saw through a window of its picture."""
+        if not self._contract.output.has_logits:
+            return fit_mask(inferred.output[0], size_hw, window), None
+        mask = class_mask(inferred.output, size_hw, window)
+        if not self._sure:
+            return mask, None
+        temperature = self._contract.output.temperature
+        return mask, winner_confidence(inferred.output, size_hw, temperature, window)
+
+    def _part(self, inferred: Inferred) -> tuple[Image, Image | None]:
+        """Make them of a frame that fills the picture in part, or is seen in part; void elsewhere."""
         frame_hw = inferred.fitted.frame_hw
         placed = placement(frame_hw, self._size_hw, self._contract.input.fit)
         rows, columns = placed.seen(frame_hw)
         window = Window(rows.start, rows.end, columns.start, columns.end)
         seen_hw = (rows.last - rows.first, columns.last - columns.first)
-        if self._contract.output.has_logits:
-            seen = class_mask(inferred.output, seen_hw, window)
-        else:
-            seen = fit_mask(inferred.output[0], seen_hw, window)
+        seen, sure = self._seen(inferred, seen_hw, window)
         if seen_hw == frame_hw:
-            return seen
+            return seen, sure
+        inside = np.s_[rows.first : rows.last, columns.first : columns.last]
         mask = np.full(frame_hw, self._contract.classes.ignore_index, np.uint8)
-        mask[rows.first : rows.last, columns.first : columns.last] = seen
-        return mask
+        mask[inside] = seen
+        if sure is None:
+            return mask, None
+        confidence = np.zeros(frame_hw, np.uint8)
+        confidence[inside] = sure
+        return mask, confidence
 
     def close(self) -> None:
         """Free the network; a call that is running finishes first. Closing twice is fine."""

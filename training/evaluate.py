@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ class EvaluateOptions:
     )
     flip: bool = flag("average over each image and its mirror image", default=False)
     report: Path | None = flag("write confusion.png and worst.png there", default=None, metavar="DIR")
+    fit_temperature: bool = flag(
+        "fit the temperature of the confidences on these images and write it into the checkpoint",
+        default=False,
+    )
     worst: int = flag("images in worst.png", default=6, at_least=1)
     device: str = flag("torch device, for example cpu or cuda", default="cpu")
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
@@ -45,11 +50,12 @@ class EvaluateOptions:
 def command(options: EvaluateOptions) -> None:
     """Measure, draw what is asked for, and print."""
     # torch takes seconds, which --help does without
-    from training.engine.checkpoint import checkpoint_file, load_checkpoint
-    from training.engine.inference import Views, predictor
+    from training.engine.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
+    from training.engine.inference import Views, fit_temperature, predictor
 
     check_device(options.device)
-    checkpoint = load_checkpoint(checkpoint_file(options.checkpoint))
+    file = checkpoint_file(options.checkpoint)
+    checkpoint = load_checkpoint(file)
     contract = checkpoint.contract
     dataset = options.data.open_split()
     check_same_classes(contract.classes, dataset)
@@ -60,7 +66,11 @@ def command(options: EvaluateOptions) -> None:
     if options.report is not None:
         make_folder(options.report)
     network, worst = checkpoint.build().to(options.device), WorstImages(options.worst)
-    measured = measure(predictor(network, views, device=options.device), dataset, on_image=worst.add)
+    if options.fit_temperature:
+        temperature = fit_temperature(network, size_hw, dataset, device=options.device)
+        contract = contract.with_output(temperature=temperature)
+    predict = predictor(network, views, device=options.device, temperature=contract.output.temperature)
+    measured = measure(predict, dataset, on_image=worst.add)
     accuracy, as_exported = measured.accuracy, views == Views((size_hw,))
     if options.report is not None:
         title = f"{contract.name} on {accuracy.dataset} {accuracy.split}, mIoU {accuracy.miou:.3f}"
@@ -68,6 +78,9 @@ def command(options: EvaluateOptions) -> None:
         draw_confusion(options.report / "confusion.png", measured.confusion, dataset.classes.names, title)
         title += f": the {len(worst.images)} worst of {accuracy.frames} images"
         write_sheet(options.report / "worst.png", prediction_sheet(worst.images, dataset.classes, title))
+    if options.fit_temperature:
+        save_checkpoint(file, dataclasses.replace(checkpoint, contract=contract))
+        print(f"temperature {contract.output.temperature:g}, written into {file}", file=sys.stderr)
     if options.as_json:
         print(json.dumps(accuracy_json(measured) | {"views_hw": views.sizes_hw, "flip": views.flip}))
         return

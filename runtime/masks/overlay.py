@@ -15,6 +15,7 @@ import numpy as np
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError
 from runtime.frame import Image, check_image
+from runtime.masks.confidence import UNKNOWN
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPITAL_PX = 22  # height of a capital letter of this font at scale 1
@@ -71,13 +72,16 @@ class Overlay:
         """Return picture and colours next to each other, uint8 (H, 2 W, 3)."""
         return np.asarray(cv2.hconcat([image_bgr, self.colors(mask)]), np.uint8)
 
-    def draw(self, image_bgr: Image, mask: Image, caption: str | None = None) -> Image:
+    def draw(
+        self, image_bgr: Image, mask: Image, caption: str | None = None, *, hatch_unknown: bool = False
+    ) -> Image:
         """Return a new picture with the mask's colours, the legend and the caption drawn in.
 
         Args:
             image_bgr: uint8 (H, W, 3), left as it is.
             mask: uint8 (H, W) class indices.
             caption: one line of ASCII text for the top left corner.
+            hatch_unknown: whether pixels of 255 get white diagonals.
 
         Returns:
             uint8 (H, W, 3).
@@ -92,12 +96,30 @@ class Overlay:
                 "pass the segmentation of this very frame"
             )
         drawn = self.blend(image_bgr, mask)
+        if hatch_unknown:
+            _hatch_unknown(drawn, mask)
         legend = _legend(self._classes, height, width)
         if legend is not None:
             legend.stamp(drawn)
         if caption:
             _caption(caption, height).stamp(drawn)
         return drawn
+
+
+def _hatch_unknown(drawn_bgr: Image, mask: Image) -> None:
+    """Draw white diagonals where the mask is 255, unknown; in place."""
+    unknown = np.asarray(cv2.inRange(mask, UNKNOWN, UNKNOWN), np.uint8)
+    if cv2.countNonZero(unknown):
+        cv2.bitwise_and(unknown, _diagonals(*mask.shape), dst=unknown)
+        drawn_bgr[unknown > 0] = _WHITE
+
+
+@lru_cache(maxsize=4)
+def _diagonals(height: int, width: int) -> Image:
+    """Return uint8 (height, width): 255 on diagonal lines."""
+    step = max(6, height // 60)
+    rows, columns = np.ogrid[:height, :width]
+    return np.where((rows + columns) % step < max(1, step // 6), 255, 0).astype(np.uint8)
 
 
 class LazyOverlay:
@@ -107,10 +129,14 @@ class LazyOverlay:
         draw_ms: milliseconds that it took; 0 until then.
     """
 
-    def __init__(self, overlay: Overlay, image_bgr: Image, mask: Image, caption: str) -> None:
+    def __init__(
+        self, overlay: Overlay, image_bgr: Image, mask: Image, caption: str, *, hatch_unknown: bool = False
+    ) -> None:
         """Note what to draw; the arguments are those of `Overlay.draw`."""
         self.draw_ms = 0.0
-        self._make: Callable[[], Image] = lambda: overlay.draw(image_bgr, mask, caption)
+        self._make: Callable[[], Image] = lambda: overlay.draw(
+            image_bgr, mask, caption, hatch_unknown=hatch_unknown
+        )
         self._drawn_bgr: Image | None = None
         self._lock = threading.Lock()
 

@@ -40,6 +40,8 @@ class ModelOptions:
         size_hw: tuple[int, int] | None = None,
         spin: bool = False,
         provider_options: Mapping[str, str] | None = None,
+        confidence: bool = False,
+        unknown_below: float | None = None,
     ) -> Segmenter:
         """Open the file; the rest is as of `Segmenter`.
 
@@ -53,4 +55,6 @@ class ModelOptions:
             spin=spin,
             provider=self.provider,
             provider_options=provider_options,
+            confidence=confidence,
+            unknown_below=unknown_below,
         )

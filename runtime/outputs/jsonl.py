@@ -11,9 +11,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import cv2
+import numpy as np
+
 from runtime.errors import ConfigError, OutputError
 from runtime.loop import Step
 from runtime.masks.areas import class_areas
+from runtime.masks.confidence import CERTAIN, UNKNOWN
 from runtime.masks.formats import encode_rle, mask_polygons
 from runtime.outputs.output import Output, Stream, cannot_write
 from runtime.outputs.segments import SegmentOptions, Segments
@@ -32,6 +36,9 @@ class JsonLines(Output):
         dropped: frames so far that were captured and not used,
         size_hw: height and width of frame and mask,
         areas: pixels of each class,
+        confidence, unknown: mean probability of the pixels' classes, and pixels that are 255, unknown; where
+        the
+            segmenter gives confidence,
         rle or polygons: class name → runs or outlines, see `runtime.masks.formats`.
 
     A line is written at once, unbuffered; after a power cut at most the last one is cut short. Where the
@@ -154,6 +161,9 @@ class JsonLines(Output):
             "size_hw": list(mask.shape),
             "areas": class_areas(mask, self._classes),
         }
+        if step.segmentation.confidence is not None:
+            record["confidence"] = round(cv2.mean(step.segmentation.confidence)[0] / CERTAIN, 4)
+            record["unknown"] = int(np.count_nonzero(mask == UNKNOWN))
         if self._masks == "rle":
             record["rle"] = self._named(encode_rle(mask))
         elif self._masks == "polygons":

@@ -233,7 +233,13 @@ class Outputs(Closable):
                 yield step
                 continue
             mask, spent_ms = step.segmentation.mask, sum(step.segmentation.latency_ms.values())
-            overlay = LazyOverlay(self._overlay, step.frame.image_bgr, mask, pace.caption(spent_ms))
+            overlay = LazyOverlay(
+                self._overlay,
+                step.frame.image_bgr,
+                mask,
+                pace.caption(spent_ms),
+                hatch_unknown=step.segmentation.confidence is not None,
+            )
             shown = dataclasses.replace(step, overlay=overlay)
             started_ns = time.monotonic_ns()
             self._give(shown, working)

@@ -59,6 +59,15 @@ class WatchOptions:
         metavar="NAME=VALUE",
         repeated=True,
     )
+    confidence: bool = flag("give each pixel's probability to the outputs that take it", default=False)
+    unknown_below: float | None = flag(
+        "make pixels unknown (255) whose class is less probable; implies --confidence",
+        default=None,
+        at_least=0,
+        at_most=1,
+        metavar="P",
+        unset="none",
+    )
     max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
     max_age_ms: float | None = flag(
         "drop frames whose capture is longer ago",
@@ -118,7 +127,11 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
         signals.release()
         segment = opened.enter_context(
             options.model.open(
-                size_hw=options.size_hw, spin=options.spin, provider_options=dict(options.provider_options)
+                size_hw=options.size_hw,
+                spin=options.spin,
+                provider_options=dict(options.provider_options),
+                confidence=options.confidence,
+                unknown_below=options.unknown_below,
             )
         )
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))

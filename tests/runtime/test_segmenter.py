@@ -156,3 +156,28 @@ def test_opens_the_bundled_model_by_default(monkeypatch, tiny_onnx):
     monkeypatch.setattr("runtime.segmenter.bundled_model", lambda: tiny_onnx)
     with Segmenter() as segment:
         assert segment.contract.name == "tiny"
+
+
+def test_confidence_is_given_where_it_is_asked_for(tiny_onnx):
+    image = half_blue_half_red(48, 64)
+    with Segmenter(tiny_onnx) as plain, Segmenter(tiny_onnx, confidence=True) as sure:
+        assert plain(image).confidence is None
+        result = sure(image)
+        assert (result.mask == plain(image).mask).all()
+    assert result.confidence.dtype == np.uint8
+    assert result.confidence.shape == (48, 64)
+    assert result.confidence.min() >= 255 // len(sure.contract.classes)
+
+
+def test_what_is_not_sure_enough_is_unknown(tiny_onnx):
+    image = half_blue_half_red(48, 64)
+    with Segmenter(tiny_onnx, unknown_below=1.0) as strict, Segmenter(tiny_onnx, unknown_below=0.0) as lax:
+        result = strict(image)
+        assert ((result.mask == 255) == (result.confidence < 255)).all()
+        assert (lax(image).mask != 255).all()
+
+
+@pytest.mark.parametrize("below", [-0.1, 1.1, float("nan")])
+def test_a_probability_that_cannot_be_is_refused(tiny_onnx, below):
+    with pytest.raises(ConfigError, match="unknown_below: expected a probability from 0 to 1"):
+        Segmenter(tiny_onnx, unknown_below=below)

@@ -139,3 +139,23 @@ def test_says_when_a_left_out_drive_may_have_been_trained_on(
     report = json.loads(captured.out)
     assert (report["split"], report["frames"]) == ("held-out drive 0006R0", 2)
     assert captured.err.count("note: ") == notes
+
+
+def test_the_temperature_is_fitted_and_stays_in_the_checkpoint(
+    checkpoint: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.pt"
+    own.write_bytes(checkpoint.read_bytes())
+    assert main(evaluate_command(own, camvid, "--json")) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert main(evaluate_command(own, camvid, "--fit-temperature", "--json")) == 0
+    out, err = capsys.readouterr()
+    after, temperature = json.loads(out), load_checkpoint(own).contract.output.temperature
+    assert temperature != 1.0
+    assert f"temperature {temperature:g}, written into {own}" in err
+    assert after["miou"] == before["miou"]
+    assert after["ece"] < before["ece"]
+    weights, kept = load_checkpoint(checkpoint).weights, load_checkpoint(own).weights
+    assert all(torch.equal(weights[name], kept[name]) for name in weights)
+    assert main(evaluate_command(own, camvid, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["ece"] == after["ece"]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runtime.base.progress import tracked
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.mask import class_mask
@@ -16,6 +17,7 @@ from runtime.network.resize import fit_image
 from training.data.dataset import SegmentationDataset
 from training.evaluation.measure import Measurement, Prediction, measure_batches
 from training.evaluation.metrics import class_probabilities
+from training.evaluation.temperature import TemperatureFit
 from training.network.build import CameraNetwork
 
 BATCH_SIZE = 4
@@ -176,7 +178,9 @@ def masks_of(
     return masks
 
 
-def predictor(network: CameraNetwork, views: Views, *, device: str = "cpu") -> Callable[[Image], Prediction]:
+def predictor(
+    network: CameraNetwork, views: Views, *, device: str = "cpu", temperature: float = 1.0
+) -> Callable[[Image], Prediction]:
     """Return a function from an image uint8 (H, W, 3) BGR to its mask and the confidence in it.
 
     With one view the mask is that of `masks_of`; with several it is the class whose probability is the
@@ -186,11 +190,12 @@ def predictor(network: CameraNetwork, views: Views, *, device: str = "cpu") -> C
         network: is left in eval mode.
         views: how an image is shown to the network.
         device: where the network is.
+        temperature: divides the logits before they become probabilities.
     """
     network.eval()
 
     def run(fitted: Image) -> NDArray[np.float32]:
-        return _run(network, fitted[None], device)  # (1, classes, h/s, w/s)
+        return _run(network, fitted[None], device) / np.float32(temperature)  # (1, classes, h/s, w/s)
 
     def predict(image_bgr: Image) -> Prediction:
         if len(views) > 1:
@@ -202,6 +207,30 @@ def predictor(network: CameraNetwork, views: Views, *, device: str = "cpu") -> C
         return Prediction(class_mask(logits, (height, width)), confidence)
 
     return predict
+
+
+def fit_temperature(
+    network: CameraNetwork, size_hw: tuple[int, int], dataset: SegmentationDataset, *, device: str = "cpu"
+) -> float:
+    """Return the temperature at which a network's confidences fit a data set best, see `TemperatureFit`.
+
+    Args:
+        network: is left in eval mode.
+        size_hw: the network's input size in pixels.
+        dataset: labelled images that it was not trained on.
+        device: where the network is.
+
+    Raises:
+        DatasetError: no labelled pixel, or a sample that cannot be read.
+    """
+    network.eval()
+    fit = TemperatureFit()
+    for index in tracked(range(len(dataset)), "fitting the temperature"):
+        sample = dataset[index]
+        height, width = sample.label.shape
+        logits = _run(network, fit_image(sample.image_bgr, size_hw)[None], device)
+        fit.add(sample.label, class_probabilities(logits, (height, width)))
+    return fit.temperature()
 
 
 def _run(network: CameraNetwork, fitted: Image, device: str) -> NDArray[np.float32]:

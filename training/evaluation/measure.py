@@ -198,7 +198,8 @@ def measure_segmenter(
 
     def sure(image_bgr: Image) -> Prediction:
         inferred = segment.infer(segment.fit(image_bgr))
-        probabilities = class_probabilities(inferred.output, inferred.fitted.frame_hw)
+        logits = (inferred.output / segment.contract.output.temperature).astype(np.float32)
+        probabilities = class_probabilities(logits, inferred.fitted.frame_hw)
         return Prediction(segment.finish(inferred).mask, probabilities.max(axis=0))
 
     predict = sure if ece else lambda image_bgr: segment(image_bgr).mask

@@ -106,9 +106,9 @@ def test_without_outputs_nothing_changes(stream, step):
 class CountingOverlay(Overlay):
     drawn = 0
 
-    def draw(self, image_bgr: Image, mask: Image, caption: str | None = None) -> Image:
+    def draw(self, image_bgr: Image, mask: Image, caption: str | None = None, **more) -> Image:
         CountingOverlay.drawn += 1
-        return super().draw(image_bgr, mask, caption)
+        return super().draw(image_bgr, mask, caption, **more)
 
 
 @pytest.fixture

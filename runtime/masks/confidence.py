@@ -1,0 +1,88 @@
+"""How sure a network is of each pixel: the probability of the class that won, as uint8.
+
+Softmax is taken where the logits are, one in 16 pixels or fewer; a class's probability is then interpolated
+to twice the logits' resolution, where the highest of all classes is kept, and that to the frame's size. So
+between two sure classes the confidence falls towards a half, as that of interpolated logits does.
+
+Networks are too sure of themselves. One number, the temperature that divides all logits, mends the most of it
+(Guo et al. 2017, "On Calibration of Modern Neural Networks"); it changes no mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ConfigError
+from runtime.frame import Image
+from runtime.network.mask import WHOLE, Window
+
+CERTAIN = 255
+UNKNOWN = 255  # the mask's value of pixels that are not sure enough
+
+
+def winner_confidence(
+    logits: NDArray[np.float32], size_hw: tuple[int, int], temperature: float = 1.0, window: Window = WHOLE
+) -> Image:
+    """Return the probability of the winning class at every pixel.
+
+    Args:
+        logits: float32 (1, C, h, w), finite.
+        size_hw: height and width (H, W) of the frame in pixels.
+        temperature: divides the logits; above 1 for a network that is too sure.
+        window: the part of the logits that the frame covers.
+
+    Returns:
+        uint8 (H, W): 255 is a probability of 1.
+
+    Raises:
+        ConfigError: a temperature that is not above 0.
+
+    >>> logits = np.array([[[[9.0, 9.0]], [[0.0, 0.0]]]], np.float32)  # (1, 2, 1, 2)
+    >>> winner_confidence(logits, (1, 3)).tolist(), winner_confidence(logits, (1, 3), 9.0).tolist()
+    ([[255, 255, 255]], [[186, 186, 186]])
+    """
+    if not temperature > 0:
+        raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
+    planes = logits[0]  # (C, h, w)
+    scale = np.float32(1 / temperature)
+    powers = np.exp((planes - planes.max(axis=0)) * scale)
+    powers *= np.float32(CERTAIN) / powers.sum(axis=0)
+    shares = np.rint(powers, out=powers).astype(np.uint8)
+    height, width = size_hw
+    finer_wh = (min(2 * planes.shape[2], width), min(2 * planes.shape[1], height))
+    highest: NDArray[Any] = np.zeros(finer_wh[::-1], np.uint8)
+    for share in shares:
+        cv2.max(highest, cv2.resize(share, finer_wh, interpolation=cv2.INTER_LINEAR), dst=highest)
+    if window == WHOLE:
+        return np.asarray(cv2.resize(highest, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    across = (window.right - window.left) * finer_wh[0] / width
+    down = (window.bottom - window.top) * finer_wh[1] / height
+    from_frame = np.array(
+        [
+            [across, 0.0, window.left * finer_wh[0] + across / 2 - 0.5],
+            [0.0, down, window.top * finer_wh[1] + down / 2 - 0.5],
+        ]
+    )
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(highest, from_frame, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.uint8)
+
+
+def without_the_unsure(mask: Image, confidence: Image, below: float) -> Image:
+    """Return a mask whose unsure pixels are 255, unknown.
+
+    Args:
+        mask: uint8 (H, W) class indices.
+        confidence: uint8 (H, W), see `winner_confidence`.
+        below: probability, 0 to 1, under which a pixel is unknown.
+
+    >>> mask, confidence = np.array([[3, 3]], np.uint8), np.array([[200, 100]], np.uint8)
+    >>> without_the_unsure(mask, confidence, 0.5).tolist()
+    [[3, 255]]
+    """
+    _, unsure = cv2.threshold(confidence, round(below * CERTAIN) - 1, UNKNOWN, cv2.THRESH_BINARY_INV)
+    return np.asarray(cv2.max(mask, unsure), np.uint8)
