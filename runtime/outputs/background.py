@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,7 @@ class Background(Output):
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._was_open = False
+        self._stored_ns = 0
         self._is_resting = False  # closed since paused; used by the thread alone
         self._failure: EdgesegError | None = None
 
@@ -63,9 +65,12 @@ class Background(Output):
         return self.inner.saved
 
     def facts(self) -> Mapping[str, int | str]:
-        """The other output's facts, and what the queue does."""
+        """The other output's facts, what the queue does, and how long ago a step was stored."""
         waiting = 0 if self._steps is None else self._steps.qsize()
-        return {**self.inner.facts(), "queued": waiting, "dropped": self.dropped}
+        facts = {**self.inner.facts(), "queued": waiting, "dropped": self.dropped}
+        if self._stored_ns:
+            facts["stored_ms_ago"] = (time.monotonic_ns() - self._stored_ns) // 1_000_000
+        return facts
 
     @property
     def can_pause(self) -> bool:
@@ -171,7 +176,7 @@ class Background(Output):
             while (step := self._next(stop, stream)) is not None:
                 with known(self.inner):
                     self.inner.take(step)
-                self._is_resting = False
+                self._is_resting, self._stored_ns = False, time.monotonic_ns()
         except EdgesegError as error:
             self._failure = error
         finally:

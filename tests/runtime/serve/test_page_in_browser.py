@@ -19,6 +19,7 @@ from runtime.contract import ModelContract
 from runtime.frame import Frame, Segmentation
 from runtime.loop import Step
 from runtime.outputs import Page, Stream
+from runtime.outputs.output import Output, OutputState
 from runtime.serve import handler
 from runtime.serve.address import Address
 from runtime.sources import Source
@@ -74,17 +75,58 @@ class ToldSource(Source):
     def close(self) -> None: ...
 
 
+class ToldOutput(Output):
+    """Is in the state that it is told to be in."""
+
+    def __init__(self, kind: str, name: str, can_pause: bool = False, **facts: int) -> None:
+        self.kind, self.called, self.pausing, self.told = kind, name, can_pause, facts
+        self.state = OutputState.OPEN
+
+    @property
+    def name(self) -> str:
+        return self.called
+
+    @property
+    def can_pause(self) -> bool:
+        return self.pausing
+
+    def pause(self, paused: bool = True) -> None:
+        self.is_paused = paused
+
+    def facts(self) -> dict[str, int | str]:
+        return dict(self.told)
+
+    def take(self, step: Step) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Robot:
     """Feeds a page with a synthetic drive, and a mask that is a quarter blue, a quarter green, half red."""
 
-    def __init__(self, contract: ModelContract, port: int = 0, token: str | None = None) -> None:
+    def __init__(
+        self,
+        contract: ModelContract,
+        port: int = 0,
+        token: str | None = None,
+        outputs: tuple[Output, ...] = (),
+        max_age_ms: float | None = None,
+    ) -> None:
         self.source = ToldSource()
         self.size_hw = (96, 128)
         self.is_noisy = False
         self.count = 0
         self.moves, self.is_over = threading.Event(), False
         self.page = Page(Address("127.0.0.1", port), token=token)
-        self.page.open(Stream(contract, self.source, "rtsp://***@cam/live"))
+        self.page.open(
+            Stream(
+                contract,
+                self.source,
+                "rtsp://***@cam/live",
+                max_age_ms=max_age_ms,
+                outputs=(self.page, *outputs),
+            )
+        )
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -288,6 +330,127 @@ def test_plots_have_axes_and_lines_in_both_schemes(robot, browser):
             until(lambda colours=colours: colours() > 20)
         ground = picture(browser, "times")[2, 2].mean()
         assert (ground > 200) == (scheme == "light")
+
+
+def recording() -> ToldOutput:
+    facts = {"files": 12, "removed": 3, "free_bytes": 12_300_000_000, "dropped": 0, "stored_ms_ago": 100}
+    return ToldOutput("save", "/data/front.mp4", True, **facts)
+
+
+def test_a_recording_is_stopped_and_started_with_the_space_in_sight(start_robot, browser):
+    output = recording()
+    robot = start_robot(outputs=(output, ToldOutput("jsonl", "/data/masks.jsonl")))
+    browser.get(robot.page.url)
+    until(lambda: "12.3 GB left" in text(browser, "#outputs"))
+    row, lines = browser.find_elements(By.CSS_SELECTOR, "#outputs li")
+    assert row.text.split("\n")[0] == "Recording"
+    for part in ("written now", "12 files", "3 removed", "front.mp4"):
+        assert part in row.text
+    button = row.find_element(By.TAG_NAME, "button")
+    assert not lines.find_element(By.TAG_NAME, "button").is_displayed()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#outputs li")) == 2  # not the page itself
+    for action, paused, said in (("Stop", True, "stopped"), ("Start", False, "written now")):
+        until(lambda action=action: button.text == action)
+        button.click()
+        until(lambda paused=paused: output.is_paused is paused)
+        until(lambda said=said: said in row.text)
+    until(lambda: "/data/front.mp4: resumed" in text(browser, "#events"))
+
+
+def test_an_output_that_fails_is_told_with_its_reason_and_in_the_events(start_robot, browser):
+    output = recording()
+    robot = start_robot(outputs=(output,))
+    browser.get(robot.page.url)
+    until(lambda: "Recording" in text(browser, "#outputs"))
+    assert text(browser, "#no-events") == "Nothing happened"
+    output.problem, output.failures, output.missed = "front.mp4: the disk is full <b>", 2, 40
+    output.state = OutputState.RETRYING
+    until(lambda: "retrying" in text(browser, "#outputs"))
+    assert "40 missed" in text(browser, "#outputs")
+    assert "front.mp4: the disk is full <b>" in text(browser, "#outputs")
+    until(lambda: "front.mp4: the disk is full <b>" in text(browser, "#events"))
+    assert not browser.find_element(By.ID, "no-events").is_displayed()
+
+
+def test_a_page_without_other_outputs_has_no_list_of_them(robot, browser):
+    assert not browser.find_element(By.ID, "outputs-card").is_displayed()
+
+
+def test_the_picture_is_held_and_goes_on(robot, browser):
+    button = browser.find_element(By.ID, "pause")
+    button.click()
+    until(lambda: text(browser, "#age-of-picture").startswith("paused, "))
+    held = browser.find_element(By.ID, "live").get_attribute("src")
+    until(lambda: "2." in text(browser, "#age-of-picture"))
+    assert browser.find_element(By.ID, "live").get_attribute("src") == held
+    assert "grayscale" not in browser.find_element(By.ID, "live").value_of_css_property("filter")
+    assert button.text == "Resume"
+    browser.find_element(By.TAG_NAME, "body").send_keys("p")
+    until(lambda: browser.find_element(By.ID, "live").get_attribute("src") != held)
+    assert button.text == "Pause"
+
+
+@pytest.mark.parametrize(("max_age_ms", "limit_s"), [(None, 2.0), (400.0, 0.4)])
+def test_an_old_picture_is_grey_and_says_how_old(start_robot, browser, max_age_ms, limit_s):
+    robot = start_robot(max_age_ms=max_age_ms)
+    browser.get(robot.page.url)
+    choose(browser, "mask")
+    until(lambda: colors(browser) == ["b", "g", "r"])
+    robot.moves.clear()
+    until(lambda: "old" in browser.find_element(By.ID, "picture").get_attribute("class").split())
+    said = text(browser, "#age-of-picture")
+    assert limit_s <= float(said.split(" s old")[0]) + 0.05
+    until(lambda: colors(browser) == ["-", "-", "-"])
+    robot.moves.set()
+    until(lambda: colors(browser) == ["b", "g", "r"])
+    assert "old" not in browser.find_element(By.ID, "picture").get_attribute("class").split()
+
+
+def test_classes_are_hidden_and_shown_again(robot, browser):
+    choose(browser, "mask")
+    until(lambda: colors(browser) == ["b", "g", "r"])
+    for row in browser.find_elements(By.CSS_SELECTOR, "#classes label")[:2]:
+        row.click()
+    until(lambda: colors(browser) == ["-", "-", "r"])
+    browser.find_element(By.ID, "all-classes").click()
+    until(lambda: colors(browser) == ["b", "g", "r"])
+    assert not browser.find_element(By.ID, "all-classes").is_displayed()
+
+
+def test_full_screen_and_back(robot, browser):
+    for key in ("f", "f"):
+        before = browser.find_element(By.ID, "stage").rect["width"]
+        browser.find_element(By.TAG_NAME, "body").send_keys(key)
+        until(lambda before=before: browser.find_element(By.ID, "stage").rect["width"] != before)
+    assert browser.execute_script("return document.fullscreenElement") is None
+
+
+def test_the_model_says_what_it_is(robot, browser):
+    browser.find_element(By.TAG_NAME, "summary").click()
+    until(lambda: "float32" in text(browser, "#model"))
+    assert "tiny" in text(browser, "#model")
+
+
+@pytest.mark.parametrize(("width", "height"), [(844, 390), (667, 375), (568, 320), (932, 430)])
+@pytest.mark.parametrize("problem", [None, "the cable is loose " * 5])
+def test_a_phone_on_its_side_shows_picture_and_controls_at_once(robot, browser, width, height, problem):
+    robot.source.problem = problem
+    robot.source.state = SourceState.STALLED if problem else SourceState.RUNNING
+    look(browser, width, height)
+    until(lambda: browser.execute_script("return [innerWidth, innerHeight]") == [width, height])
+    until(lambda: text(browser, "#problem") == (problem or "").strip())
+    browser.execute_script("scrollTo(0, 0)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    picture_at = browser.find_element(By.ID, "live").rect
+    assert picture_at["height"] > 0.5 * height
+    controls = browser.find_elements(By.CSS_SELECTOR, "#tools label, #tools button, #tools input[type=range]")
+    for control in controls:
+        place = control.rect
+        assert place["width"] > 20
+        assert 0 <= place["x"] <= place["x"] + place["width"] <= width
+        assert place["y"] + place["height"] <= height
+    places = [control.rect for control in controls if control.tag_name == "button"]
+    assert len({place["y"] for place in places}) == 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (320, 640)])
