@@ -18,11 +18,11 @@ from runtime.errors import ContractError
 
 METADATA_KEY = "edgeseg.contract"
 SCHEMA_VERSION = 2
-# Of a file whose frames are not stretched, or whose confidences have a temperature: an older runtime must
-# refuse it, since it would stretch them or be too sure.
-FITTED_SCHEMA = 3
+# Of a file that says what an older runtime would get wrong (frames that are not stretched, a temperature of
+# confidences) or does not know (what may be driven on), so that it refuses the file in plain words.
+LATEST_SCHEMA = 3
 # Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
-READABLE_SCHEMAS = (1, SCHEMA_VERSION, FITTED_SCHEMA)
+READABLE_SCHEMAS = (1, SCHEMA_VERSION, LATEST_SCHEMA)
 MAX_SIDE = 16_384  # pixels; more than any camera has, and little enough for one frame in memory
 MAX_NAME = 200  # characters of a class's name
 MAX_CLASSES = 255  # masks are uint8 and 255 is kept for the ignore index
@@ -39,11 +39,14 @@ class ClassMap:
         palette_rgb: one colour a class, each channel 0..255.
         ignore_index: the label value of pixels without a class (void). In a mask it stands where the network
             saw nothing (see `ImageFit`), and where a network that gives class indices says so itself.
+        traversable: names of the classes that may be driven on; None where nobody said. Two sets of classes
+            are equal without it: labels and masks mean the same.
     """
 
     names: tuple[str, ...]
     palette_rgb: tuple[Rgb, ...]
     ignore_index: int = 255
+    traversable: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check that names, colours and ignore index fit together."""
@@ -67,6 +70,11 @@ class ClassMap:
             raise ContractError(
                 f"classes: expected an ignore index from {len(self.names)} to 255, got {self.ignore_index}"
             )
+        for name in self.traversable or ():
+            if name not in self.names:
+                raise ContractError(
+                    f"traversable: expected classes among {', '.join(self.names)}, got {name!r}"
+                )
 
     def __len__(self) -> int:
         """Return the number of classes."""
@@ -101,6 +109,7 @@ CAMVID_CLASSES = ClassMap(
         (64, 64, 0),
         (0, 128, 192),
     ),
+    traversable=("road",),  # a pavement lies behind a kerb, which flat ground does not know
 )
 
 
@@ -341,8 +350,11 @@ class ModelContract:
             del plain["input"]["fit"]
         if self.output.temperature == 1.0:
             del plain["output"]["temperature"]
-        if "fit" in plain["input"] or "temperature" in plain["output"]:
-            plain["schema"] = FITTED_SCHEMA
+        if self.classes.traversable is None:
+            del plain["classes"]["traversable"]
+        newer = "fit" in plain["input"], "temperature" in plain["output"], "traversable" in plain["classes"]
+        if any(newer):
+            plain["schema"] = LATEST_SCHEMA
         return json.dumps(plain, indent=1, allow_nan=False)
 
     @classmethod

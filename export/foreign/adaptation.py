@@ -233,7 +233,8 @@ def read_classes(path: str | Path) -> ClassMap:
     """Read class names and colours from JSON.
 
     Args:
-        path: a list of names, or an object with `names` and perhaps `palette`, as in a data set's folder.
+        path: a list of names, or an object with `names` and perhaps `palette` and `traversable`, as in a data
+            set's folder.
 
     Raises:
         ConfigError: a file that is missing or says something else.
@@ -242,9 +243,8 @@ def read_classes(path: str | Path) -> ClassMap:
         plain = json.loads(read_regular(path).decode("utf-8"))
         described = from_plain(FolderClasses, {"names": plain} if isinstance(plain, list) else plain)
         names = described.names
-        return ClassMap(
-            names, distinct_palette(len(names)) if described.palette is None else described.palette
-        )
+        palette = distinct_palette(len(names)) if described.palette is None else described.palette
+        return ClassMap(names, palette, traversable=described.traversable)
     except OSError as error:
         raise ConfigError(f"classes {path}: cannot read it ({error.strerror}); check --classes") from None
     except (ValueError, RecursionError, DecodeError, ContractError) as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.base.flags import check_fields, flag, nested
+from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.ground.birds_eye import BirdsEye
 from runtime.ground.camera_files import read_pose
@@ -53,48 +53,61 @@ class GroundOptions:
         unset="what stands in the camera's file, or pose.yaml beside it",
         metavar="FILE",
     )
-    free: tuple[str, ...] = flag("classes of the ground that may be driven on", default=(), metavar="CLASS")
+    free: tuple[str, ...] = flag(
+        "classes of the ground that may be driven on",
+        default=(),
+        unset="those that the model's contract calls traversable",
+        metavar="CLASS",
+    )
+    draw_grid: bool = flag("paint metres on the ground in the overlay", default=False)
     grid: GridOptions = nested(GridOptions)
 
     def __post_init__(self) -> None:
-        """Check that camera and free classes come together."""
+        """Check that there is a camera where one is needed."""
         check_fields(self)
-        if self.is_wanted and not self.free:
-            raise ConfigError(
-                "free: expected the classes that may be driven on, got none; add them, such as --free road "
-                "pavement"
-            )
-        if self.free and not self.is_wanted:
-            raise ConfigError("free: expected --camera FILE too, got none; metres need a camera")
+        for name in ("free", "draw_grid"):
+            if getattr(self, name) and not self.is_wanted:
+                raise ConfigError(f"{name}: expected --camera FILE too, got none; metres need a camera")
 
     @property
     def is_wanted(self) -> bool:
         """Whether there is a camera to tell metres by."""
         return self.camera is not None or self.pose is not None
 
-    def from_files(self) -> CameraModel | None:
-        """Return the camera, None where there is no file of it.
+    def camera_over(self, source: object) -> CameraModel:
+        """Return the camera: that of the file, or else that of a bag which the pictures come from.
 
         Raises:
-            ConfigError: see `CameraModel.from_yaml`.
+            ConfigError: a camera that cannot be, see `CameraModel.from_yaml`, or none at all.
+            SourceError: a bag whose camera_info cannot be read.
         """
-        return None if self.camera is None else CameraModel.from_yaml(self.camera, self.pose)
+        if self.camera is not None:
+            return CameraModel.from_yaml(self.camera, self.pose)
+        recording = getattr(source, "recording", source)  # of a source that plays it at its own pace
+        of_bag = getattr(recording, "camera", None)
+        camera = None if of_bag is None or self.pose is None else of_bag(**read_pose(self.pose))
+        if not isinstance(camera, CameraModel):
+            raise ConfigError(
+                "camera: expected a file of it, or a bag with camera_info beside the pictures, got neither; "
+                "add --camera FILE"
+            )
+        return camera
 
-    def read_pose(self) -> dict[str, float]:
-        """Return the pose, as far as its file gives it.
+    def free_indices(self, classes: ClassMap) -> frozenset[int]:
+        """Return the indices of the classes that may be driven on.
 
         Raises:
-            ConfigError: there is no such file, or no height_m in it.
+            ConfigError: a class that the network does not know, or a contract that does not say it.
         """
-        return {} if self.pose is None else read_pose(self.pose)
-
-    def free_indices(self, names: Sequence[str]) -> frozenset[int]:
-        """Return the free classes' indices among a network's classes.
-
-        Raises:
-            ConfigError: a class that the network does not know.
-        """
-        unknown = [name for name in self.free if name not in names]
+        names = self.free or classes.traversable
+        if not names:
+            raise ConfigError(
+                "free: expected the classes that may be driven on, but the model does not say which; name "
+                f"them with --free, out of {', '.join(classes.names)}"
+            )
+        unknown = [name for name in names if name not in classes.names]
         if unknown:
-            raise ConfigError(f"free: expected classes among {', '.join(names)}, got {', '.join(unknown)}")
-        return frozenset(names.index(name) for name in self.free)
+            raise ConfigError(
+                f"free: expected classes among {', '.join(classes.names)}, got {', '.join(unknown)}"
+            )
+        return frozenset(classes.names.index(name) for name in names)

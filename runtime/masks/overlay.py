@@ -35,12 +35,15 @@ class Overlay:
     [0, 0, 128]
     """
 
-    def __init__(self, classes: ClassMap, alpha: float = 0.5) -> None:
+    def __init__(
+        self, classes: ClassMap, alpha: float = 0.5, marks: Callable[[Image], None] | None = None
+    ) -> None:
         """Lay out the colours.
 
         Args:
             classes: names and colours; pixels of the ignore index keep the picture's own colour, darkened.
             alpha: share of the class colour in a pixel, from 0 (only the picture) to 1 (only the mask).
+            marks: draws what else belongs on a picture, such as lines of metres, in place.
 
         Raises:
             ConfigError: alpha outside 0 to 1.
@@ -49,6 +52,7 @@ class Overlay:
             raise ConfigError(f"overlay: expected an alpha from 0 to 1, got {alpha}")
         self._classes = classes
         self._alpha = alpha
+        self._marks = marks
         self._palette_bgr = np.zeros((256, 1, 3), np.uint8)  # (256, 1, 3)
         self._palette_bgr[: len(classes), 0] = [rgb[::-1] for rgb in classes.palette_rgb]
 
@@ -98,6 +102,8 @@ class Overlay:
         drawn = self.blend(image_bgr, mask)
         if hatch_unknown:
             _hatch_unknown(drawn, mask)
+        if self._marks is not None:
+            self._marks(drawn)
         legend = _legend(self._classes, height, width)
         if legend is not None:
             legend.stamp(drawn)

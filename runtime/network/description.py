@@ -48,6 +48,7 @@ def contract_lines(contract: ModelContract | None) -> list[str]:
         f"contract   {contract.name}, schema {contract.schema}: {height}x{width}{free}, "
         f"{contract.output.kind} at stride {contract.output.stride}",
         f"classes    {', '.join(contract.classes.names)}",
+        f"free       {_ground_text(contract)}",
         f"inside     (BGR - ({numbers['mean']})) / ({numbers['std']})",
         f"accuracy   {measured}",
         f"arithmetic {'float32' if origin.quantization == 'none' else origin.quantization}",
@@ -55,6 +56,13 @@ def contract_lines(contract: ModelContract | None) -> list[str]:
         + ", ".join(f"{tool} {version}" for tool, version in origin.tools.items()),
         f"terms      {origin.terms or 'none stated; ask whoever trained it'}",
     ]
+
+
+def _ground_text(contract: ModelContract) -> str:
+    traversable = contract.classes.traversable
+    if traversable is None:
+        return "not stated; name the classes that may be driven on with --free"
+    return f"{', '.join(traversable)}: may be driven on" if traversable else "none of them may be driven on"
 
 
 def _value_text(value: GraphValue) -> str:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from runtime.errors import ConfigError, OutputError, SourceError
+from runtime.errors import OutputError, SourceError
 from runtime.ground.options import GroundOptions
 from runtime.loop import Step
 from runtime.outputs.output import Output, Stream, cannot_write
@@ -234,21 +234,14 @@ def ground_under(options: GroundOptions, stream: Stream) -> Ground | None:
     """Return what the flags of metres make of a stream, None where they were not given.
 
     Raises:
-        ConfigError: a camera that cannot be, a class that the network does not know, or no camera at all.
+        ConfigError: a camera that cannot be, or none at all; a class that the network does not
+            know, or none that may be driven on.
         SourceError: a bag whose camera_info cannot be read.
     """
     if not options.is_wanted:
         return None
-    camera = options.from_files()
-    if camera is None:
-        source = _recording(stream.source)
-        camera = source.camera(**options.read_pose()) if isinstance(source, BagSource) else None
-    if camera is None:
-        raise ConfigError(
-            "camera: expected a file of it, or a bag with camera_info beside the pictures, got neither; add "
-            "--camera FILE"
-        )
-    return Ground(camera, options.free_indices(stream.contract.classes.names), options.grid)
+    camera = options.camera_over(stream.source)
+    return Ground(camera, options.free_indices(stream.contract.classes), options.grid)
 
 
 def _recording(source: Source) -> Source:

@@ -91,10 +91,15 @@ class OutputOptions:
             raise ConfigError("save_what: expected --save FILE too, got none; name the video it is about")
         if self.token is not None and self.serve is None:
             raise ConfigError("token: expected --serve HOST:PORT too, got none; add the page it protects")
-        for name in ("copy_topics", "leave_out", "camera", "pose"):
-            holder = self.ground if name in ("camera", "pose") else self
-            if getattr(holder, name) and self.out is None:
+        for name in ("copy_topics", "leave_out"):
+            if getattr(self, name) and self.out is None:
                 raise ConfigError(f"{name}: expected --out FILE.mcap too, got none; name the bag it is for")
+        has_window = not self.headless and self.serve is None
+        if self.ground.is_wanted and not (has_window or self.out is not None or self.ground.draw_grid):
+            raise ConfigError(
+                "camera: expected something that shows metres too, got nothing; add --draw-grid or --out "
+                "FILE.mcap, or open the window"
+            )
 
     @property
     def targets(self) -> tuple[tuple[Path, bool], ...]:

@@ -20,6 +20,7 @@ import cv2
 from runtime.base.closing import Closable
 from runtime.contract import ModelContract
 from runtime.errors import EdgesegError, OutputError
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step
 from runtime.masks.overlay import LazyOverlay, Overlay
 from runtime.sources.policy import Backoff
@@ -42,6 +43,7 @@ class Stream:
         alpha: share of the class colour in a drawn pixel, 0 to 1.
         max_age_ms: from when on a picture is not shown as current; None for 2 s.
         outputs: all that take its steps; filled in by `Outputs`.
+        ground: what a camera over the ground adds to pictures; None without one.
     """
 
     contract: ModelContract
@@ -50,6 +52,7 @@ class Stream:
     alpha: float = 0.5
     max_age_ms: float | None = None
     outputs: tuple[Output, ...] = ()
+    ground: GroundSight | None = None
 
     @property
     def fps(self) -> float:
@@ -63,7 +66,8 @@ class Stream:
         Raises:
             ConfigError: alpha outside 0 to 1.
         """
-        return Overlay(self.contract.classes, self.alpha)
+        marks = self.ground.stamp if self.ground is not None and self.ground.draws_grid else None
+        return Overlay(self.contract.classes, self.alpha, marks)
 
 
 class OutputState(str, Enum):

@@ -16,6 +16,7 @@ from runtime.base.lock import only_run_on
 from runtime.base.percentiles import LatencyLog
 from runtime.base.service import ServiceManager
 from runtime.errors import ConfigError, EdgesegError
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step, run
 from runtime.network.options import ModelOptions
 from runtime.outputs.options import OutputOptions
@@ -137,12 +138,14 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))
         for target, is_folder in options.outputs.targets:
             opened.enter_context(only_run_on(target, is_folder=is_folder))
+        ground = GroundSight.of(options.outputs.ground, source, segment.contract.classes)
         stream = Stream(
             segment.contract,
             source,
             options.source.name,
             options.outputs.alpha,
             max_age_ms=options.max_age_ms,
+            ground=ground,
         )
         outputs = opened.enter_context(
             Outputs(made, stream, required=options.outputs.require, on_failure=_warn)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 
 from runtime.errors import OutputError
 from runtime.frame import Image
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step
 from runtime.outputs.output import Output, OutputState, Stream
 
@@ -18,7 +20,10 @@ _PROBE_WAIT_S = 30.0
 
 
 class Window(Output):
-    """A window on the screen, left with q, Esc or its close button, which ends the loop."""
+    """A window on the screen, left with q, Esc or its close button, which ends the loop.
+
+    Where the stream knows its camera, the ground as seen from above stands beside the picture.
+    """
 
     kind = "window"
 
@@ -28,6 +33,7 @@ class Window(Output):
         """Choose the title."""
         self._title = title
         self._is_open = False
+        self._ground: GroundSight | None = None
 
     def open(self, stream: Stream) -> None:
         """Make sure that there is a screen; the window opens with the first frame.
@@ -36,6 +42,7 @@ class Window(Output):
             OutputError: no screen.
         """
         _check_display()
+        self._ground = stream.ground
 
     def take(self, step: Step) -> None:
         """Show a frame and answer the keyboard.
@@ -43,9 +50,13 @@ class Window(Output):
         Raises:
             OutputError: an OpenCV without windows.
         """
+        shown_bgr = step.overlay_bgr
+        if self._ground is not None:
+            from_above = self._ground.from_above(step.frame.image_bgr, step.segmentation.mask)
+            shown_bgr = np.asarray(cv2.hconcat([shown_bgr, from_above]), np.uint8)
         if not self._is_open:
-            self._open(step.overlay_bgr)
-        cv2.imshow(self._title, step.overlay_bgr)
+            self._open(shown_bgr)
+        cv2.imshow(self._title, shown_bgr)
         key = cv2.waitKey(1) & 0xFF
         if key in _QUIT_KEYS or not self._is_visible():
             self.state = OutputState.DONE

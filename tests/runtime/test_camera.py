@@ -108,6 +108,23 @@ def test_saved_video_has_every_frame_and_is_drawn_in_the_background(tiny_onnx, i
     assert count_frames(path) == 5
 
 
+def test_metres_are_drawn_into_the_video(tiny_onnx, images, tmp_path, capsys):
+    file = tmp_path / "camera.yaml"
+    file.write_text(
+        "image_width: 640\nimage_height: 480\ncamera_matrix:\n  data: [400, 0, 320, 0, 400, 240, 0, 0, 1]\n"
+        "pose:\n  height_m: 1.0\n  pitch_rad: 0.3\n"
+    )
+    metres = ["--camera", str(file), "--free", "red", "--draw-grid"]
+    pictures = []
+    for number, more in enumerate(([], metres)):
+        path = tmp_path / f"{number}.avi"
+        assert run_headless(tiny_onnx, images, "--save", str(path), "--max-frames", "1", *more) == 0
+        pictures.append(cv2.VideoCapture(str(path)).read()[1])
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() > 60
+    assert run_headless(tiny_onnx, images, "--save", str(path), *metres[:2], "--draw-grid") == 1
+    assert "free: expected the classes that may be driven on" in capsys.readouterr().err
+
+
 def test_max_frames(tiny_onnx, images, tmp_path, capsys):
     path = tmp_path / "out.mp4"
     assert run_headless(tiny_onnx, images, "--save", str(path), "--max-frames", "3", "--json") == 0

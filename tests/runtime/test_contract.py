@@ -33,6 +33,20 @@ def test_round_trip():
     assert ModelContract.from_json(contract.to_json()) == contract
 
 
+@pytest.mark.parametrize("traversable", [None, (), ("road",), ("road", "pavement")])
+def test_what_may_be_driven_on_travels_with_it(traversable):
+    classes = dataclasses.replace(CAMVID_CLASSES, traversable=traversable)
+    text = dataclasses.replace(full_contract(), classes=classes).to_json()
+    assert ModelContract.from_json(text).classes.traversable == traversable
+    assert ("traversable" in text) == (traversable is not None)  # so that older runtimes read the others
+    assert classes == CAMVID_CLASSES
+
+
+def test_what_may_be_driven_on_is_among_the_classes():
+    with pytest.raises(ContractError, match=r"traversable: expected classes among sky, .* got 'lawn'"):
+        dataclasses.replace(CAMVID_CLASSES, traversable=("road", "lawn"))
+
+
 def test_logits_have_the_classes_and_the_stride():
     assert full_contract().logits_shape == (1, 11, 44, 60)
 

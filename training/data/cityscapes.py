@@ -51,7 +51,9 @@ _EVALUATED = (
     (33, "bicycle", (119, 11, 32)),
 )
 CITYSCAPES_CLASSES = ClassMap(
-    names=tuple(name for _, name, _ in _EVALUATED), palette_rgb=tuple(color for _, _, color in _EVALUATED)
+    names=tuple(name for _, name, _ in _EVALUATED),
+    palette_rgb=tuple(color for _, _, color in _EVALUATED),
+    traversable=("road",),
 )
 LABEL_IDS = LabelCode(
     class_of=dict.fromkeys((*range(MAX_ID + 1), IGNORE), IGNORE)

@@ -15,12 +15,14 @@ the cut.
       "names": ["floor", "wall", "door"],
       "palette": [[128, 64, 128], [128, 0, 0], [64, 0, 128]],
       "ignore_index": 255,
+      "traversable": ["floor"],
       "terms": "CC BY 4.0"
     }
 
 `palette` holds one red-green-blue colour a class and is generated when absent. `ignore_index` is the id
-of void in the label files, not below the number of classes. `terms` says what the data allows, and travels
-with the models trained on it.
+of void in the label files, not below the number of classes. `traversable` names the
+classes that a robot may drive on, and `terms` says what the data allows; both travel with the models trained
+on it.
 
 Labels made for other or more classes need not be rewritten: `class_of` names the class of each id, null for
 void. Labels with a palette count by their palette's indices, as Mapillary Vistas' do (its
@@ -75,6 +77,7 @@ class FolderClasses:
     class_of: dict[str, str | None] | None = None
     unlisted: Literal["error", "void"] = "error"
     terms: str = ""
+    traversable: tuple[str, ...] | None = None
     labels_upright: bool = False
     bits: int | None = None
 
@@ -96,7 +99,7 @@ def open_folder(root: Path, split: str) -> PairedFiles:
         raise DatasetError(f"{path}: bits: expected from 8 to 16, got {described.bits}; correct the file")
     palette = distinct_palette(len(described.names)) if described.palette is None else described.palette
     try:
-        classes = ClassMap(described.names, palette, IGNORE)
+        classes = ClassMap(described.names, palette, IGNORE, described.traversable)
         code = _label_code(described)
     except (ContractError, DatasetError) as error:
         raise DatasetError(f"{path}: {error}; correct the file") from None

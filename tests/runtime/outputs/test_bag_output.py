@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.contract import ClassMap
 from runtime.errors import ConfigError, OutputError, SourceError
 from runtime.frame import Frame
 from runtime.ground import CameraModel
@@ -441,13 +442,23 @@ def test_a_class_that_the_network_does_not_know_is_told(tmp_path, stream):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"camera": Path("a.yaml")}, "free: expected the classes that may be driven on"),
         ({"free": ("road",)}, "free: expected --camera FILE too"),
+        ({"draw_grid": True}, "draw_grid: expected --camera FILE too"),
     ],
 )
-def test_camera_and_free_classes_come_together(settings, said):
+def test_metres_need_a_camera(settings, said):
     with pytest.raises(ConfigError, match=said):
         GroundOptions(**settings)
+
+
+def test_what_is_free_comes_from_the_contract_or_from_the_flag():
+    silent = ClassMap(("road", "lawn"), ((0, 0, 0), (0, 0, 1)))
+    stated = dataclasses.replace(silent, traversable=("road",))
+    options = GroundOptions(camera=Path("a.yaml"))
+    assert options.free_indices(stated) == {0}
+    assert dataclasses.replace(options, free=("lawn", "road")).free_indices(stated) == {0, 1}
+    with pytest.raises(ConfigError, match=r"free: .* name them with --free, out of road, lawn"):
+        options.free_indices(silent)
 
 
 @pytest.mark.parametrize(
@@ -455,12 +466,20 @@ def test_camera_and_free_classes_come_together(settings, said):
     [
         {"copy_topics": ("*",)},
         {"leave_out": ("points",)},
-        {"ground": GroundOptions(camera=Path("a.yaml"), free=("road",))},
     ],
 )
 def test_nothing_is_asked_of_a_bag_that_is_not_there(settings):
     with pytest.raises(ConfigError, match=r"expected --out FILE.mcap too"):
         OutputOptions(**settings)
+
+
+def test_metres_are_asked_for_where_they_show():
+    ground = GroundOptions(camera=Path("a.yaml"))
+    with pytest.raises(ConfigError, match="camera: expected something that shows metres too, got nothing"):
+        OutputOptions(headless=True, ground=ground)
+    assert OutputOptions(ground=ground).ground is ground
+    drawn = dataclasses.replace(ground, draw_grid=True)
+    assert OutputOptions(headless=True, ground=drawn).ground is drawn
 
 
 def test_the_command_makes_a_bag_of_a_bag(tmp_path):

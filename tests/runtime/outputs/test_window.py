@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import cv2
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 from runtime.errors import OutputError
+from runtime.ground import CameraModel
+from runtime.ground.drawing import GroundSight
+from runtime.ground.options import GridOptions
 from runtime.outputs import OutputState, Window
 from runtime.outputs import window as window_module
 
@@ -62,6 +66,20 @@ def test_window_ends_with_q_or_escape(monkeypatch, stream, step, key, goes_on):
         assert gui.open_windows
         assert gui.shown is taken.overlay_bgr
     assert not gui.open_windows
+
+
+def test_window_shows_the_ground_from_above_beside_the_picture(monkeypatch, stream, step):
+    gui = FakeHighGui(monkeypatch, [-1])
+    taken = step()
+    height, width = taken.segmentation.mask.shape
+    camera = CameraModel(width, height, 40.0, 40.0, width / 2, height / 2, height_m=1.0, pitch_rad=0.3)
+    ground = GroundSight(camera, {0}, GridOptions((0.0, 4.0), (-2.0, 2.0)))
+    with Window() as window:
+        window.open(dataclasses.replace(stream, ground=ground))
+        window.take(taken)
+        assert gui.shown is not None
+        assert gui.shown.shape == (height, width + height, 3)
+        assert np.array_equal(gui.shown[:, :width], taken.overlay_bgr)
 
 
 def test_window_ends_with_its_close_button(monkeypatch, step):

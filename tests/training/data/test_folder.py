@@ -50,10 +50,11 @@ def test_without_split_folders_the_last_fifth_is_val(make_folder: Callable[..., 
 
 def test_classes_come_from_the_file(make_folder: Callable[..., Path]) -> None:
     palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    described = {**THREE, "palette": palette, "terms": "CC BY 4.0"}
+    described = {**THREE, "palette": palette, "traversable": ["floor"], "terms": "CC BY 4.0"}
     dataset = open_dataset("folder", make_folder(("train/a.png",), described), "train")
     assert dataset.classes.names == ("floor", "wall", "door")
     assert dataset.classes.palette_rgb == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+    assert dataset.classes.traversable == ("floor",)
     assert dataset.terms == "CC BY 4.0"
 
 
@@ -82,6 +83,7 @@ def test_generated_colours_differ(count: int) -> None:
         ({**THREE, "palette": [[0, 0, 0]]}, r"expected one colour a class \(3\), got 1"),
         ({**THREE, "palette": [[0, 0, 300]] * 3}, "palette values from 0 to 255"),
         ({**THREE, "ignore_index": 1}, "expected an ignore index from 3 to 255, got 1"),
+        ({**THREE, "traversable": ["flor"]}, "traversable: expected classes among floor, .*, got 'flor'"),
         ({**THREE, "ignroe_index": 9}, "ignroe_index: unknown field"),
         (["floor"], "expected an object, got list"),
         ({**THREE, "class_of": {"0": "floor", "1": "wall"}}, "a value for each class, got none for 'door'"),

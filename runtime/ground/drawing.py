@@ -1,0 +1,207 @@
+"""Metres for the eye: lines on the ground in the camera's picture, and the bird's eye beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.contract import ClassMap
+from runtime.frame import Image
+from runtime.ground.birds_eye import FREE, OCCUPIED, BirdsEye
+from runtime.ground.camera_model import CameraModel
+from runtime.ground.options import GridOptions, GroundOptions
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LINE_BGR = (255, 255, 255)
+_SHADOW_BGR = (40, 40, 40)
+_FREE_BGR, _OCCUPIED_BGR = (90, 190, 70), (60, 60, 230)
+_TINT = 0.45  # share of these colours in a cell
+_STEPS_M = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+_MOST_LINES = 6  # along each axis, so that numbers have room
+_SUBPIXEL_BITS = 4
+_FARTHEST_PX = 4.0  # of a line's end from the picture, in its widths: cv2 draws with 16-bit numbers
+
+
+class GroundSight:
+    """What a camera over the ground adds to its pictures, of any size.
+
+    Attributes:
+        draws_grid: whether overlays show the lines of metres.
+    """
+
+    def __init__(
+        self,
+        camera: CameraModel,
+        free_classes: Collection[int],
+        grid: GridOptions | None = None,
+        *,
+        draws_grid: bool = False,
+    ) -> None:
+        """Choose the camera.
+
+        Args:
+            camera: for any size of the same picture.
+            free_classes: classes that may be driven on.
+            grid: on the ground; None for the usual one.
+            draws_grid: whether overlays show the lines of metres.
+
+        Raises:
+            ConfigError: a grid that cannot be.
+        """
+        self._free = frozenset(free_classes)
+        self._grid = grid or GridOptions()
+        self._at = _Size(self._grid.view(camera))
+        self.draws_grid = draws_grid
+
+    @classmethod
+    def of(cls, options: GroundOptions, source: object, classes: ClassMap) -> GroundSight | None:
+        """Return what flags ask for; None where they name no camera.
+
+        Args:
+            options: the flags.
+            source: where the pictures come from; a bag may bring its camera.
+            classes: of the network.
+
+        Raises:
+            ConfigError: no camera, one that cannot be, or no class that may be driven on.
+            SourceError: a bag whose camera_info cannot be read.
+        """
+        if not options.is_wanted:
+            return None
+        camera, free = options.camera_over(source), options.free_indices(classes)
+        return cls(camera, free, options.grid, draws_grid=options.draw_grid)
+
+    def stamp(self, image_bgr: Image) -> None:
+        """Draw lines every so many metres and their numbers onto a picture of the camera, in place."""
+        self._for(image_bgr).stamp(image_bgr)
+
+    def view(self, picture: Image) -> BirdsEye:
+        """Return the grid as the camera sees it in pictures of this one's size."""
+        return self._for(picture).view
+
+    def from_above(self, image_bgr: Image, mask: Image, height: int | None = None) -> Image:
+        """Return the ground as seen from above, forward up: what is free in green, what blocks in red.
+
+        Args:
+            image_bgr: uint8 (H, W, 3) of the camera.
+            mask: uint8 (H, W) class indices.
+            height: of the result in pixels; None for the picture's.
+
+        Returns:
+            uint8 (height, W', 3), in the proportions of the grid.
+        """
+        at = self._for(image_bgr)
+        view = at.view
+        seen = view.warp(image_bgr)
+        cells = view.occupancy(mask, self._free)
+        tinted = seen.copy()
+        tinted[cells == FREE] = _FREE_BGR
+        tinted[cells == OCCUPIED] = _OCCUPIED_BGR
+        shown = cv2.addWeighted(seen, 1 - _TINT, tinted, _TINT, 0.0)
+        # A cell that blocks is small, and what matters most.
+        shown[cells == OCCUPIED] = _OCCUPIED_BGR
+        height = height or image_bgr.shape[0]
+        rows, columns = view.shape
+        size = (max(1, round(height * rows / columns)), height)
+        upright = np.asarray(view.upright(shown), np.uint8)
+        large = np.asarray(cv2.resize(upright, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        at.stamp_scale(large)
+        return large
+
+    def _for(self, picture: Image) -> _Size:
+        height, width = picture.shape[:2]
+        camera = self._at.view.camera
+        if (camera.width, camera.height) != (width, height):
+            self._at = _Size(self._grid.view(camera.scaled_to(width, height)))
+        return self._at
+
+
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    x: float
+    y: float
+
+
+class _Size:
+    """The lines of metres for pictures of one size."""
+
+    def __init__(self, view: BirdsEye) -> None:
+        self.view = view
+        (near, far), (right, left) = view.x_range_m, view.y_range_m
+        self._lines: list[NDArray[np.int32]] = []
+        self._labels: list[_Label] = []
+        self._ahead_m, self._across_m = marks_m(near, far), marks_m(right, left)
+        for x in self._ahead_m:
+            self._add([(x, y) for y in np.linspace(right, left, 129)])
+            self._name(f"{x:g} m", np.array([(x, y) for y in (0.0, *np.linspace(right, left, 33))]))
+        for y in self._across_m:
+            self._add([(x, y) for x in np.linspace(near, far, 513)])
+
+    def stamp(self, image_bgr: Image) -> None:
+        for color, wider in ((_SHADOW_BGR, 2), (_LINE_BGR, 0)):
+            thick = max(1, image_bgr.shape[0] // 500) + wider
+            cv2.polylines(image_bgr, self._lines, False, color, thick, cv2.LINE_AA, _SUBPIXEL_BITS)
+        scale = max(0.35, image_bgr.shape[0] / 1200)
+        for label in self._labels:
+            _write(image_bgr, label.text, (round(label.x) + 4, round(label.y) - 4), scale)
+
+    def stamp_scale(self, above_bgr: Image) -> None:
+        """Draw the same lines onto a picture from above."""
+        height, width = above_bgr.shape[:2]
+        (near, far), (right, left) = self.view.x_range_m, self.view.y_range_m
+        scale = max(0.35, height / 1200)
+        for x in self._ahead_m:
+            row = round((far - x) / (far - near) * height)
+            cv2.line(above_bgr, (0, row), (width - 1, row), _LINE_BGR, 1)
+            _write(above_bgr, f"{x:g} m", (4, row - 4), scale)
+        for y in self._across_m:
+            column = round((left - y) / (left - right) * width)
+            cv2.line(above_bgr, (column, 0), (column, height - 1), _LINE_BGR, 1)
+
+    def _add(self, points_m: list[tuple[float, float]]) -> None:
+        """Add a line's parts that are near the picture."""
+        pixels = self.view.camera.ground_to_pixels(np.array(points_m))
+        camera = self.view.camera
+        reach = _FARTHEST_PX * max(camera.width, camera.height)
+        near = (np.abs(pixels) < reach).all(axis=1)  # False for NaN
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]])))
+        for begin, end in edges.reshape(-1, 2):
+            if end - begin > 1:
+                fixed = np.rint(pixels[begin:end] * 2**_SUBPIXEL_BITS).astype(np.int32)
+                self._lines.append(fixed[:, None])
+
+    def _name(self, text: str, points_m: NDArray[np.float64]) -> None:
+        """Write a line's metres at the first of some points that is well inside of the picture."""
+        camera = self.view.camera
+        margin = 0.04 * np.array([camera.width, camera.height])
+        pixels = camera.ground_to_pixels(points_m)
+        inside = ((pixels > margin) & (pixels < np.array([camera.width, camera.height]) - margin)).all(axis=1)
+        if inside.any():
+            x, y = pixels[inside.argmax()]
+            if all(abs(y - label.y) > 0.03 * camera.height for label in self._labels):
+                self._labels.append(_Label(text, float(x), float(y)))
+
+
+def marks_m(low: float, high: float) -> list[float]:
+    """Return round metres from low to high, at most six.
+
+    >>> marks_m(0, 20), marks_m(-3, 3)
+    ([5.0, 10.0, 15.0, 20.0], [-2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
+    """
+    for step in _STEPS_M:
+        marks = [step * number for number in range(math.floor(low / step) + 1, math.floor(high / step) + 1)]
+        if len(marks) <= _MOST_LINES:
+            return marks
+    return []
+
+
+def _write(image_bgr: Image, text: str, place: tuple[int, int], scale: float) -> None:
+    thick = max(1, round(scale * 1.5))
+    cv2.putText(image_bgr, text, place, _FONT, scale, _SHADOW_BGR, thick + 2, cv2.LINE_AA)
+    cv2.putText(image_bgr, text, place, _FONT, scale, _LINE_BGR, thick, cv2.LINE_AA)

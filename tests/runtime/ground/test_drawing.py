@@ -1,0 +1,112 @@
+"""Lines of metres and the bird's eye, looked at pixel by pixel."""
+
+import numpy as np
+import pytest
+
+from runtime.contract import ClassMap
+from runtime.errors import ConfigError
+from runtime.ground import CameraModel
+from runtime.ground.drawing import GroundSight, marks_m
+from runtime.ground.options import GridOptions, GroundOptions
+from runtime.masks.overlay import Overlay
+
+CAMERA = CameraModel(640, 360, 400.0, 400.0, 319.5, 179.5, height_m=1.3, pitch_rad=0.12)
+CAMERA_YAML = (
+    "image_width: 640\nimage_height: 360\n"
+    "camera_matrix:\n  data: [400, 0, 319.5, 0, 400, 179.5, 0, 0, 1]\n"
+    "pose:\n  height_m: 1.3\n  pitch_rad: 0.12\n"
+)
+GRID = GridOptions(grid_ahead=(0.0, 20.0), grid_side=(-10.0, 10.0))
+CLASSES = ClassMap(("road", "wall"), ((128, 64, 128), (0, 0, 0)), traversable=("road",))
+
+
+def sight(**settings):
+    return GroundSight(CAMERA, {0}, GRID, **settings)
+
+
+@pytest.mark.parametrize("x_m", [5.0, 10.0, 15.0])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_line_is_drawn_where_its_metres_are_seen(x_m, scale):
+    picture = np.full((360 * scale, 640 * scale, 3), 90, np.uint8)
+    sight().stamp(picture)
+    camera = CAMERA.scaled_to(640 * scale, 360 * scale)
+    for y_m in (-2.2, 1.1, 2.7):  # between the lines ahead
+        ((column, row),) = camera.ground_to_pixels([(x_m, y_m)])
+        near = picture[round(row) - 2 : round(row) + 3, round(column)]
+        assert near.max() > 150
+    ((column, row),) = camera.ground_to_pixels([(x_m + 2.4, 1.1)])
+    assert (picture[round(row), round(column)] == 90).all()
+
+
+def test_nothing_is_drawn_above_the_horizon():
+    picture = np.full((360, 640, 3), 90, np.uint8)
+    sight().stamp(picture)
+    assert (picture[: int(min(CAMERA.horizon_rows)) - 20] == 90).all()
+
+
+def test_a_lens_bends_the_lines_and_breaks_none_of_them():
+    bent = CameraModel(640, 360, 400.0, 400.0, 319.5, 179.5, (-0.3, 0.1, 0.0, 0.0), 1.3, 0.12, 0.1)
+    picture = np.full((360, 640, 3), 90, np.uint8)
+    GroundSight(bent, {0}, GRID).stamp(picture)
+    ((column, row),) = bent.ground_to_pixels([(5.0, 2.0)])
+    assert picture[round(row) - 2 : round(row) + 3, round(column)].max() > 150
+
+
+def test_the_birds_eye_shows_what_is_free_and_what_blocks():
+    mask = np.zeros((360, 640), np.uint8)
+    ((_, row),) = CAMERA.ground_to_pixels([(8.0, 0.0)])
+    mask[: round(row)] = 1
+    picture = np.full((360, 640, 3), 100, np.uint8)
+    above = sight().from_above(picture, mask)
+    assert above.shape == (360, 360, 3)
+
+    def at(x_m, y_m):
+        return above[round((20 - x_m) * 18), round((10 - y_m) * 18)].astype(int)
+
+    assert at(6.1, 0.9)[1] > at(6.1, 0.9)[2] + 20  # green
+    assert max(at(x, 0.9)[2] - at(x, 0.9)[1] for x in np.arange(7.5, 8.6, 0.05)) > 100  # red
+    assert at(12.0, 0.9).max() - at(12.0, 0.9).min() < 10  # behind it: neither
+    assert (at(1.1, 9.0) == 0).all()  # outside of the view
+
+
+def test_the_height_of_the_birds_eye_can_be_chosen():
+    grid = GridOptions(grid_ahead=(0.0, 20.0), grid_side=(-5.0, 5.0))
+    above = GroundSight(CAMERA, {0}, grid).from_above(
+        np.zeros((360, 640, 3), np.uint8), np.zeros((360, 640), np.uint8), height=200
+    )
+    assert above.shape == (200, 100, 3)
+
+
+def test_an_overlay_shows_the_lines():
+    picture, mask = np.full((360, 640, 3), 90, np.uint8), np.zeros((360, 640), np.uint8)
+    plain, marked = Overlay(CLASSES), Overlay(CLASSES, marks=sight().stamp)
+    differs = (plain.draw(picture, mask) != marked.draw(picture, mask)).any(axis=2)
+    ((column, row),) = CAMERA.ground_to_pixels([(5.0, 1.1)])
+    assert differs[round(row), round(column)]
+    assert (picture == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 20, [5, 10, 15, 20]),
+        (-10, 10, [-5, 0, 5, 10]),
+        (0, 2.5, [0.5, 1, 1.5, 2, 2.5]),
+        (0, 1e6, []),
+    ],
+)
+def test_metres_are_round(low, high, expected):
+    assert marks_m(low, high) == expected
+
+
+def test_flags_make_it(tmp_path):
+    (tmp_path / "camera.yaml").write_text(CAMERA_YAML)
+    assert GroundSight.of(GroundOptions(), None, CLASSES) is None
+    options = GroundOptions(camera=tmp_path / "camera.yaml", draw_grid=True)
+    made = GroundSight.of(options, None, CLASSES)
+    assert made is not None
+    assert made.draws_grid
+    assert made.view(np.zeros((360, 640), np.uint8)).camera == CAMERA
+    assert made.view(np.zeros((720, 1280), np.uint8)).camera == CAMERA.scaled_to(1280, 720)
+    with pytest.raises(ConfigError, match="free: expected the classes that may be driven on"):
+        GroundSight.of(options, None, ClassMap(("a",), ((0, 0, 0),)))
