@@ -16,7 +16,7 @@ from runtime.errors import EdgesegError, ModelLoadError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_FULL = ("bad_alloc", "Failed to allocate memory", "MemoryError", "Cannot allocate memory")
+_FULL = ("bad_alloc", "bfc_arena", "Failed to allocate memory", "MemoryError", "Cannot allocate memory")
 _MOST_GB = 8.0
 
 

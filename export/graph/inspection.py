@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from export.graph.edit import opset_of, typed_copy
 from export.graph.multiply_adds import multiply_adds
+from runtime.base.shown import shown
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ModelLoadError
 from runtime.network.description import contract_lines, file_lines
@@ -24,7 +25,7 @@ class Inspection:
 
     Attributes:
         path: of the file.
-        size_bytes: of the file.
+        size_bytes: of the file, and of its weights where they lie beside it.
         contract: None in a file that is not edgeseg's.
         is_sealed: whether the file carries a checksum of itself; a wrong one is an error.
         inputs: of the graph.
@@ -58,11 +59,13 @@ def inspect(path: str | Path) -> Inspection:
         ModelLoadError: a file that is missing, damaged, unsafe or no ONNX file.
         ContractError: a contract that is damaged.
     """
-    file = read_onnx_file(path)
+    file = read_onnx_file(path, beside=True)
     try:
         model = ir.from_proto(onnx.load_model_from_string(file.content))
     except Exception as error:  # protobuf's decoding error is not public
-        raise ModelLoadError(f"model {path}: expected an ONNX file, got something else ({error})") from None
+        raise ModelLoadError(
+            f"model {path}: expected an ONNX file, got something else ({shown(error, 200)})"
+        ) from None
     if not len(model.graph):
         raise ModelLoadError(f"model {path}: expected an ONNX file with a graph, got one without nodes")
     text = file.metadata.get(METADATA_KEY)
@@ -70,7 +73,7 @@ def inspect(path: str | Path) -> Inspection:
     constants = [value.const_value for value in model.graph.initializers.values()]
     return Inspection(
         path=str(path),
-        size_bytes=len(file.content),
+        size_bytes=len(file.content) + file.beside,
         contract=contract,
         is_sealed=file.is_sealed,
         inputs=file.inputs,

@@ -112,14 +112,20 @@ def fit_image(image_bgr: object, size_hw: tuple[int, int], fit: ImageFit = STRET
     height, width = size_hw
     if image_bgr.shape[:2] == (height, width) and fit.zoom == 1:
         return image_bgr
-    interpolation = _INTERPOLATIONS[fit.resample]
     if fit.mode == "stretch":
-        return cv2.resize(image_bgr, (width, height), interpolation=interpolation)  # type: ignore[return-value]
+        return _resized(image_bgr, size_hw, fit)
     placed = placement((image_bgr.shape[0], image_bgr.shape[1]), size_hw, fit)
-    scaled = cv2.resize(image_bgr, placed.scaled_hw[::-1], interpolation=interpolation)
+    scaled = _resized(image_bgr, placed.scaled_hw, fit)
     if fit.mode == "crop":
         return np.ascontiguousarray(scaled[-placed.top :][:height, -placed.left :][:, :width], np.uint8)
     picture = np.empty((height, width, 3), np.uint8)
     picture[:] = fit.fill_bgr
     picture[placed.top :, placed.left :][: placed.scaled_hw[0], : placed.scaled_hw[1]] = scaled
     return picture
+
+
+def _resized(image_bgr: Image, size_hw: tuple[int, int], fit: ImageFit) -> Image:
+    """Resize as a contract says; there is nothing to average where a frame grows."""
+    grows = size_hw[0] > image_bgr.shape[0] or size_hw[1] > image_bgr.shape[1]
+    how = "bilinear" if fit.resample == "area" and grows else fit.resample
+    return cv2.resize(image_bgr, size_hw[::-1], interpolation=_INTERPOLATIONS[how])  # type: ignore[return-value]
