@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from export.adapt import main
 from export.foreign.adaptation import AdaptOptions, InputOptions, adapt
-from runtime.contract import FITTED_SCHEMA, ImageFit, ModelContract
+from runtime.contract import LATEST_SCHEMA, ImageFit, ModelContract
 from runtime.errors import ConfigError
 from tests.export.foreign.networks import CLASSES, SIZE_HW, agreement, node, session, upsampled, write
 
@@ -335,7 +335,7 @@ def test_only_a_fitted_file_needs_a_newer_runtime(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW, metadata=ULTRALYTICS)
     contract = adapt(path).contract
     plain = json.loads(contract.to_json())
-    assert plain["schema"] == FITTED_SCHEMA
+    assert plain["schema"] == LATEST_SCHEMA
     assert ModelContract.from_json(contract.to_json()) == contract
     stretch = json.loads(contract.with_input(fit=ImageFit()).to_json())
     assert stretch["schema"] == 2
