@@ -117,6 +117,7 @@ def flag(
     group: str | None = None,
     repeated: bool = False,
     if_bare: Any = None,
+    secret: bool = False,
 ) -> Any:
     """Return a dataclass field that is also a flag.
 
@@ -138,6 +139,7 @@ def flag(
         group: heading in the help.
         repeated: whether the flag may be given several times; its values become a tuple.
         if_bare: value of the flag given without one; None if it always needs one.
+        secret: whether its value must not show in the dataclass's `repr`.
     """
     described = _Flag(
         help=help,
@@ -156,7 +158,7 @@ def flag(
         repeated=repeated,
         if_bare=if_bare,
     )
-    return dataclasses.field(default=default, metadata={_KEY: described})
+    return dataclasses.field(default=default, repr=not secret, metadata={_KEY: described})
 
 
 def nested(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime.base.flags import check_fields, flag, nested
+from runtime.base.secret_files import read_secret
 from runtime.errors import ConfigError, OutputError
 from runtime.ground.options import GroundOptions
 from runtime.outputs.background import Background
@@ -77,9 +78,11 @@ class OutputOptions:
     )
     token: str | None = flag(
         "what the page asks for, required unless it is on loopback; other users of this machine see it in "
-        f"the list of processes, so rather set {TOKEN_VARIABLE}",
+        f"the list of processes, so rather set {TOKEN_VARIABLE} or --token-file",
         default=None,
+        secret=True,
     )
+    token_file: Path | None = flag("file with that token in one line", default=None, metavar="FILE")
     alpha: float = flag("share of the class colour in an overlay's pixel", default=0.5, at_least=0, at_most=1)
 
     def __post_init__(self) -> None:
@@ -89,8 +92,13 @@ class OutputOptions:
             raise ConfigError("jsonl_masks: expected --jsonl FILE too, got none; name the file they go to")
         if self.save_what != "overlay" and self.save is None:
             raise ConfigError("save_what: expected --save FILE too, got none; name the video it is about")
-        if self.token is not None and self.serve is None:
-            raise ConfigError("token: expected --serve HOST:PORT too, got none; add the page it protects")
+        for name in ("token", "token_file"):
+            if getattr(self, name) is not None and self.serve is None:
+                raise ConfigError(
+                    f"{name}: expected --serve HOST:PORT too, got none; add the page it protects"
+                )
+        if self.token is not None and self.token_file is not None:
+            raise ConfigError("token: expected --token or --token-file, got both; leave --token out")
         for name in ("copy_topics", "leave_out"):
             if getattr(self, name) and self.out is None:
                 raise ConfigError(f"{name}: expected --out FILE.mcap too, got none; name the bag it is for")
@@ -100,6 +108,12 @@ class OutputOptions:
                 "camera: expected something that shows metres too, got nothing; add --draw-grid or --out "
                 "FILE.mcap, or open the window"
             )
+
+    def _page_token(self) -> str | None:
+        """Return the page's token; what the command line says goes before the environment."""
+        if self.token_file is not None:
+            return read_secret(self.token_file, "a token")
+        return self.token or os.environ.get(TOKEN_VARIABLE)
 
     @property
     def targets(self) -> tuple[tuple[Path, bool], ...]:
@@ -122,7 +136,7 @@ class OutputOptions:
         if not self.headless and self.serve is None:
             outputs.append(Window())
         if self.serve is not None:  # before the disks, so that the page is not as late as the slowest of them
-            outputs.append(Page(self.serve, token=self.token or os.environ.get(TOKEN_VARIABLE)))
+            outputs.append(Page(self.serve, token=self._page_token()))
         if self.save is not None:
             outputs.append(Background(Recording(self.save, self.save_what, self.segments)))
         if self.save_masks is not None:

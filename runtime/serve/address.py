@@ -69,7 +69,8 @@ class Guard:
         if token is None and not address.is_loopback:
             raise OutputError(
                 f"page on {address}: expected a token, since others can reach this address; set "
-                "EDGESEG_TOKEN or --token, or serve on 127.0.0.1 and come through ssh -L 8080:127.0.0.1:8080"
+                "EDGESEG_TOKEN or --token-file, or serve on 127.0.0.1 and come through "
+                "ssh -L 8080:127.0.0.1:8080"
             )
         if token is not None and not _TOKEN.fullmatch(token):
             raise OutputError(

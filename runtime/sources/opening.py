@@ -16,6 +16,12 @@ from runtime.base.flags import flag, nested
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import shown
 from runtime.errors import ConfigError, SourceError
+from runtime.sources.credentials import (
+    PASSWORD_VARIABLE,
+    USER_VARIABLE,
+    Credentials,
+    with_credentials,
+)
 from runtime.sources.live import LiveSource
 from runtime.sources.policy import LivePolicy
 from runtime.sources.pts import StreamTimes
@@ -51,6 +57,12 @@ class SourceOptions:
         "play a video at its own pace and drop the frames that the network is too slow for, as with a camera",
         default=False,
     )
+    source_credentials: Path | None = flag(
+        "file with one line USER:PASSWORD for a stream's address, so that no list of processes shows them; "
+        f"or set {USER_VARIABLE} and {PASSWORD_VARIABLE}",
+        default=None,
+        metavar="FILE",
+    )
     policy: LivePolicy = nested(
         LivePolicy, without=("open_s", "stall_s", "reopen_s", "bad_in_a_row", "most_hanging", "backoff")
     )
@@ -68,6 +80,9 @@ class SourceOptions:
             policy=self.policy,
             topic=self.topic,
             max_age_ms=max_age_ms,
+            credentials=None
+            if self.source_credentials is None
+            else Credentials.read(self.source_credentials),
         )
 
 
@@ -78,6 +93,7 @@ def open_source(
     policy: LivePolicy | None = None,
     topic: str | None = None,
     max_age_ms: float | None = None,
+    credentials: Credentials | None = None,
 ) -> Source:
     """Open what a specification names.
 
@@ -94,11 +110,15 @@ def open_source(
         topic: of a bag; None for the only one that fits.
         max_age_ms: a camera's or stream's pictures that were captured longer ago are dropped; None for no
             limit.
+        credentials: of a stream whose address names no user; None for what EDGESEG_SOURCE_USER and
+            EDGESEG_SOURCE_PASSWORD hold.
 
     Raises:
         SourceError: a specification that is none of these, or a recording that cannot be opened.
-        ConfigError: a bag without the extra `ros`, or a topic of what is no bag.
+        ConfigError: a bag without the extra `ros`, a topic of what is no bag, or credentials for what takes
+            none.
     """
+    address = with_credentials(spec, credentials)
     if topic is not None and not _is_bag(spec):
         raise ConfigError(f"topic: expected a bag as --source, got {shown(spec)}; leave it out")
     if spec.isascii() and spec.isdecimal():
@@ -106,7 +126,7 @@ def open_source(
     if spec.startswith("/dev/"):
         return _camera(spec, spec, policy, max_age_ms)
     if "://" in spec:
-        return _address(spec, realtime, policy or LivePolicy(), max_age_ms)
+        return _address(address, realtime, policy or LivePolicy(), max_age_ms)
     recording: RecordedSource
     if spec == "synthetic":
         recording = SyntheticDrive()
@@ -199,7 +219,8 @@ def _files(spec: str) -> RecordedSource:
     if path.is_file():  # first, since a file's name may hold the characters of a pattern
         return ImageFiles([path]) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
     if path.is_dir():
-        raise SourceError(f"{spec}: expected a file, got a folder; give its images as '{path / '*.png'}'")
+        pattern = Path(glob.escape(spec)) / "*.png"
+        raise SourceError(f"{shown(spec)}: expected a file, got a folder; give its images as '{pattern}'")
     if path.exists():
         raise SourceError(
             f"{spec}: expected a file, got a pipe or a socket; give a file, or a stream's address"
@@ -212,9 +233,22 @@ def _files(spec: str) -> RecordedSource:
     paths = sorted((str(file) for file in files if not is_clutter(Path(*file.parts[named:]))), key=_natural)
     if not paths:
         raise SourceError(
-            f"{shown(spec)}: expected image files, but no file matches; check the folder and the pattern"
+            f"{shown(spec)}: expected image files, but no file matches; {_pattern_advice(path)}"
         )
     return ImageFiles(paths)
+
+
+def _pattern_advice(path: Path) -> str:
+    """Say what to do about a pattern that matches nothing: perhaps it was meant as it is written."""
+    for count in range(len(path.parts) - 1, 0, -1):
+        literal = Path(*path.parts[:count])
+        if glob.has_magic(str(literal)) and literal.exists():
+            meant = Path(glob.escape(str(literal)), *path.parts[count:])
+            return (
+                f"{shown(literal)} exists, but [, ] and the like stand for other characters in a pattern; "
+                f"give '{shown(meant)}'"
+            )
+    return "check the folder and the pattern"
 
 
 def _natural(path: str) -> list[tuple[int, int, str]]:
