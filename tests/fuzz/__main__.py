@@ -58,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
     return run_command(
         "tests.fuzz",
-        "Open damaged checkpoints, ONNX files and contracts in a process of their own: each must load or be "
-        "refused by a known error, and never crash, hang or run code.",
+        "Open damaged checkpoints, ONNX files, contracts, images, labels, videos and answers of servers in a "
+        "process of their own: each must load or be refused by a known error, and never crash, hang or run "
+        "code.",
         FuzzOptions,
         command,
         argv,

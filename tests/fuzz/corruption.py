@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.network.onnx_file import SEAL_KEY, content_sha256
 from runtime.network.protobuf import fields
+from tests.fuzz.seeds import SEED_TARGETS, seeds
 
 KINDS = ("flip", "truncate", "splice")
 MAX_FLIPS = 8
@@ -35,6 +36,9 @@ class Originals:
 def damaged(originals: Originals, target: str, index: int, seed: int) -> bytes:
     """Return the variant of a target, one of `TARGETS`, with this index."""
     rng = np.random.default_rng((seed, TARGETS.index(target), index))
+    if target in SEED_TARGETS:
+        whole = seeds(target)
+        return _damage(whole[index % len(whole)], KINDS[index // len(whole) % len(KINDS)], rng)
     kind = KINDS[index % len(KINDS)]
     if target == "checkpoint":
         return _damage(originals.checkpoint, kind, rng)
@@ -48,7 +52,8 @@ def damaged(originals: Originals, target: str, index: int, seed: int) -> bytes:
 
 
 # "pickle" and "graph" get the right checksums after the damage, as somebody who means harm would do.
-TARGETS = ("checkpoint", "pickle", "onnx", "graph", "contract")
+OWN_TARGETS = ("checkpoint", "pickle", "onnx", "graph", "contract")
+TARGETS = (*OWN_TARGETS, *SEED_TARGETS)
 
 
 def unsealed(content: bytes) -> bytes:

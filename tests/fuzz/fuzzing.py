@@ -71,7 +71,7 @@ def fuzz(originals: Originals, config: FuzzConfig) -> list[Outcome]:
     stop = threading.Event()
 
     def work() -> None:
-        worker = Worker(originals, config.seed, config.time_limit)
+        worker = Worker(originals, config.seed, config.time_limit, config.targets)
         try:
             while not stop.is_set():
                 target, index = waiting.get_nowait()

@@ -7,17 +7,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import EdgesegError
+from runtime.errors import EdgesegError, SourceError
 from runtime.network.onnx_file import parse_onnx
+from runtime.sources import open_source
 from tests.fuzz import worker as fuzz_worker
 from tests.fuzz.__main__ import main
-from tests.fuzz.corruption import TARGETS, Originals, damaged, sealed, unsealed
+from tests.fuzz.answering import answering
+from tests.fuzz.corruption import OWN_TARGETS, TARGETS, Originals, damaged, sealed, unsealed
 from tests.fuzz.fuzzing import FuzzConfig, fuzz, read_originals, report_text
-from tests.fuzz.worker import Worker, open_file
+from tests.fuzz.seeds import CONTAINERS, seeds
+from tests.fuzz.worker import IMPATIENT, Worker, open_file, watch
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory, write_tiny_onnx: Callabl
     return read_originals(write_tiny_onnx(tmp_path_factory.mktemp("fuzz") / "tiny.onnx"), None)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OWN_TARGETS)
 def test_damaged_files_load_or_are_refused(originals: Originals, target: str, tmp_path: Path) -> None:
     """In this process: what would crash it is looked for by the command."""
     path = tmp_path / "variant"
@@ -37,6 +41,39 @@ def test_damaged_files_load_or_are_refused(originals: Originals, target: str, tm
         except EdgesegError:
             refused += 1
     assert refused > 0
+
+
+@pytest.mark.parametrize(
+    ("targets", "variants"),
+    [(("image", "label", "classes"), 60), (tuple(CONTAINERS), 20), (("http", "rtsp"), 4)],
+    ids=["images", "videos", "streams"],
+)
+def test_damaged_files_of_strangers_load_or_are_refused(
+    originals: Originals, targets: tuple[str, ...], variants: int
+) -> None:
+    """In a process of their own, since the decoders are of C."""
+    outcomes = fuzz(originals, FuzzConfig(variants=variants, targets=targets, time_limit=60))
+    assert [outcome for outcome in outcomes if not outcome.is_fine] == []
+    assert any(outcome.result != "loaded" for outcome in outcomes)
+
+
+@pytest.mark.parametrize("target", CONTAINERS)
+def test_every_whole_video_has_frames(target: str, tmp_path: Path) -> None:
+    assert len(seeds(target)) == 10
+    for content in seeds(target)[:3]:
+        (tmp_path / "whole").write_bytes(content)
+        assert watch(open_source(str(tmp_path / "whole"))) >= 6
+
+
+@pytest.mark.parametrize(("target", "number"), [("http", 0), ("http", 2), ("http", 5), ("rtsp", 0)])
+def test_whole_answers_of_a_server_have_frames(target: str, number: int) -> None:
+    with (
+        answering(seeds(target)[number]) as port,
+        open_source(f"{target}://127.0.0.1:{port}/live", policy=IMPATIENT) as source,
+    ):
+        with suppress(SourceError):  # of a live source the freshest frame may be one of before it was lost
+            next(iter(source))
+        assert source.status.captured >= 1
 
 
 def test_the_same_seed_gives_the_same_damage(originals: Originals) -> None:

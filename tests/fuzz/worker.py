@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from runtime.base.images import read_image
 from runtime.contract import ModelContract
-from runtime.errors import EdgesegError
+from runtime.errors import EdgesegError, SourceError
+from runtime.frame import check_image
 from runtime.network.session import NetworkSession
+from runtime.sources import Backoff, LivePolicy, Source, open_source
+from tests.fuzz.answering import answering
 from tests.fuzz.corruption import Originals, damaged
+from tests.fuzz.seeds import CONTAINERS, SEED_TARGETS, seeds
+from training.data import open_dataset
+from training.data.labels import plain_ids
 from training.engine.checkpoint import load_checkpoint
 
 START_METHOD: Literal["spawn"] = "spawn"  # torch and onnxruntime do not survive a fork
+MOST_FRAMES, MOST_LIVE_FRAMES = 200, 4
+IMPATIENT = LivePolicy(
+    open_s=1.0, stall_s=0.5, reopen_s=1.0, give_up_s=1.0, backoff=Backoff(first_s=0.1, cap_s=0.2)
+)
 EXTRA_MEMORY_BYTES = 6 << 30  # beyond what the process has mapped before the first file
 # What a file could make a loader do that is not loading; audit events of CPython (PEP 578).
 FORBIDDEN_EVENTS = (
@@ -29,9 +45,11 @@ FORBIDDEN_EVENTS = (
 class Worker:
     """One such process; it is started again after a crash."""
 
-    def __init__(self, originals: Originals, seed: int, time_limit_s: float) -> None:
+    def __init__(
+        self, originals: Originals, seed: int, time_limit_s: float, targets: Sequence[str] = ()
+    ) -> None:
         """Keep what the process will need; it starts with the first file."""
-        self._arguments = (originals, seed)
+        self._arguments = (originals, seed, targets)
         self._time_limit_s = time_limit_s
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Any, Any] | None = None
@@ -78,26 +96,40 @@ class Worker:
             raise RuntimeError("the fuzzing process did not start")
 
 
-def serve(connection: Connection[Any, Any], originals: Originals, seed: int) -> None:
+def whole_files(originals: Originals, targets: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield what is damaged, whole."""
+    yield "checkpoint", originals.checkpoint
+    yield "graph", originals.model
+    yield "contract", originals.contract
+    for target in targets:
+        if target in SEED_TARGETS:
+            yield target, seeds(target)[0]
+
+
+def serve(
+    connection: Connection[Any, Any], originals: Originals, seed: int, targets: Sequence[str] = ()
+) -> None:
     """Answer what happens with one variant after the other, until the other side is gone."""
     caught: list[str] = []
     is_watched = False
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's quiet; read at the first video
+    logging.disable(logging.CRITICAL)
 
-    def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if is_watched and (event in FORBIDDEN_EVENTS or (event == "open" and _is_writing(arguments))):
+    def notice(event: str, arguments: tuple[object, ...]) -> None:
+        is_forbidden = event in FORBIDDEN_EVENTS and not _asks_this_process(event, arguments)
+        if is_watched and (is_forbidden or (event == "open" and _is_writing(arguments))):
             caught.append(event)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "variant"
-        for target, content in (
-            ("checkpoint", originals.checkpoint),
-            ("graph", originals.model),
-            ("contract", originals.contract),
-        ):
+        for target, content in whole_files(originals, targets):
             path.write_bytes(content)
-            open_file(target, path)  # whole files must open; what they import is loaded now
+            # Whole files must open; what they import is loaded now. A stream ends with an error.
+            with suppress(SourceError) if target in ("http", "rtsp") else nullcontext():
+                open_file(target, path)
         _limit_memory()
-        sys.addaudithook(watch)
+        _silence_libraries()
+        sys.addaudithook(notice)
         connection.send("ready")
         while True:
             try:
@@ -125,6 +157,8 @@ def open_file(target: str, path: Path) -> None:
         load_checkpoint(path).build()
     elif target == "contract":
         ModelContract.from_json(path.read_bytes().decode("utf-8", errors="replace")).to_json()
+    elif target in SEED_TARGETS:
+        _open_strange(target, path)
     else:
         session = NetworkSession(path, threads=1)
         image_bgr = np.zeros((*session.contract.input.size_hw, 3), np.uint8)
@@ -134,10 +168,58 @@ def open_file(target: str, path: Path) -> None:
             session.run_mask(image_bgr)
 
 
+def _open_strange(target: str, path: Path) -> None:
+    """Open what a camera, a phone or a label tool could have made."""
+    if target in CONTAINERS:
+        watch(open_source(str(path)))
+    elif target == "image":
+        read_image(path)
+    elif target == "label":
+        plain_ids(3, void=255).read(path)
+    elif target == "classes":
+        _open_data_set(path)
+    else:
+        with answering(path.read_bytes()) as port:
+            watch(open_source(f"{target}://127.0.0.1:{port}/live", policy=IMPATIENT), MOST_LIVE_FRAMES)
+
+
+def _open_data_set(classes: Path) -> None:
+    root = classes.parent / "data"
+    if not root.exists():
+        for folder, content in (("images", seeds("image")[0]), ("labels", seeds("label")[0])):
+            (root / folder / "train").mkdir(parents=True)
+            (root / folder / "train" / "a.png").write_bytes(content)
+        (root / "classes.json").symlink_to(classes)
+    open_dataset("folder", root, "train")[0]
+
+
+def watch(source: Source, most: int = MOST_FRAMES) -> int:
+    """Take frames until the source ends, breaks, or has shown enough; return how many."""
+    count = 0
+    with source:
+        for frame in islice(source, most):
+            check_image(frame.image_bgr)
+            count += 1
+    return count
+
+
+def _asks_this_process(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether an event is of a connection to the server that `answering` made."""
+    if event == "socket.connect":
+        return bool(arguments[1][0] == "127.0.0.1")
+    return event == "urllib.Request" and str(arguments[0]).startswith("http://127.0.0.1:")
+
+
 def _is_writing(arguments: tuple[object, ...]) -> bool:
     """Whether an `open` event is for writing: its arguments are path, mode and flags."""
     mode = arguments[1] if len(arguments) > 1 else None
     return isinstance(mode, str) and any(letter in mode for letter in "wax+")
+
+
+def _silence_libraries() -> None:
+    """Keep what libraries say of each damaged file from the terminal."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _limit_memory() -> None:
