@@ -130,6 +130,40 @@ def _check_regular(state: os.stat_result, path: str | Path) -> None:
         raise OSError(errno.EINVAL, f"it is {kinds[kind]}, not a regular file", str(path))
 
 
+@contextmanager
+def name_for_libraries(path: str | Path) -> Iterator[str]:
+    """Yield a file's absolute name, or another that leads to it where its own is not UTF-8.
+
+    Names are bytes on Linux. OpenCV ends the process at a text that stands for other bytes than UTF-8, so it
+    gets a link to the file, which is gone after the block: open the file within.
+
+    Raises:
+        OSError: no link can be made.
+
+    >>> with name_for_libraries("/data/clip.mp4") as name:
+    ...     print(name)
+    /data/clip.mp4
+    """
+    # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
+    path = Path(path).absolute()
+    if is_encodable(str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
+        link = Path(folder, f"file{path.suffix if is_encodable(path.suffix) else ''}")
+        link.symlink_to(path)
+        yield str(link)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text has no lone surrogates, which stand for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def file_sha256(path: str | Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()

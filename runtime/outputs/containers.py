@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from runtime.base.files import name_for_libraries
 from runtime.errors import OutputError
 from runtime.frame import Image
 
@@ -82,7 +83,8 @@ def survives_a_cut(suffix: str) -> bool:
 
 def count_frames(path: Path) -> int:
     """Return the number of frames that a video states; 0 where it does not open."""
-    capture = cv2.VideoCapture(str(path))
+    with name_for_libraries(path) as name:
+        capture = cv2.VideoCapture(name)
     try:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) if capture.isOpened() else 0
     finally:
@@ -238,8 +240,8 @@ class OpenCvContainer(Container):
         self._fps = fps
         self._written = 0
         fourcc = cv2.VideoWriter.fourcc(*_CV_CODECS[path.suffix.lower()])
-        # Absolute, since of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
-        self._writer = cv2.VideoWriter(str(path.absolute()), fourcc, fps, size_wh)
+        with name_for_libraries(path) as name:
+            self._writer = cv2.VideoWriter(name, fourcc, fps, size_wh)
         if not self._writer.isOpened():
             raise OutputError(
                 f"{path}: OpenCV cannot write a {path.suffix} video of {size_wh} pixels at {fps:g} fps; "

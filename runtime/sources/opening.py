@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 
+from runtime.base.files import is_encodable
 from runtime.base.flags import flag, nested
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import shown
@@ -119,6 +120,11 @@ def open_source(
             none.
     """
     address = with_credentials(spec, credentials)
+    if ("://" in spec or spec.startswith("/dev/")) and not is_encodable(spec):
+        raise SourceError(
+            f"{shown(spec)}: expected an address in UTF-8, got other bytes; write them as %E9 in an address, "
+            "or link the device under another name"
+        )
     if topic is not None and not _is_bag(spec):
         raise ConfigError(f"topic: expected a bag as --source, got {shown(spec)}; leave it out")
     if spec.isascii() and spec.isdecimal():

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from runtime.base.files import name_for_libraries
 from runtime.base.shown import shown
 from runtime.errors import SourceError
 from runtime.frame import Image, check_image, own_image
@@ -155,8 +156,8 @@ class VideoFile(Video):
         super().__init__(shown(path), self._open_file)
 
     def _open_file(self) -> Capture:
-        # Of a relative 12:30.mp4 FFmpeg would take 12 for a protocol such as http.
-        capture = self._open_named(str(self._path.absolute()))
+        with name_for_libraries(self._path) as name:
+            capture = self._open_named(name)
         if capture.isOpened():
             return capture
         capture.release()
