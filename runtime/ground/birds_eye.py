@@ -148,7 +148,8 @@ class BirdsEye:
         blocked = lines.of(_looked_up(not_free, flat.take(lines.places, mode="clip")))
         free = ~_looked_up(not_free, flat.take(cells.places, mode="clip"))
         if confidence is None:
-            nearest_m = shortest_m = cells.shortest(lines.first_m(blocked))
+            reach_m = lines.first_m(blocked)
+            nearest_m = shortest_m = cells.shortest(reach_m)
             is_sure = None
         else:
             self._check_like(confidence)
@@ -166,6 +167,7 @@ class BirdsEye:
         np.copyto(values, OCCUPIED, where=is_hit if is_sure is None else is_hit & is_sure)
         grid = np.full(self.shape, UNKNOWN, np.int8)
         grid.reshape(-1)[cells.numbers] = values
+        grid.reshape(-1)[cells.at_ends(reach_m)] = OCCUPIED
         return grid
 
     def range_scan(
@@ -363,6 +365,9 @@ class _Cells:
 
     def __init__(self, view: BirdsEye, lines: _Lines) -> None:
         self.numbers = np.flatnonzero(view._seen)
+        self._seen, self._shape = view._seen.reshape(-1), view.shape
+        self._directions = np.stack([np.sin(lines.angles_rad), np.cos(lines.angles_rad)]) / view.cell_m
+        self._first = np.array([[view.y_range_m[0]], [view.x_range_m[0]]]) / view.cell_m
         self.places = _places(view._pixels[view._seen], view.camera.width)
         x, y = (axis[view._seen] for axis in view.centres_m)
         self.middle_m = np.hypot(x, y).astype(np.float32)
@@ -375,6 +380,14 @@ class _Cells:
         line = np.clip(np.rint((np.arctan2(y, x) - angles[0]) / spacing), 0, len(angles) - 1)
         self._levels = int(level.max(initial=0)) + 1
         self._entries = (level * len(angles) + line).astype(np.intp)
+
+    def at_ends(self, reach_m: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Return the numbers of the seen cells in which lines of sight end, from the lines' reach."""
+        ends = np.isfinite(reach_m)
+        rows, columns = np.floor(reach_m[ends] * self._directions[:, ends] - self._first).astype(np.intp)
+        inside = (rows >= 0) & (rows < self._shape[0]) & (columns >= 0) & (columns < self._shape[1])
+        numbers = rows[inside] * self._shape[1] + columns[inside]
+        return np.asarray(numbers[self._seen[numbers]])
 
     def shortest(self, reach_m: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the shortest reach of the lines that pass each cell, (N,), from that of each line."""

@@ -140,16 +140,23 @@ class World:
         self.lead = (int(rng.choice(DRIVEN)), PAINTS[int(rng.integers(len(PAINTS)))])
         self._chunks: OrderedDict[int, Chunk] = OrderedDict()
 
-    def paint(self, time_s: float, noise_key: int, turn: float = 0.0, extra: Sequence[Thing] = ()) -> Scene:
-        """Paint the world as the camera sees it `time_s` seconds into its drive."""
-        s = self.cruise_mps * time_s
+    def camera(self, time_s: float, turn: float = 0.0) -> Camera:
+        """Return the camera as it is `time_s` seconds into its drive, turned further to the right."""
         height, width = self.size_hw
         sway = 0.004 * float(np.sin(0.9 * time_s)) + 0.002 * float(np.sin(2.3 * time_s))
-        camera = Camera(
-            s=s, x=self.camera_x + 0.15 * float(np.sin(0.31 * time_s)), height_m=self.camera_m,
-            yaw=self.yaw + turn + sway, pitch=self.pitch + 0.5 * sway, roll=self.roll,
+        return Camera(
+            s=self.cruise_mps * time_s, x=self.camera_x + 0.15 * float(np.sin(0.31 * time_s)),
+            height_m=self.camera_m, yaw=self.yaw + turn + sway, pitch=self.pitch + 0.5 * sway, roll=self.roll,
             focal_px=self.focal * max(width, height * 4 / 3), size_hw=self.size_hw, bend=self.bend,
         )  # fmt: skip
+
+    def paint(self, time_s: float, noise_key: int, turn: float = 0.0, extra: Sequence[Thing] = ()) -> Scene:
+        """Paint the world as the camera sees it `time_s` seconds into its drive."""
+        return self.paint_from(self.camera(time_s, turn), time_s, noise_key, extra)
+
+    def paint_from(self, camera: Camera, time_s: float, noise_key: int, extra: Sequence[Thing] = ()) -> Scene:
+        """Paint the world at a time as a camera of this street sees it, wherever that stands."""
+        s = camera.s
         canvas = Canvas(camera, self.light)
         first = int(np.floor((s - 2.0) / CHUNK_M))
         chunks = {number: self._chunk(number) for number in range(first, first + _VIEW_CHUNKS)}

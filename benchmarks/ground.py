@@ -1,0 +1,135 @@
+"""Compares metres with the geometry of rendered streets: `python -m benchmarks.ground --out ground`.
+
+Range scans and grids of exact masks must meet the renderer's own geometry; those of a network's masks are
+counted by distance: what is called free and is not, and the other way round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.render.canvas import MISSING, available
+from benchmarks.render.document import Table, to_text
+from benchmarks.render.ground import draw_wrong_cells
+from benchmarks.subjects.street_ground import (
+    DistanceBin,
+    Errors,
+    StreetGroundConfig,
+    StreetGroundReport,
+    measure_street_ground,
+)
+from runtime.base.codec import to_plain
+from runtime.base.files import write_text
+from runtime.base.flags import flag, nested, run_command
+from runtime.network.options import ModelOptions
+
+_PITCHES_OFF_DEG = 0.5
+_SHOWN_M = (5.0, 10.0, 20.0)
+_HEIGHTS_M = (0.3, 0.6, 1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class GroundBenchmark:
+    """What the command line asks for."""
+
+    model: ModelOptions = nested(ModelOptions)
+    config: StreetGroundConfig = nested(StreetGroundConfig)
+    out: Path | None = flag("folder for report.json and the figure", default=None, metavar="DIR")
+    as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
+
+
+def pitch_error_m(distance_m: float, height_m: float, off_rad: float) -> tuple[float, float]:
+    """Return where flat ground at a distance seems to be if the true pitch is less or more than stated.
+
+    Args:
+        distance_m: straight ahead.
+        height_m: of the camera.
+        off_rad: by how much.
+
+    Returns:
+        The nearer and the farther place, the latter inf where the ray no longer meets the ground.
+
+    >>> near, far = pitch_error_m(10.0, 1.0, math.radians(0.5))
+    >>> round(near, 2), round(far, 2)
+    (9.19, 10.96)
+    """
+    angle = math.atan2(height_m, distance_m)
+    nearer = height_m / math.tan(angle + off_rad)
+    return nearer, height_m / math.tan(angle - off_rad) if angle > off_rad else math.inf
+
+
+def report_text(report: StreetGroundReport, model: str) -> str:
+    """Return the report for a terminal."""
+    cell_cm = 100 * report.cell_m
+    compared = {
+        "scan, up to 10 m": report.scan,
+        "scan, 10 to 20 m": report.scan_far,
+        "scan to kerbs, up to 10 m": report.kerb,
+        "grid, up to 10 m": report.grid,
+    }
+    exact = Table(
+        ("exact masks", "rays", "median cm", "p90 cm", "bias cm", "missed %"),
+        [(name, *_numbers(errors)) for name, errors in compared.items()],
+    )
+    heads = ("m", "free cells", "others", "false free %", "false occupied %", "free, not called free %")
+    tables = [Table((f"{heads[0]}, exact masks", *heads[1:]), _rows(report.exact))]
+    if report.network:
+        tables.append(Table((f"{heads[0]}, {model}", *heads[1:]), _rows(report.network)))
+    bound = Table(
+        (f"{_PITCHES_OFF_DEG:g}° of pitch, camera at", *(f"{distance:g} m is" for distance in _SHOWN_M)),
+        [(f"{height:g} m", *(_bound(distance, height) for distance in _SHOWN_M)) for height in _HEIGHTS_M],
+    )
+    title = f"{report.frames} rendered frames, cells of {cell_cm:g} cm"
+    return "\n\n".join([title, *(to_text([table]) for table in (exact, *tables, bound))])
+
+
+def _numbers(errors: Errors) -> tuple[str, ...]:
+    lengths = (f"{100 * value:.1f}" for value in (errors.median_m, errors.p90_m, errors.bias_m))
+    return (str(errors.rays), *lengths, f"{100 * errors.missed:.2f}")
+
+
+def _rows(bins: Sequence[DistanceBin]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{each.from_m:g} to {each.to_m:g}",
+            str(each.free_cells),
+            str(each.other_cells),
+            *(f"{100 * share:.2f}" for share in (each.false_free, each.false_occupied, each.lost)),
+        )
+        for each in bins
+    ]
+
+
+def _bound(distance_m: float, height_m: float) -> str:
+    near, far = pitch_error_m(distance_m, height_m, math.radians(_PITCHES_OFF_DEG))
+    return f"{near:.1f} to {far:.1f}" if math.isfinite(far) else f"{near:.1f} and beyond"
+
+
+def command(options: GroundBenchmark) -> None:
+    """Measure, print, write."""
+    with options.model.open() as segment:
+        report = measure_street_ground(options.config, lambda image_bgr: segment(image_bgr).mask)
+    text = report_text(report, options.model.file.stem)
+    print(json.dumps(to_plain(report)) if options.as_json else text)
+    if options.out is not None:
+        write_text(options.out / "report.json", json.dumps(to_plain(report), indent=1) + "\n")
+        write_text(options.out / "report.txt", text + "\n")
+        if available():
+            write_text(options.out / "wrong-cells.svg", draw_wrong_cells(report.network).file())
+        else:
+            print(MISSING, file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see `--help`."""
+    description = "Compare grid and range scan with the exact geometry of rendered streets."
+    return run_command("benchmarks.ground", description, GroundBenchmark, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
