@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -28,6 +31,7 @@ from training.evaluation.measure import measure_segmenter
 
 MAX_SOURCE_FRAMES = 256
 _WARMUP = 3
+_FEWEST_PAIRS = 3
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")  # no arithmetic
 _IMAGE_MOVES = (*_MOVES, "BitwiseXor", "Gather", "Split", "Slice", "Concat")  # on bytes; on floats it is work
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
@@ -67,11 +71,15 @@ class AgreementJudge:
     """Share of pixels with the class that the float32 file gives them; for pictures without labels."""
 
     def __init__(self, reference: Path, images_bgr: Sequence[Image], threads: int | None) -> None:
-        """Make the masks to agree with."""
-        self._images_bgr, self._threads = images_bgr, threads
+        """Keep the pictures; the masks to agree with are made when they are first needed."""
+        self._reference, self._images_bgr, self._threads = reference, images_bgr, threads
         self.measure = f"mask agreement with the float32 file on {len(images_bgr)} frames"
-        with Segmenter(reference, threads=threads) as segment:
-            self._masks = [segment(image).mask for image in images_bgr]
+
+    @cached_property
+    def _masks(self) -> list[Image]:
+        """The float32 file's masks."""
+        with Segmenter(self._reference, threads=self._threads) as segment:
+            return [segment(image).mask for image in tracked(self._images_bgr, "float32 masks")]
 
     def points(self, path: Path) -> tuple[float, Accuracy | None]:
         """Return the agreement in %."""
@@ -134,7 +142,9 @@ class PairedSpeed:
     pairs: int
 
 
-def paired_speed(reference: Path, candidate: Path, *, pairs: int, threads: int | None = None) -> PairedSpeed:
+def paired_speed(
+    reference: Path, candidate: Path, *, pairs: int, threads: int | None = None, most_s: float = math.inf
+) -> PairedSpeed:
     """Run two files in turn, on the same noise picture and with the runtime's own session options.
 
     The order changes from pair to pair, since the second run of a pair finds other caches. Neither session's
@@ -146,22 +156,28 @@ def paired_speed(reference: Path, candidate: Path, *, pairs: int, threads: int |
         candidate: ONNX file with a contract, of the same input size.
         pairs: how many runs of each to time.
         threads: worker threads; None takes the physical cores, at most 4.
+        most_s: time after which so many pairs as there are must do, at least 3.
 
     Raises:
         EdgesegError: as `Segmenter`.
     """
+    started = time.monotonic()
     with Segmenter(reference, threads=threads) as first, Segmenter(candidate, threads=threads) as second:
         height, width = first.contract.input.size_hw
         picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         for _ in range(_WARMUP):
             first(picture)
             second(picture)
+            if time.monotonic() - started > most_s / 4:
+                break
         times_ms: dict[Segmenter, list[float]] = {first: [], second: []}
         for pair in range(pairs):
+            if pair >= _FEWEST_PAIRS and time.monotonic() - started > most_s:
+                break
             for segment in (first, second) if pair % 2 else (second, first):
                 times_ms[segment].append(segment(picture).latency_ms["network"])
         ratios = [after / before for before, after in zip(times_ms[first], times_ms[second], strict=True)]
-        return PairedSpeed(median(times_ms[first]), median(times_ms[second]), median(ratios), pairs)
+        return PairedSpeed(median(times_ms[first]), median(times_ms[second]), median(ratios), len(ratios))
 
 
 @dataclass(frozen=True)

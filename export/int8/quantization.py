@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from export.graph.finish import (
     write_model,
 )
 from export.graph.probe import check_file
+from export.int8.first_look import Budget, counted, first_look
 from export.int8.judge import (
     AgreementJudge,
     Judge,
@@ -41,6 +41,8 @@ from runtime.frame import Image
 from runtime.network.resize import fit_image
 from runtime.network.session import MAX_THREADS, NetworkSession
 from training.data.catalog import OptionalData
+
+_STEP_SPEED_S = 60.0  # of timing, where a network is slow
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class QuantizeConfig:
     )
     step_pairs: int = flag("interleaved runs of both files for a candidate's speed", default=30, at_least=1)
     final_pairs: int = flag("the same for the verdict", default=100, at_least=1)
+    budget_s: float = flag(
+        "time that the search may take; then the best so far is the answer", default=1800.0, unit="s", above=0
+    )
     force: bool = flag("write the file even if it is not faster here, for another machine", default=False)
 
     def __post_init__(self) -> None:
@@ -174,10 +179,28 @@ def quantize_file(
     target = detect_target() if config.target is None else TARGETS[config.target]
     contract = NetworkSession(source, threads=config.threads).contract
     _check_quantizable(source, contract)
+    budget = Budget(config.budget_s)
     model = ir.load(source)
-    fitted = [fit_image(image, contract.input.size_hw) for image in images_bgr]
-    fitted = [fitted[index] for index in spaced(len(fitted), config.calibration_frames)]
-    builder = Int8Builder(model, fitted, config.calibration, target, contract.output.name)
+    chosen_frames = spaced(len(images_bgr), config.calibration_frames)
+    fitted = [
+        fit_image(images_bgr[index], contract.input.size_hw, contract.input.fit) for index in chosen_frames
+    ]
+    fitted = fitted[
+        : first_look(
+            source,
+            model,
+            contract,
+            fitted,
+            target,
+            budget,
+            pairs=config.step_pairs,
+            threads=config.threads,
+            force=config.force,
+        )
+    ]
+    budget.say(f"calibrating on {len(fitted)} frames")
+    builder = Int8Builder(model, fitted, config.calibration, target, contract.output.name, budget.is_over)
+    budget.say("measuring float32")
     float_points, _ = judge.points(source)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +210,9 @@ def quantize_file(
             built = builder.build(form, frozenset(excluded))
             write_model(built, contract, candidate)
             points, accuracy = judge.points(candidate)
-            speed = paired_speed(source, candidate, pairs=config.step_pairs, threads=config.threads)
+            speed = paired_speed(
+                source, candidate, pairs=config.step_pairs, threads=config.threads, most_s=_STEP_SPEED_S
+            )
             step = Step(
                 form=form,
                 excluded=excluded,
@@ -199,14 +224,13 @@ def quantize_file(
                 size_bytes=candidate.stat().st_size,
                 accuracy=accuracy,
             )
-            print(
+            budget.say(
                 f"{form}, {len(excluded)} of {len(builder.layers)} layers in float32: {step.points:.2f} "
-                f"points ({step.drop:+.2f} lost), {step.ratio:.2f} of float32's time",
-                file=sys.stderr,
+                f"points ({step.drop:+.2f} lost), {step.ratio:.2f} of float32's time"
             )
             return step
 
-        found = search(measure, builder.rank_layers, config.max_drop)
+        found = search(measure, builder.rank_layers, config.max_drop, budget.is_over)
 
     chosen = found.chosen
     stamped = _int8_contract(contract, chosen, target, config.calibration)
@@ -215,7 +239,9 @@ def quantize_file(
         write_model(built, stamped, part)
         check_file(part)
         NetworkSession(part)  # what is renamed into place did open
-        speed = paired_speed(source, part, pairs=config.final_pairs, threads=config.threads)
+        speed = paired_speed(
+            source, part, pairs=config.final_pairs, threads=config.threads, most_s=2 * _STEP_SPEED_S
+        )
         if not config.force:
             _refuse_if_slow(speed, target)
         graph = optimized_graph(part)
@@ -305,7 +331,7 @@ def as_markdown(report: QuantizeReport) -> str:
         f"{1 / speed.ratio:.2f} times as fast (median of {speed.pairs} interleaved pairs)",
         f"- size: {report.size_bytes / 1e6:.2f} MB against {report.float_bytes / 1e6:.2f} MB, "
         f"{report.float_bytes / report.size_bytes:.2f} times as small",
-        f"- in onnxruntime here: integer {_counts(graph.integer)}; float32 {_counts(graph.floating)}; "
+        f"- in onnxruntime here: integer {counted(graph.integer)}; float32 {counted(graph.floating)}; "
         f"{graph.quantize} QuantizeLinear and {graph.dequantize} DequantizeLinear left; the image {pixels}"
         f"{border}",
     ]
@@ -322,7 +348,3 @@ def as_plain(report: QuantizeReport) -> dict[str, object]:
 
 def _names(layers: tuple[str, ...]) -> str:
     return ", ".join(layers) or "none"
-
-
-def _counts(operators: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(operators.items())) or "none"

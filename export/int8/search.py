@@ -59,6 +59,7 @@ class Int8Builder:
         method: str,
         target: TargetCpu,
         logits_name: str,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         """Look at a graph.
 
@@ -68,6 +69,7 @@ class Int8Builder:
             method: one of `export.int8.ranges.METHODS`.
             target: kind of processor.
             logits_name: of the output that the error is measured at.
+            is_over: whether the time for a ranking is used up.
 
         Raises:
             ConfigError: an operator set too old for int8, or no layer that int8 can compute.
@@ -79,7 +81,7 @@ class Int8Builder:
             )
         model = typed_copy(model)
         self._images_bgr, self._method, self._target = images_bgr, method, target
-        self._logits_name = logits_name
+        self._logits_name, self._is_over = logits_name, is_over
         self.image = find_image_path(model)
         nodes = int8_nodes(model, self.image)
         self.layers = tuple(layer_name(node) for node in nodes)
@@ -104,13 +106,15 @@ class Int8Builder:
         return write_int8(model, ranges, self._target, self.image, excluded)
 
     def rank_layers(self) -> list[LayerError]:
-        """Return every layer with its error, worst first."""
+        """Return every layer with its error, worst first; those that the time allowed."""
         images = self._images_bgr[:: max(1, len(self._images_bgr) // _RANKING_FRAMES)][:_RANKING_FRAMES]
         expected = self._logits(self._forms[AS_EXPORTED][0], images)
         signal = float((expected**2).sum())
         errors = []
         everything = frozenset(self.layers)
         for layer in tracked(self.layers, "layers"):
+            if self._is_over():
+                break
             found = self._logits(self.build(excluded=everything - {layer}), images)
             noise = max(float(((found - expected) ** 2).sum()), np.finfo(np.float64).tiny)
             errors.append(LayerError(layer, float(10 * np.log10(max(signal, noise * 1e-9) / noise))))
@@ -174,6 +178,7 @@ def search(
     measure: Callable[[str, tuple[str, ...]], Step],
     rank_layers: Callable[[], list[LayerError]],
     max_drop: float,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> SearchResult:
     """Return the fastest candidate that keeps the budget.
 
@@ -185,6 +190,7 @@ def search(
         measure: builds and measures the candidate of a form and its excluded layers.
         rank_layers: called at most once.
         max_drop: points that may be lost.
+        is_over: whether the time is used up; the best so far is then the answer.
 
     Raises:
         ParityError: no candidate holds; the message names the best.
@@ -195,18 +201,21 @@ def search(
     steps = [straight]
     ranking = tuple(rank_layers())
     for count in range(1, len(ranking) + 1):
+        if is_over():
+            break
         step = measure(AS_EXPORTED, tuple(error.layer for error in ranking[:count]))
         steps.append(step)
         if step.drop <= max_drop or step.ratio >= MAX_RATIO:
             break
     if steps[-1].drop > max_drop or steps[-1].ratio > _MAX_SLOWDOWN * straight.ratio:
-        steps += [measure(form, ()) for form in REPAIRS]
+        steps += [measure(form, ()) for form in REPAIRS if not is_over()]
     held = [step for step in steps if step.drop <= max_drop]
     if not held:
         best = min(steps, key=lambda step: step.drop)
+        late = "; the time is used up, allow more with --budget-s" if is_over() else ""
         raise ParityError(
             f"quantize: expected at most {max_drop:g} points lost, the best of {len(steps)} candidates "
             f"({best.form}, {len(best.excluded)} layers in float32) loses {best.drop:.2f}, so no file was "
-            "written; allow more with --max-drop, or try another --calibration or more pictures"
+            f"written{late}; allow more with --max-drop, or try another --calibration or more pictures"
         )
     return SearchResult(tuple(steps), min(held, key=lambda step: step.ratio), ranking)

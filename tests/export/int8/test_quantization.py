@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+import export.int8.first_look
 import export.int8.judge
 import export.int8.quantization
 import export.to_onnx
@@ -54,7 +55,8 @@ def set_speed(monkeypatch: pytest.MonkeyPatch) -> Callable[[PairedSpeed], None]:
     """Replace the clock, which says nothing about a network this small; int8 takes half the time."""
 
     def replace(speed: PairedSpeed) -> None:
-        monkeypatch.setattr(export.int8.quantization, "paired_speed", lambda *_, **__: speed)
+        for module in (export.int8.quantization, export.int8.first_look):
+            monkeypatch.setattr(module, "paired_speed", lambda *_, **__: speed)
 
     replace(FAST)
     return replace
