@@ -23,7 +23,8 @@ from runtime.outputs import Outputs, Stream
 from runtime.outputs.options import OutputOptions
 from runtime.sources import FakeSource, open_source
 
-bag_files = pytest.importorskip("tests.runtime.ros.bag_files")
+pytest.importorskip("rosbags.rosbag2")
+pytest.importorskip("mcap.reader")
 mcap_reader = pytest.importorskip("mcap.reader")
 mcap_stream = pytest.importorskip("mcap.stream_reader")
 highlevel = pytest.importorskip("rosbags.highlevel")
@@ -31,6 +32,7 @@ highlevel = pytest.importorskip("rosbags.highlevel")
 from runtime.outputs.bag import BagOutput, ground_under  # noqa: E402 - after the question for its packages
 from runtime.outputs.segments import SegmentOptions  # noqa: E402
 from runtime.ros.topics import OVERLAY, POINTS, Ground  # noqa: E402
+from tests.runtime.ros import bag_files  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 NEEDS_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")

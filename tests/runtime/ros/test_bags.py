@@ -13,8 +13,11 @@ from runtime.ros import library
 from runtime.ros.bags import is_bag, open_bag
 from runtime.ros.mcap_files import McapWriter
 
-bag_files = pytest.importorskip("tests.runtime.ros.bag_files")
+pytest.importorskip("rosbags.rosbag2")
+pytest.importorskip("mcap.reader")
 mcap_writer = pytest.importorskip("mcap.writer")
+
+from tests.runtime.ros import bag_files  # noqa: E402 - after the question whether its packages are here
 
 IMAGES = "/camera/image_raw"
 START_NS = bag_files.START_NS

@@ -11,12 +11,14 @@ from runtime.errors import ConfigError
 from runtime.ground.options import GridOptions
 from runtime.network.options import ModelOptions
 
-bag_files = pytest.importorskip("tests.runtime.ros.bag_files")
+pytest.importorskip("rosbags.rosbag2")
+pytest.importorskip("mcap.reader")
 
-from runtime.ros.library import typestore  # noqa: E402 - after the question whether its packages are here
-from runtime.ros.node import make_node, run_node  # noqa: E402
-from runtime.ros.work import NodeOptions  # noqa: E402
-from tests.runtime.ros.fake_rclpy import Answer, Policy, World  # noqa: E402
+from runtime.ros.library import typestore
+from runtime.ros.node import make_node, run_node
+from runtime.ros.work import NodeOptions
+from tests.runtime.ros import bag_files
+from tests.runtime.ros.fake_rclpy import Answer, Policy, World
 
 IMAGES, INFO = "/camera/image_raw", "/camera/camera_info"
 GRID = GridOptions(grid_ahead=(0.0, 6.0), grid_side=(-3.0, 3.0), cell_m=0.25)

@@ -9,9 +9,11 @@ import pytest
 from runtime.errors import ConfigError, SourceError
 from runtime.sources import PacedSource, SourceState, open_source
 
-bag_files = pytest.importorskip("tests.runtime.ros.bag_files")
+pytest.importorskip("rosbags.rosbag2")
+pytest.importorskip("mcap.reader")
 
-from runtime.sources.bag import BagSource  # noqa: E402 - after the question whether its packages are here
+from runtime.sources.bag import BagSource
+from tests.runtime.ros import bag_files
 
 START_NS, SECOND_NS = bag_files.START_NS, bag_files.SECOND_NS
 IMAGES = "/camera/image_raw"
