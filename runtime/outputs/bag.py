@@ -118,7 +118,12 @@ class BagOutput(Output):
         if bag is not None and bag.path.resolve() == self.path.resolve():
             raise OutputError(f"{self.path}: expected another file than the bag that is read")
         ground = self._ground(stream) if callable(self._ground) else self._ground
-        self._topics = SegmentationTopics(stream.contract.classes, ground, leave_out=self._leave_out)
+        self._topics = SegmentationTopics(
+            stream.contract.classes,
+            ground,
+            threshold=stream.unknown_below or 0.0,
+            leave_out=self._leave_out,
+        )
         # The clock of captures never jumps; that of stamps must not either, while this runs.
         self._wall_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
         self._source = source

@@ -31,6 +31,7 @@ class JsonLines(Output):
     Each line is an object with
         frame_id, captured_ns: of the frame; captured_ns is on the machine's monotonic clock,
         captured_unix_s: the same moment on the wall clock, seconds since 1970,
+        stamp_ns, coordinate_frame: of the picture's header, where it comes from a bag of ROS,
         age_ms: from the capture until this line,
         latency_ms: milliseconds a stage,
         dropped: frames so far that were captured and not used,
@@ -161,6 +162,9 @@ class JsonLines(Output):
             "size_hw": list(mask.shape),
             "areas": class_areas(mask, self._classes),
         }
+        if step.frame.stamp_ns is not None:
+            record["stamp_ns"] = step.frame.stamp_ns
+            record["coordinate_frame"] = step.frame.coordinate_frame
         if step.segmentation.confidence is not None:
             record["confidence"] = round(cv2.mean(step.segmentation.confidence)[0] / CERTAIN, 4)
             record["unknown"] = int(np.count_nonzero(mask == UNKNOWN))

@@ -42,6 +42,7 @@ class Stream:
         name: what to call the source; free of passwords.
         alpha: share of the class colour in a drawn pixel, 0 to 1.
         max_age_ms: from when on a picture is not shown as current; None for 2 s.
+        unknown_below: probability under which a pixel is unknown; None for never.
         outputs: all that take its steps; filled in by `Outputs`.
         ground: what a camera over the ground adds to pictures; None without one.
     """
@@ -51,6 +52,7 @@ class Stream:
     name: str = ""
     alpha: float = 0.5
     max_age_ms: float | None = None
+    unknown_below: float | None = None
     outputs: tuple[Output, ...] = ()
     ground: GroundSight | None = None
 

@@ -146,6 +146,7 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
             options.outputs.alpha,
             max_age_ms=options.max_age_ms,
             ground=ground,
+            unknown_below=options.unknown_below,
         )
         outputs = opened.enter_context(
             Outputs(made, stream, required=options.outputs.require, on_failure=_warn)

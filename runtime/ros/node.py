@@ -100,7 +100,7 @@ def make_node(options: NodeOptions) -> Any:
             self._subscriptions_of: list[Any] = []
             descriptor = ros_module("rcl_interfaces.msg").ParameterDescriptor
             for name, value, help_text in described_values(options):
-                self.declare_parameter(name, _as_parameter(value), descriptor(description=help_text))
+                self.declare_parameter(name, _as_parameter(name, value), descriptor(description=help_text))
             diagnostics = ros_module("diagnostic_msgs.msg").DiagnosticArray
             self._diagnostics = self.create_publisher(diagnostics, "/diagnostics", 10)
             self.create_timer(1.0, self._tell)
@@ -219,10 +219,10 @@ def message_class(kind: str) -> Any:
     return getattr(ros_module(f"{package}.msg"), name)
 
 
-def _as_parameter(value: Any) -> Any:
-    """Return a value in a form that a parameter can have: no None, no empty list."""
+def _as_parameter(name: str, value: Any) -> Any:
+    """Return a value in a form that a parameter can have, of one type for ever: no None, no empty list."""
     if value is None:
-        return ""
+        return 0 if name == "threads" else ""
     if isinstance(value, Path):
         return str(value)
     return (list(value) or [""]) if isinstance(value, tuple) else value

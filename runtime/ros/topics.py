@@ -31,6 +31,7 @@ from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.ground import BirdsEye, CameraModel
 from runtime.ground.options import GridOptions
+from runtime.masks.confidence import UNKNOWN
 from runtime.ros import messages
 
 _SCAN_STEP_RAD = math.radians(0.5)
@@ -100,6 +101,8 @@ class Ground:
             wanted: topics to yield.
         """
         seen = self._fitted(mask)
+        if confidence is not None:  # unknown pixels say nothing; without that they would be obstacles
+            confidence = np.where(mask == UNKNOWN, np.uint8(0), confidence)
         view = seen.view
         on_ground = messages.header(_stamp_ns(header), ground_frame(header.frame_id))
         if OCCUPANCY in wanted:

@@ -31,6 +31,13 @@ class NodeOptions:
     """What the node does; each is a parameter of the same name too."""
 
     model: ModelOptions = nested(ModelOptions)
+    confidence: bool = flag("publish the probability of each pixel's class", default=False)
+    unknown_below: float = flag(
+        "make pixels unknown (255) whose class is less probable; implies confidence",
+        default=0.0,
+        at_least=0,
+        at_most=1,
+    )
     image_topic: str = flag(
         "topic of the pictures, Image, or CompressedImage if it ends in /compressed",
         default="/camera/image_raw",
@@ -73,7 +80,9 @@ class Work:
             EdgesegError: a model that cannot be opened, or a free class that it does not know.
         """
         self._options = options
-        self._segment = options.model.open()
+        self._segment = options.model.open(
+            confidence=options.confidence, unknown_below=options.unknown_below or None
+        )
         classes = self._segment.contract.classes
         try:
             unknown = [name for name in options.free if name not in classes.names]
@@ -83,7 +92,7 @@ class Work:
                 )
             self._overlay = Overlay(classes)
             self._left_out = [OURS[name] for name in options.leave_out]
-            self._answers = SegmentationTopics(classes, leave_out=self._left_out)
+            self._answers = self._topics_with(None)
         except BaseException:
             self._segment.close()
             raise
@@ -125,10 +134,18 @@ class Work:
         classes = self._segment.contract.classes
         free = {classes.names.index(name) for name in options.free}
         ground = Ground(camera, free, options.grid)
-        self._answers = SegmentationTopics(classes, ground, leave_out=self._left_out)
+        self._answers = self._topics_with(ground)
         self._camera = camera
         stamp_ns = int(info.header.stamp.sec) * 1_000_000_000 + int(info.header.stamp.nanosec)
         return self.latched(stamp_ns, str(info.header.frame_id))
+
+    def _topics_with(self, ground: Ground | None) -> SegmentationTopics:
+        return SegmentationTopics(
+            self._segment.contract.classes,
+            ground,
+            threshold=self._options.unknown_below,
+            leave_out=self._left_out,
+        )
 
     def answer(self, data: bytes, wanted: Collection[Topic]) -> list[tuple[Topic, bytes]]:
         """Segment a picture; return the messages that are wanted, as bytes.

@@ -494,9 +494,11 @@ def test_the_command_makes_a_bag_of_a_bag(tmp_path):
     source, out = bag_files.write_ros2(tmp_path / "drive", entries), tmp_path / "out.mcap"
     flags = ["--source", str(source), "--topic", "/camera/image_raw", "--headless", "--out", str(out)]
     flags += ["--pose", str(tmp_path / "pose.yaml"), "--free", "road", "pavement", "--leave-out", "points"]
-    flags += ["--copy-topics", "/camera/camera_info"]
+    flags += ["--copy-topics", "/camera/camera_info", "--unknown-below", "0.5"]
     command = [sys.executable, "-m", "runtime.camera", *flags]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     counts = Counter(topic for topic, *_ in by_mcap(out))
-    topics = (PICTURES | GROUND) - {"/segmentation/points"}
+    topics = (PICTURES | GROUND | {"/segmentation/confidence"}) - {"/segmentation/points"}
     assert counts == {**dict.fromkeys(topics, 3), **dict.fromkeys(LATCHED | {"/camera/camera_info"}, 1)}
+    (labels,) = [message for topic, *_, message in by_rosbags(out) if topic == "/segmentation/label_info"]
+    assert labels.threshold == 0.5

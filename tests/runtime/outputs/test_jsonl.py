@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -39,6 +40,16 @@ def test_a_line_says_all_about_its_frame(tmp_path, stream, step, blobs):
     assert record["latency_ms"] == {"network": 3.0, "total": 5.0}
     assert record["areas"] == class_areas(blobs(), stream.contract.classes)
     assert before_s - 1 < record["captured_unix_s"] < before_s + 60
+
+
+def test_a_line_tells_the_stamp_of_a_bags_picture(tmp_path, stream, step):
+    with JsonLines(tmp_path / "log.jsonl") as output:
+        output.open(stream)
+        one = step()
+        frame = dataclasses.replace(one.frame, stamp_ns=1_700_000_000_123_456_789, coordinate_frame="optical")
+        output.take(dataclasses.replace(one, frame=frame))
+    record = json.loads((tmp_path / "log.jsonl").read_text())
+    assert (record["stamp_ns"], record["coordinate_frame"]) == (1_700_000_000_123_456_789, "optical")
 
 
 def test_a_line_with_runs(tmp_path, stream, step, blobs):

@@ -227,6 +227,15 @@ def test_the_cloud_is_aligned_with_a_mask_of_any_size(size_wh):
     assert np.isnan(cloud[0]).all()  # above the horizon
 
 
+def test_unknown_pixels_are_no_obstacles_where_there_is_confidence():
+    mask, confidence = np.zeros((64, 96), np.uint8), np.full((64, 96), 250, np.uint8)
+    mask[40:50, 30:60], confidence[40:50, 30:60] = 255, 170  # unknown below 0.7
+    topics = SegmentationTopics(CLASSES, Ground(CAMERA, {0}, GRID))
+    assert 100 not in answers(topics, mask, confidence)[OCCUPANCY].data
+    assert -1 in answers(topics, mask, confidence)[OCCUPANCY].data
+    assert 100 in answers(topics, mask)[OCCUPANCY].data  # nothing says that they are unknown
+
+
 def test_a_scan_says_nothing_of_what_the_camera_does_not_see():
     found = answers(SegmentationTopics(CLASSES, Ground(CAMERA, {0}, GRID)), np.zeros((64, 96), np.uint8))
     scan = found[SCAN]

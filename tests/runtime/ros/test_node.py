@@ -80,6 +80,25 @@ def test_a_picture_becomes_a_mask_with_its_stamp_and_frame(world, options):
     assert set(world.published) == {f"/segmentation/{name}" for name in ("mask", "overlay", "label_info")}
 
 
+def test_confidence_is_published_where_it_is_asked_for(world, options):
+    active(options(confidence=True), world)
+    world.send(IMAGES, picture())
+    (mask,) = read(world, "/segmentation/mask", bag_files.IMAGE)
+    (confidence,) = read(world, "/segmentation/confidence", bag_files.IMAGE)
+    assert (confidence.height, confidence.width, confidence.encoding) == (48, 64, "mono8")
+    assert confidence.header == mask.header
+    assert confidence.data.max() > 85  # of three classes
+
+
+def test_unknown_pixels_are_255_and_labels_tell_the_threshold(world, options):
+    active(options(unknown_below=1.0), world)
+    world.send(IMAGES, picture())
+    (mask,) = read(world, "/segmentation/mask", bag_files.IMAGE)
+    assert 255 in mask.data
+    (labels,) = read(world, "/segmentation/label_info", "vision_msgs/msg/LabelInfo")
+    assert labels.threshold == 1.0
+
+
 def test_compressed_pictures_are_taken_too(world, options):
     active(options(image_topic=f"{IMAGES}/compressed"), world)
     assert world.subscriptions[f"{IMAGES}/compressed"].kind.__name__ == "CompressedImage"
@@ -193,6 +212,8 @@ def test_parameters_from_outside_count(world, options, tiny_onnx):
         "height_m": 0.5,
         "free": ["red"],
         "grid_ahead": [0.0, 4.0],
+        "threads": 2,
+        "unknown_below": 0.5,
     }
     node = active(options(free=("blue",)), world)
     assert "/front/image" in world.subscriptions
@@ -200,7 +221,7 @@ def test_parameters_from_outside_count(world, options, tiny_onnx):
     found = node.work._options
     assert (found.free, found.height_m, found.grid.grid_ahead) == (("red",), 0.5, (0.0, 4.0))
     assert found.model.model == tiny_onnx
-    assert found.model.threads is None
+    assert (found.model.threads, found.unknown_below) == (2, 0.5)
 
 
 @pytest.mark.parametrize(
