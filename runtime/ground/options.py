@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,20 +95,29 @@ class GroundOptions:
         return camera
 
     def free_indices(self, classes: ClassMap) -> frozenset[int]:
-        """Return the indices of the classes that may be driven on.
+        """Return the indices of the classes that may be driven on, see `free_indices`."""
+        return free_indices(self.free, classes)
 
-        Raises:
-            ConfigError: a class that the network does not know, or a contract that does not say it.
-        """
-        names = self.free or classes.traversable
-        if not names:
-            raise ConfigError(
-                "free: expected the classes that may be driven on, but the model does not say which; name "
-                f"them with --free, out of {', '.join(classes.names)}"
-            )
-        unknown = [name for name in names if name not in classes.names]
-        if unknown:
-            raise ConfigError(
-                f"free: expected classes among {', '.join(classes.names)}, got {', '.join(unknown)}"
-            )
-        return frozenset(classes.names.index(name) for name in names)
+
+def free_indices(named: Sequence[str], classes: ClassMap) -> frozenset[int]:
+    """Return the indices of the classes that may be driven on.
+
+    Args:
+        named: by the user; none for those that the contract calls traversable.
+        classes: of the network.
+
+    Raises:
+        ConfigError: a class that the network does not know, or a contract that does not say it.
+    """
+    names = tuple(named) or classes.traversable
+    if not names:
+        raise ConfigError(
+            "free: expected the classes that may be driven on, but the model does not say which; name "
+            f"them with --free, out of {', '.join(classes.names)}"
+        )
+    unknown = [name for name in names if name not in classes.names]
+    if unknown:
+        raise ConfigError(
+            f"free: expected classes among {', '.join(classes.names)}, got {', '.join(unknown)}"
+        )
+    return frozenset(classes.names.index(name) for name in names)

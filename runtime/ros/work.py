@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.base.flags import check_fields, flag, nested
-from runtime.errors import ConfigError, SourceError
+from runtime.errors import SourceError
 from runtime.frame import Frame
-from runtime.ground.options import GridOptions
+from runtime.ground.options import GridOptions, free_indices
 from runtime.masks.overlay import Overlay
 from runtime.network.options import ModelOptions
 from runtime.ros import messages
@@ -51,7 +51,12 @@ class NodeOptions:
     )
     pitch_rad: float = flag("how far the camera looks down", default=0.0, unit="radians")
     roll_rad: float = flag("how far the camera leans to the right", default=0.0, unit="radians")
-    free: tuple[str, ...] = flag("classes of the ground that may be driven on", default=(), metavar="CLASS")
+    free: tuple[str, ...] = flag(
+        "classes of the ground that may be driven on",
+        default=(),
+        unset="those that the model's contract calls traversable",
+        metavar="CLASS",
+    )
     grid: GridOptions = nested(GridOptions)
     leave_out: tuple[str, ...] = flag("topics not to publish", default=(), choices=tuple(OURS))
     managed: bool = flag(
@@ -59,10 +64,8 @@ class NodeOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers, and that height and free classes come together."""
+        """Check the numbers."""
         check_fields(self)
-        if self.height_m and not self.free:
-            raise ConfigError("free: expected the classes that may be driven on beside height_m, got none")
 
 
 class Work:
@@ -77,7 +80,7 @@ class Work:
         """Open the model.
 
         Raises:
-            EdgesegError: a model that cannot be opened, or a free class that it does not know.
+            EdgesegError: a model that cannot be opened, a free class that it does not know, or none.
         """
         self._options = options
         self._segment = options.model.open(
@@ -85,11 +88,7 @@ class Work:
         )
         classes = self._segment.contract.classes
         try:
-            unknown = [name for name in options.free if name not in classes.names]
-            if unknown:
-                raise ConfigError(
-                    f"free: expected classes among {', '.join(classes.names)}, got {', '.join(unknown)}"
-                )
+            self._free = free_indices(options.free, classes) if options.height_m else frozenset()
             self._overlay = Overlay(classes)
             self._left_out = [OURS[name] for name in options.leave_out]
             self._answers = self._topics_with(None)
@@ -131,9 +130,7 @@ class Work:
         )
         if camera == self._camera:
             return []
-        classes = self._segment.contract.classes
-        free = {classes.names.index(name) for name in options.free}
-        ground = Ground(camera, free, options.grid)
+        ground = Ground(camera, self._free, options.grid)
         self._answers = self._topics_with(ground)
         self._camera = camera
         stamp_ns = int(info.header.stamp.sec) * 1_000_000_000 + int(info.header.stamp.nanosec)
