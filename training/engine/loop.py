@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from runtime.base.files import make_folder, replacing
+from runtime.base.files import is_encodable, make_folder, replacing
 from runtime.base.lock import only_run_on
+from runtime.base.shown import shown
 from runtime.contract import Accuracy
-from runtime.errors import TrainingError
+from runtime.errors import ConfigError, TrainingError
 from training.data import SegmentationDataset
 from training.data.pairs import refuse_masks
 from training.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -63,13 +64,19 @@ def train(
         The path of best.pt: the averaged weights of the epoch with the highest validation mIoU.
 
     Raises:
-        ConfigError: `out` cannot be written, or another training writes into it.
+        ConfigError: `out` cannot be written, has a name that is not UTF-8, or another training writes into
+            it.
         TrainingError: `out` already holds a training and `resume` is False, or the loss stops being a
             number, or diverges.
         CheckpointError: `resume` is True and the last.pt is damaged.
         DatasetError: images and labels that do not fit together.
     """
     processes = processes or Processes()
+    if not is_encodable(str(out.absolute())):
+        raise ConfigError(
+            "out: expected a folder whose name is UTF-8, since TensorBoard writes into no other, got "
+            f"{shown(out)}; choose another"
+        )
     last, best = out / "last.pt", out / "best.pt"
     if processes.is_first and last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to continue it, or another --out")
