@@ -7,7 +7,6 @@ counted by distance: what is called free and is not, and the other way round.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +25,9 @@ from benchmarks.subjects.street_ground import (
 from runtime.base.codec import to_plain
 from runtime.base.files import write_text
 from runtime.base.flags import flag, nested, run_command
+from runtime.ground.pose import pitch_error_rows
 from runtime.network.options import ModelOptions
 
-_PITCHES_OFF_DEG = 0.5
-_SHOWN_M = (5.0, 10.0, 20.0)
 _HEIGHTS_M = (0.3, 0.6, 1.0, 1.5)
 
 
@@ -41,26 +39,6 @@ class GroundBenchmark:
     config: StreetGroundConfig = nested(StreetGroundConfig)
     out: Path | None = flag("folder for report.json and the figure", default=None, metavar="DIR")
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
-
-
-def pitch_error_m(distance_m: float, height_m: float, off_rad: float) -> tuple[float, float]:
-    """Return where flat ground at a distance seems to be if the true pitch is less or more than stated.
-
-    Args:
-        distance_m: straight ahead.
-        height_m: of the camera.
-        off_rad: by how much.
-
-    Returns:
-        The nearer and the farther place, the latter inf where the ray no longer meets the ground.
-
-    >>> near, far = pitch_error_m(10.0, 1.0, math.radians(0.5))
-    >>> round(near, 2), round(far, 2)
-    (9.19, 10.96)
-    """
-    angle = math.atan2(height_m, distance_m)
-    nearer = height_m / math.tan(angle + off_rad)
-    return nearer, height_m / math.tan(angle - off_rad) if angle > off_rad else math.inf
 
 
 def report_text(report: StreetGroundReport, model: str) -> str:
@@ -80,10 +58,7 @@ def report_text(report: StreetGroundReport, model: str) -> str:
     tables = [Table((f"{heads[0]}, exact masks", *heads[1:]), _rows(report.exact))]
     if report.network:
         tables.append(Table((f"{heads[0]}, {model}", *heads[1:]), _rows(report.network)))
-    bound = Table(
-        (f"{_PITCHES_OFF_DEG:g}° of pitch, camera at", *(f"{distance:g} m is" for distance in _SHOWN_M)),
-        [(f"{height:g} m", *(_bound(distance, height) for distance in _SHOWN_M)) for height in _HEIGHTS_M],
-    )
+    bound = Table(*pitch_error_rows(_HEIGHTS_M))
     title = f"{report.frames} rendered frames, cells of {cell_cm:g} cm"
     return "\n\n".join([title, *(to_text([table]) for table in (exact, *tables, bound))])
 
@@ -103,11 +78,6 @@ def _rows(bins: Sequence[DistanceBin]) -> list[tuple[str, ...]]:
         )
         for each in bins
     ]
-
-
-def _bound(distance_m: float, height_m: float) -> str:
-    near, far = pitch_error_m(distance_m, height_m, math.radians(_PITCHES_OFF_DEG))
-    return f"{near:.1f} to {far:.1f}" if math.isfinite(far) else f"{near:.1f} and beyond"
 
 
 def command(options: GroundBenchmark) -> None:

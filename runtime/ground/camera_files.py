@@ -6,10 +6,13 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.base.files import open_regular
 from runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from runtime.ground.camera_model import CameraModel
 
 _LARGEST_BYTES = 1 << 20
 _POSE = ("height_m", "pitch_rad", "roll_rad")
@@ -22,7 +25,7 @@ _MODELS = {
 }
 
 
-def read_camera_file(path: Path, pose_path: Path | None = None) -> dict[str, Any]:
+def read_camera_file(path: Path, pose_path: Path | None = None, *, needs_pose: bool = True) -> dict[str, Any]:
     """Return the arguments of `CameraModel` that a `camera_info` file and a pose file give.
 
     Raises:
@@ -53,7 +56,7 @@ def read_camera_file(path: Path, pose_path: Path | None = None) -> dict[str, Any
         "cy": matrix[5],
         "distortion": tuple(distortion[:kept]),
         "distortion_model": _MODELS[model],
-        **_pose(camera, path, pose_path),
+        **(_pose(camera, path, pose_path) if needs_pose else {"height_m": 1.0, "pitch_rad": math.pi / 4}),
     }
 
 
@@ -85,6 +88,38 @@ def _pose(camera: dict[str, Any], path: Path, pose_path: Path | None) -> dict[st
     if unknown:
         raise ConfigError(f"{source}: expected a pose of {', '.join(_POSE)}, got {', '.join(unknown)} too")
     return {name: _number(found[name], name, source) for name in _POSE if name in found}
+
+
+def camera_yaml(camera: CameraModel, name: str, has_pose: bool = True) -> str:
+    """Return a camera as ROS's `camera_info` YAML, with its pose under `pose:`.
+
+    Args:
+        camera: to write.
+        name: what to call it.
+        has_pose: whether the pose is known; without it, it is left out.
+    """
+    lens = {0: "plumb_bob", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}[len(camera.distortion)]
+    if camera.distortion_model == "fisheye":
+        lens = "equidistant"
+    distortion = camera.distortion or (0.0,) * 5
+    matrix = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+    projection = [*matrix[:3], 0.0, *matrix[3:6], 0.0, *matrix[6:], 0.0]
+    matrices = {
+        "camera_matrix": (3, 3, matrix),
+        "distortion_coefficients": (1, len(distortion), distortion),
+        "rectification_matrix": (3, 3, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+        "projection_matrix": (3, 4, projection),
+    }
+    lines = [f"image_width: {camera.width}", f"image_height: {camera.height}", f"camera_name: {name}"]
+    for key, (rows, columns, values) in matrices.items():
+        if key == "distortion_coefficients":
+            lines.append(f"distortion_model: {lens}")
+        data = ", ".join(repr(float(value)) for value in values)
+        lines += [f"{key}:", f"  rows: {rows}", f"  cols: {columns}", f"  data: [{data}]"]
+    if has_pose:
+        lines.append("pose:  # over the ground, in metres and radians; a positive pitch looks down")
+        lines += [f"  {key}: {getattr(camera, key)!r}" for key in _POSE]
+    return "\n".join(lines) + "\n"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

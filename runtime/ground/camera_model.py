@@ -117,7 +117,9 @@ class CameraModel:
         return bool(np.isfinite(self.pixels_to_ground(pixels)).any())
 
     @classmethod
-    def from_yaml(cls, path: str | Path, pose_path: str | Path | None = None) -> CameraModel:
+    def from_yaml(
+        cls, path: str | Path, pose_path: str | Path | None = None, *, needs_pose: bool = True
+    ) -> CameraModel:
         """Read a ROS `camera_info` YAML file, as `camera_calibration` writes it, and a pose over the ground.
 
         The pose is three numbers, `height_m`, `pitch_rad` and `roll_rad` (0 where they are left out), in a
@@ -128,12 +130,14 @@ class CameraModel:
                 distortion_coefficients.
             pose_path: the pose's file; None looks under `pose:` in the camera's, then for `pose.yaml` beside
                 it.
+            needs_pose: False takes a file without one, for a camera that looks down from 1 m at 45 degrees.
 
         Raises:
             ConfigError: a file that is missing or no such YAML, a number that is missing, a camera that
                 cannot be.
         """
-        return cls(**read_camera_file(Path(path), None if pose_path is None else Path(pose_path)))
+        pose_path = None if pose_path is None else Path(pose_path)
+        return cls(**read_camera_file(Path(path), pose_path, needs_pose=needs_pose))
 
     def scaled_to(self, width: int, height: int) -> CameraModel:
         """Return the same camera for pictures that were resized to another size.
@@ -170,7 +174,7 @@ class CameraModel:
             float64 (N, 2): x forward and y left in metres; NaN at and above the horizon, and where the lens
             model has no ray for a pixel.
         """
-        rays = self._rays(_points(points_xy, 2)) @ self.rotation.T  # (N, 3) in world axes
+        rays = self.rays(points_xy) @ self.rotation.T  # (N, 3) in world axes
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = np.where(rays[:, 2] < -_BEHIND_M, -self.height_m / rays[:, 2], np.nan)
         return np.asarray(rays[:, :2] * distance[:, None])
@@ -208,9 +212,16 @@ class CameraModel:
         ]
         return rows[0], rows[1]
 
-    def _rays(self, points_xy: Floats) -> Floats:
-        """Return directions (N, 3) in body axes, one metre forward; NaN where the lens model has none."""
-        normal = (points_xy - (self.cx, self.cy)) / (self.fx, self.fy)
+    def rays(self, points_xy: ArrayLike) -> Floats:
+        """Return the directions in which pixels look.
+
+        Args:
+            points_xy: (N, 2) column and row in pixels.
+
+        Returns:
+            float64 (N, 3) in body axes, one metre forward; NaN where the lens model has none.
+        """
+        normal = (_points(points_xy, 2) - (self.cx, self.cy)) / (self.fx, self.fy)
         if any(self.distortion):
             straight = self._undistorted(normal)
             missed = np.abs(self._distorted(straight) - normal) * (self.fx, self.fy)
