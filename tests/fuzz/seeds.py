@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import cycle, islice
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +19,8 @@ import numpy as np
 from runtime.frame import Image
 
 CONTAINERS = {"mp4": "mp4", "mkv": "matroska", "webm": "webm", "avi": "avi", "ts": "mpegts"}  # PyAV's names
-SEED_TARGETS = (*CONTAINERS, "image", "label", "classes", "http", "rtsp")
+BAGS = ("mcap", "db3", "bag") if find_spec("rosbags") and find_spec("mcap") else ()  # of the extra `ros`
+SEED_TARGETS = (*CONTAINERS, *BAGS, "image", "label", "classes", "http", "rtsp")
 NEXT_ANSWER = b"\0<next answer>\0"  # between what a server says to one request and to the next
 CLASSES = ("floor", "wall", "door")
 SIZE_WH = (64, 48)
@@ -37,6 +41,8 @@ def seeds(target: str) -> tuple[bytes, ...]:
     """Return the whole files or answers of a target."""
     if target in CONTAINERS:
         return tuple(_videos(target))
+    if target in BAGS:
+        return tuple(_bags(target))
     return tuple(
         {"image": _images, "label": _labels, "classes": _classes, "http": _http, "rtsp": _rtsp}[target]()
     )
@@ -49,6 +55,29 @@ def picture(number: int = 0, size_wh: tuple[int, int] = SIZE_WH) -> Image:
     moved = (x + 3 * number) % width
     planes = [moved * 255 // width, y * 255 // height, np.where((moved // 8 + y // 8) % 2, 200, 30)]
     return np.dstack(planes).astype(np.uint8)
+
+
+def _bags(kind: str) -> Iterator[bytes]:
+    """Return bags of raw and of compressed pictures."""
+    from tests.runtime.ros import bag_files
+
+    raw = bag_files.drive(6, store=bag_files.ROS1_STORE if kind == "bag" else bag_files.STORE)
+    packed = [
+        ("/camera/compressed", bag_files.START_NS + number, bag_files.compressed(jpeg, "jpeg"))
+        for number, jpeg in enumerate(_jpegs(6))
+    ]
+    for number, entries in enumerate((raw,) if kind == "bag" else (raw, packed)):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{number}.bag"
+            if kind == "bag":
+                yield bag_files.write_ros1(path, entries).read_bytes()
+            else:
+                storage = "mcap" if kind == "mcap" else "sqlite3"
+                yield bag_files.write_ros2(path, entries, storage).read_bytes()
+
+
+def _jpegs(count: int) -> list[bytes]:
+    return [cv2.imencode(".jpg", picture(number))[1].tobytes() for number in range(count)]
 
 
 def _videos(container: str) -> Iterator[bytes]:
@@ -80,9 +109,6 @@ def _video(container: str, codec: str, size_wh: tuple[int, int], frames: int) ->
 
 
 def _video_by_opencv(container: str, size_wh: tuple[int, int], frames: int) -> bytes:
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"seed.{container}"
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*_FOURCC[container]), 15, size_wh)
@@ -131,10 +157,9 @@ def _classes() -> Iterator[bytes]:
 
 
 def _http() -> Iterator[bytes]:
-    jpegs = [cv2.imencode(".jpg", picture(number))[1].tobytes() for number in range(6)]
     parts = [
         b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(jpeg), jpeg)
-        for jpeg in jpegs
+        for jpeg in _jpegs(6)
     ]
     motion = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
     yield motion + b"".join(parts) + b"--frame--\r\n"

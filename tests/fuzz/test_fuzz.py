@@ -20,7 +20,7 @@ from tests.fuzz.__main__ import main
 from tests.fuzz.answering import answering
 from tests.fuzz.corruption import OWN_TARGETS, TARGETS, Originals, damaged, sealed, unsealed
 from tests.fuzz.fuzzing import FuzzConfig, fuzz, read_originals, report_text
-from tests.fuzz.seeds import CONTAINERS, seeds
+from tests.fuzz.seeds import BAGS, CONTAINERS, seeds
 from tests.fuzz.worker import IMPATIENT, Worker, open_file, watch
 
 
@@ -45,8 +45,8 @@ def test_damaged_files_load_or_are_refused(originals: Originals, target: str, tm
 
 @pytest.mark.parametrize(
     ("targets", "variants"),
-    [(("image", "label", "classes"), 60), (tuple(CONTAINERS), 20), (("http", "rtsp"), 4)],
-    ids=["images", "videos", "streams"],
+    [(("image", "label", "classes"), 60), ((*CONTAINERS, *BAGS), 20), (("http", "rtsp"), 4)],
+    ids=["images", "recordings", "streams"],
 )
 def test_damaged_files_of_strangers_load_or_are_refused(
     originals: Originals, targets: tuple[str, ...], variants: int

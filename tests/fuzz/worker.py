@@ -24,7 +24,7 @@ from runtime.network.session import NetworkSession
 from runtime.sources import Backoff, LivePolicy, Source, open_source
 from tests.fuzz.answering import answering
 from tests.fuzz.corruption import Originals, damaged
-from tests.fuzz.seeds import CONTAINERS, SEED_TARGETS, seeds
+from tests.fuzz.seeds import BAGS, CONTAINERS, SEED_TARGETS, seeds
 from training.data import open_dataset
 from training.data.labels import plain_ids
 from training.engine.checkpoint import load_checkpoint
@@ -172,6 +172,11 @@ def _open_strange(target: str, path: Path) -> None:
     """Open what a camera, a phone or a label tool could have made."""
     if target in CONTAINERS:
         watch(open_source(str(path)))
+    elif target in BAGS:  # which are known by their endings
+        link = path.with_suffix(f".{target}")
+        if not link.is_symlink():
+            link.symlink_to(path)
+        watch(open_source(str(link)))
     elif target == "image":
         read_image(path)
     elif target == "label":
