@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -34,7 +34,7 @@ from runtime.base.codec import DecodeError, from_plain
 from runtime.base.files import file_sha256, read_regular
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.shown import shown
-from runtime.contract import STRETCH, ClassMap, ImageFit, ImageInput, ModelContract, Origin
+from runtime.contract import METADATA_KEY, STRETCH, ClassMap, ImageFit, ImageInput, ModelContract, Origin
 from runtime.errors import ConfigError, ContractError
 from runtime.network.resize import fit_image
 from training.data.folder import FolderClasses, distinct_palette
@@ -193,6 +193,11 @@ def adapt(
         output_path = model_path.with_name(f"{model_path.stem}-edgeseg.onnx")
     target = onnx_path(output_path)
     file, model = load_foreign(model_path)
+    if METADATA_KEY in file.metadata:
+        raise ConfigError(
+            f"model {shown(model_path, 150)}: expected somebody else's network, got one that carries edgeseg's "
+            "contract already; run it as it is"
+        )
     said = describe(model_path, file.metadata)
     classes = _named(classes, said, model_path)
     image, axes = _image_input(model)
@@ -203,7 +208,10 @@ def adapt(
     seen = seen_range(source, frames, size_hw)
     source, fixed, original = _opened(model, model_path, image, source, size_hw, frames)
     raws = [original.run(source.prepare(fit_image(one, size_hw, source.fit))) for _, one in frames[:_PROBED]]
-    output = find_output(fixed, raws, _wishes(options, said), len(classes), source.batch, size_hw)
+    wishes = OutputWishes(
+        options.kind, options.output_name, options.output_layout, options.threshold, options.void_index
+    )
+    output = find_output(fixed, raws, wishes, len(classes), source.batch, size_hw)
     contract = ModelContract(
         name=model_path.stem,
         input=ImageInput(size_hw=size_hw, fit=source.fit),
@@ -403,19 +411,6 @@ def _opened(
     except Exception:  # a shape inside is made for the batch
         same = False
     return (one, alone, alone_original) if same else (source, fixed, original)
-
-
-def _wishes(options: AdaptOptions, said: Described) -> OutputWishes:
-    """Return what is known of the output."""
-    kind: Any = options.kind or said.get("kind")
-    assert kind is None or kind in get_args(OutputKind)
-    return OutputWishes(
-        kind,
-        options.output_name or said.get("output_name"),
-        options.output_layout,
-        options.threshold,
-        options.void_index,
-    )
 
 
 def report_text(report: AdaptReport) -> str:

@@ -1,4 +1,4 @@
-"""What a file, or what lies beside it, says of a network: names, size, preprocessing, kind of output.
+"""What a file, or what lies beside it, says of a network: names, size, preprocessing.
 
 Read are, in this order: the file's own metadata (Ultralytics; OpenVINO's rt_info as Model API writes it into
 ONNX; any `names`), then beside it `classes.json`, Hugging Face's `config.json` and
@@ -30,7 +30,7 @@ class Described:
 
     Attributes:
         facts: value and place by name: names, palette, ignore_index, size_hw, color, layout, scale, mean,
-            std, fit, kind, threshold, output_name.
+            std, fit.
         notes: what was seen and not used.
     """
 
@@ -229,8 +229,7 @@ def _mmdeploy(found: Described, plain: Any, place: str) -> None:
 def _paddleseg(found: Described, plain: Any, place: str) -> None:
     """Read PaddleSeg's `Deploy`: RGB / 255, then mean and std; sizes are width and height."""
     deploy = plain["Deploy"]
-    kinds = {"argmax": "argmax", "softmax": "softmax"}
-    found.put(place, kind=kinds.get(deploy.get("output_op", "")), color="rgb")
+    found.put(place, color="rgb")
     normalized = False
     for transform in deploy.get("transforms") or ():
         kind = transform.get("type")

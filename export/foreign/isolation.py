@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _FULL = ("bad_alloc", "bfc_arena", "Failed to allocate memory", "MemoryError", "Cannot allocate memory")
 _MOST_GB = 8.0
+_THREAD_BYTES = 72 << 20
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def _child(
     except EdgesegError as error:
         full = any(word in str(error) for word in _FULL)
         outcome = ("full", str(error)) if full else ("error", error)
+    except KeyboardInterrupt:
+        return  # the parent says so
     except MemoryError as error:
         outcome = ("full", str(error) or "MemoryError")
     except Exception as error:
@@ -126,7 +130,9 @@ def _limit_memory(gigabytes: float) -> None:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + int(gigabytes * 1e9)
+        # Threads reserve a stack and a heap each, which is no memory yet.
+        reserved = (os.cpu_count() or 1) * _THREAD_BYTES
+        most = pages * resource.getpagesize() + int(gigabytes * 1e9) + reserved
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
@@ -136,8 +142,6 @@ def _limit_memory(gigabytes: float) -> None:
 def _machine_gb() -> float:
     """Return the machine's memory."""
     try:
-        import os
-
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (ImportError, AttributeError, ValueError, OSError):
+    except (AttributeError, ValueError, OSError):
         return 2 * _MOST_GB

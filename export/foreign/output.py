@@ -120,15 +120,15 @@ def _indices(
     chooses: tuple[ir.Value, int] | None,
 ) -> ForeignOutput:
     """Return how class indices are read, and refuse an ArgMax over another number of classes."""
+    count = None if chooses is None else _channels(model, *chooses)
     if chooses is not None:
-        count = _channels(model, *chooses)
         if count is not None and count != classes:
             raise ConfigError(
                 f"output {name}: its ArgMax chooses among {count} classes, got {classes} names; name all "
                 f"{count} in its order"
             )
     layout, view = reading
-    return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=chooses is not None)
+    return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=count == classes)
 
 
 def _channels(model: ir.Model, value: ir.Value, axis: int) -> int | None:

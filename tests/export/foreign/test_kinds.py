@@ -415,3 +415,26 @@ def test_the_error_for_a_file_of_nonsense_is_short(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError) as caught:
         adapt(path, class_map())
     assert len(str(caught.value)) <= 500
+
+
+def test_a_mask_of_true_and_false_is_two_classes(tmp_path: Path) -> None:
+    after = [node("Greater", "logits nothing", "y")]
+    path = write(
+        tmp_path / "net.onnx",
+        IDENTITY,
+        after,
+        input_shape=NCHW,
+        channels=1,
+        output_type=TensorProto.BOOL,
+        constants={"nothing": np.array(0, np.float32)},
+    )
+    report = adapt(path, class_map(2))
+    run = session(path)
+    mask = NetworkSession(report.path).run_mask(cv2.resize(scenes(1)[0], SIZE_HW[::-1]))[0]
+    assert (mask == run(rgb_planes(scenes(1)[0]))[0, 0].repeat(4, 0).repeat(4, 1)).mean() >= ENOUGH
+
+
+def test_a_file_of_edgeseg_is_not_adapted_again(tmp_path: Path) -> None:
+    path = adapt(write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW), class_map()).path
+    with pytest.raises(ConfigError, match="carries edgeseg's contract already"):
+        adapt(path, class_map())
