@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
-from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from export.foreign.described import Described, describe
+from export.foreign.input import InputOptions, image_input, input_layout, input_size, input_source
 from export.foreign.interface import (
-    FLOAT_TYPES,
-    WHOLE_TYPES,
-    Color,
     ForeignInput,
     ForeignOutput,
     Layout,
     OutputKind,
-    Triple,
 )
 from export.foreign.loading import find_model, load_foreign
 from export.foreign.original import Original, compare, seen_range
@@ -34,67 +30,12 @@ from runtime.base.codec import DecodeError, from_plain
 from runtime.base.files import file_sha256, read_regular
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.shown import shown
-from runtime.contract import METADATA_KEY, STRETCH, ClassMap, ImageFit, ImageInput, ModelContract, Origin
+from runtime.contract import METADATA_KEY, ClassMap, ImageInput, ModelContract, Origin
 from runtime.errors import ConfigError, ContractError
 from runtime.network.resize import fit_image
 from training.data.folder import FolderClasses, distinct_palette
 
-PRESETS: dict[str, tuple[float, Triple, Triple]] = {
-    "imagenet": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "unit": (255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "minus-one-one": (255.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 _PROBED = 2  # frames that tell what an output is; the proof takes all
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """What a caller says of the input: (pixels / scale - mean) / std, with pixels of 0 to 255."""
-
-    preprocess: Literal["imagenet", "unit", "minus-one-one"] | None = flag(
-        "scale, mean and std by name, in RGB: ImageNet's, 0 to 1, or -1 to 1", default=None
-    )
-    color: Color | None = flag(
-        "order of the input's channels, of --mean and of --std",
-        default=None,
-        unset="as the file or what lies beside it says, else rgb",
-    )
-    layout: Layout | None = flag("order of the input's axes", default=None, unset="as its shape tells")
-    scale: float | None = flag(
-        "what the pixels of 0 to 255 are divided by first",
-        default=None,
-        unset="as for --color, else 255",
-        above=0,
-    )
-    mean: Triple | None = flag(
-        "what is subtracted next, for each channel", default=None, unset="as for --color, else 0 0 0"
-    )
-    std: Triple | None = flag(
-        "what is divided by last, for each channel", default=None, unset="as for --color, else 1 1 1", above=0
-    )
-    fit: Literal["stretch", "letterbox", "crop"] | None = flag(
-        "how a frame of another shape is brought to the input's size",
-        default=None,
-        unset="as for --color, else stretch",
-    )
-    resample: Literal["bilinear", "area", "bicubic", "nearest"] | None = flag(
-        "interpolation on the way there", default=None, unset="as for --color, else bilinear"
-    )
-    fill: tuple[int, int, int] | None = flag(
-        "colour of a letterbox's borders, red, green and blue",
-        default=None,
-        unset="as for --color, else 114 114 114",
-        at_least=0,
-        at_most=255,
-    )
-
-    def __post_init__(self) -> None:
-        """Check the numbers, and that a preset stands alone."""
-        check_fields(self)
-        if self.preprocess is not None and (self.scale, self.mean, self.std) != (None, None, None):
-            raise ConfigError(
-                "preprocess: expected a name or --scale, --mean and --std, got both; leave one of them out"
-            )
 
 
 @dataclass(frozen=True)
@@ -195,15 +136,15 @@ def adapt(
     file, model = load_foreign(model_path)
     if METADATA_KEY in file.metadata:
         raise ConfigError(
-            f"model {shown(model_path, 150)}: expected somebody else's network, got one that carries edgeseg's "
-            "contract already; run it as it is"
+            f"model {shown(model_path, 150)}: expected somebody else's network, got one that carries "
+            "edgeseg's contract already; run it as it is"
         )
     said = describe(model_path, file.metadata)
     classes = _named(classes, said, model_path)
-    image, axes = _image_input(model)
-    layout = _layout(image, axes, options.source.layout)
-    source = _source(options.source, said, layout, axes, image)
-    size_hw = _size_hw(image, axes, layout, options.size_hw, said)
+    image, axes = image_input(model)
+    layout = input_layout(image, axes, options.source.layout)
+    source = input_source(options.source, said, layout, axes, image)
+    size_hw = input_size(image, axes, layout, options.size_hw, said)
     frames = list(proof_frames(options.frames))
     seen = seen_range(source, frames, size_hw)
     source, fixed, original = _opened(model, model_path, image, source, size_hw, frames)
@@ -279,104 +220,6 @@ def _named(classes: ClassMap | None, said: Described, path: Path) -> ClassMap:
         return ClassMap(names, palette, said.get("ignore_index") or 255)
     except ContractError as error:
         raise ConfigError(f"{error} (from {said.facts['names'][1]}); correct it with --classes") from None
-
-
-def _image_input(model: ir.Model) -> tuple[ir.Value, list[int | None]]:
-    """Return the one input and its axes, None for those that are free."""
-    inputs = [value for value in model.graph.inputs if not value.is_initializer()]
-    if len(inputs) != 1:
-        raise ConfigError(f"input: expected one image, got {[value.name for value in inputs]}")
-    (image,) = inputs
-    axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in image.shape or ()]
-    if image.dtype not in (*FLOAT_TYPES, *WHOLE_TYPES) or len(axes) != 4:
-        raise ConfigError(
-            f"input {image.name}: expected a picture's numbers in four axes, got {image.dtype} in {len(axes)}"
-        )
-    return image, axes
-
-
-def _layout(image: ir.Value, axes: list[int | None], wished: Layout | None) -> Layout:
-    """Return the order of the input's axes, by where its channels are."""
-    places: dict[Layout, int] = {"nchw": 1, "nhwc": 3}
-    if wished is None:
-        stated = [layout for layout, place in places.items() if axes[place] in (1, 3, 4)]
-        if len(stated) == 2:  # a picture of one, three or four pixels, or grey at either end
-            stated = [layout for layout in stated if axes[places[layout]] == 3] or stated[:1]
-        free = [layout for layout, place in places.items() if axes[place] is None]
-        possible = stated or free
-        if not possible:
-            raise ConfigError(
-                f"input {image.name}: expected an image of 1, 3 or 4 channels, got the axes {axes}; give a "
-                "network that takes pictures"
-            )
-        return possible[0]
-    if axes[places[wished]] not in (None, 1, 3, 4):
-        raise ConfigError(
-            f"input {image.name}: expected 1, 3 or 4 channels as {wished.upper()}, got {axes}; check --layout"
-        )
-    return wished
-
-
-def _source(
-    wished: InputOptions, said: Described, layout: Layout, axes: list[int | None], image: ir.Value
-) -> ForeignInput:
-    """Return what the network wants: as the caller says, else as the file, else what most networks want."""
-    whole = image.dtype in WHOLE_TYPES
-    scale, mean, std = PRESETS["unit"]
-    if whole:
-        scale = 1.0
-    if any(said.get(name) is not None for name in ("scale", "mean", "std")):
-        scale, mean, std = said.get("scale") or 1.0, said.get("mean"), said.get("std")
-    if wished.preprocess is not None:
-        scale, mean, std = PRESETS[wished.preprocess]
-    scale = scale if wished.scale is None else wished.scale
-    mean = mean if wished.mean is None else wished.mean
-    std = std if wished.std is None else wished.std
-    if whole and (scale != 1 or any(mean) or any(one != 1 for one in std)):
-        if (wished.preprocess, wished.scale, wished.mean, wished.std) != (None, None, None, None):
-            raise ConfigError(
-                f"input {image.name}: takes {image.dtype}, so it normalises by itself, got --scale, --mean, "
-                "--std or --preprocess; leave them out"
-            )
-        scale, mean, std = 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    fit: ImageFit = said.get("fit") or STRETCH
-    if wished.fit is not None:
-        fit = replace(fit, mode=wished.fit)
-    if wished.resample is not None:
-        fit = replace(fit, resample=wished.resample)
-    if wished.fill is not None:
-        fit = replace(fit, fill_bgr=(wished.fill[2], wished.fill[1], wished.fill[0]))
-    channels = axes[1 if layout == "nchw" else 3] or 3
-    color: Color = wished.color or said.get("color") or "rgb"
-    return ForeignInput(color, layout, scale, mean, std, channels, axes[0] or 1, fit)
-
-
-def _size_hw(
-    image: ir.Value,
-    axes: list[int | None],
-    layout: Layout,
-    wished: tuple[int, int] | None,
-    said: Described,
-) -> tuple[int, int]:
-    """Return the input's size: the graph's own, else the caller's, else what is written beside it."""
-    stated = axes[2:] if layout == "nchw" else axes[1:3]
-    found = wished or said.get("size_hw")
-    if (
-        found is not None
-        and wished is None
-        and any(own not in (None, side) for own, side in zip(stated, found, strict=True))
-    ):
-        found = None  # the graph knows better than what lies beside it
-    chosen = [own or (found[place] if found else None) for place, own in enumerate(stated)]
-    if any(side is None for side in chosen):
-        raise ConfigError(f"input {image.name}: its size is free ({axes}); choose one with --imgsz H W")
-    if wished is not None and list(wished) != chosen:
-        raise ConfigError(
-            f"imgsz: the file takes {chosen[0]}x{chosen[1]} only, got {wished[0]}x{wished[1]}; leave --imgsz "
-            "out"
-        )
-    height, width = (int(side or 0) for side in chosen)
-    return height, width
 
 
 def _opened(

@@ -121,12 +121,11 @@ def _indices(
 ) -> ForeignOutput:
     """Return how class indices are read, and refuse an ArgMax over another number of classes."""
     count = None if chooses is None else _channels(model, *chooses)
-    if chooses is not None:
-        if count is not None and count != classes:
-            raise ConfigError(
-                f"output {name}: its ArgMax chooses among {count} classes, got {classes} names; name all "
-                f"{count} in its order"
-            )
+    if count is not None and count != classes:
+        raise ConfigError(
+            f"output {name}: its ArgMax chooses among {count} classes, got {classes} names; name all {count} "
+            "in its order"
+        )
     layout, view = reading
     return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=count == classes)
 

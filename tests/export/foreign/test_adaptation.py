@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export.foreign.adaptation
 from export.adapt import main
-from export.foreign.adaptation import AdaptOptions, InputOptions, adapt, read_classes
+from export.foreign.adaptation import AdaptOptions, adapt, read_classes
+from export.foreign.input import InputOptions
 from export.foreign.interface import ForeignInput, OutputKind
 from export.foreign.loading import load_foreign
 from export.graph.edit import numbers, set_array

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto
 
 from export.adapt import main
-from export.foreign.adaptation import AdaptOptions, InputOptions, adapt
+from export.foreign.adaptation import AdaptOptions, adapt
+from export.foreign.input import InputOptions
 from runtime.contract import LATEST_SCHEMA, ImageFit, ModelContract
 from runtime.errors import ConfigError
 from tests.export.foreign.networks import CLASSES, SIZE_HW, agreement, node, session, upsampled, write

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.foreign.adaptation import AdaptOptions, InputOptions, adapt
+from export.foreign.adaptation import AdaptOptions, adapt
+from export.foreign.input import InputOptions
 from export.foreign.interface import OutputKind
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, ContractError, ModelLoadError, ParityError
