@@ -6,6 +6,7 @@ import argparse
 import difflib
 import errno
 import io
+import itertools
 import logging
 import os
 import signal
@@ -44,11 +45,9 @@ class _Parser(argparse.ArgumentParser):
         """Parse; refuse what is unknown, flags by name and their values not at all."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            names = [
-                part.split("=")[0] if part.startswith("-") else part
-                for before, part in zip(["", *unknown], unknown, strict=False)
-                if part.startswith("-") or not before.startswith("-")
-            ]
+            flags = [part.split("=")[0] for part in unknown if part.startswith("-")]
+            before = itertools.takewhile(lambda part: not part.startswith("-"), unknown)
+            names = [*before, *flags]  # what follows a flag may be its value
             known = [name for action in self._actions for name in action.option_strings]
             close = difflib.get_close_matches(names[0], known, 1) if names[0].startswith("-") else []
             meant = f"; did you mean {close[0]}?" if close else ""

@@ -212,6 +212,7 @@ SECRET = "hunter2Pw"
     [
         ["--tokn", SECRET],
         ["--tokn=" + SECRET],
+        ["--tokn", "two", SECRET],
         ["--source", "0", "--pasword", SECRET, "--json"],
         ["--alpha", f"rtsp://admin:{SECRET}@cam/live"],
         [f"rtsp://admin:{SECRET}@cam/live"],
