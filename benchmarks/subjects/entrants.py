@@ -12,6 +12,7 @@ from benchmarks.results.results import ModelFile
 from benchmarks.subjects.any_model import AnyModel, open_any_model
 from benchmarks.timing.frames import STAGES, FrameTimer
 from runtime.base.files import file_sha256
+from runtime.base.shown import printable
 from runtime.contract import METADATA_KEY
 from runtime.errors import ConfigError
 from runtime.frame import Image
@@ -147,6 +148,7 @@ def labels(paths: Sequence[Path]) -> list[str]:
         ]
         if deeper == depths:
             return [
-                path.name if name in shared else name for name, path in zip(names, paths, strict=True)
+                printable(path.name if name in shared else name)
+                for name, path in zip(names, paths, strict=True)
             ]  # only a suffix tells a.onnx from a.ort
         depths = deeper

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.results.results import ModelFile
 from benchmarks.timing.frames import STAGES
 from runtime.base.files import file_sha256
+from runtime.base.shown import printable
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Image
 
@@ -67,7 +68,7 @@ class PeerEntrant:
         except Exception as error:  # of whatever kind the package raises
             raise self._failed("cannot open it", error) from error
         self.file = ModelFile(
-            label=f"{path.stem} ({PACKAGE} {self._version})",
+            label=f"{printable(path.stem)} ({PACKAGE} {self._version})",
             file=path.name,
             sha256=file_sha256(path),
             bytes=path.stat().st_size,

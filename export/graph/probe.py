@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from export.graph.edit import Array, value_named
+from runtime.base.files import name_for_libraries
 from runtime.errors import ParityError
 from runtime.network.session import default_threads, session_options
 
@@ -54,7 +55,8 @@ def check_file(path: Path) -> None:
         ParityError: what is wrong with it.
     """
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        with name_for_libraries(path) as name:
+            onnx.checker.check_model(name, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ParityError(
             f"proof: expected a valid ONNX graph, onnx.checker says: {error}; report it with the model"

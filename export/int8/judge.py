@@ -205,7 +205,7 @@ def optimized_graph(path: Path) -> OptimizedGraph:
         optimized = Path(folder) / "optimized.onnx"
         options = session_options(1)
         options.optimized_model_filepath = str(optimized)
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         graph = ir.load(optimized).graph
     image_side = _image_side(graph)
     operators = Counter(

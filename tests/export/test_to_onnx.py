@@ -227,3 +227,16 @@ def test_killed_export_leaves_the_older_file(checkpoint_path: Path, tmp_path: Pa
     )
     assert killed.returncode == -signal.SIGKILL
     assert output.read_bytes() == b"older"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux only")
+def test_a_checkpoint_and_a_model_whose_names_are_not_utf8(
+    checkpoint_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "d\udce9r"
+    folder.mkdir()
+    checkpoint = folder / "caf\udce9.pt"
+    checkpoint.write_bytes(checkpoint_path.read_bytes())
+    assert main([str(checkpoint), "-o", str(folder / "m\udcff.onnx")]) == 0, capfd.readouterr().err
+    with Segmenter(folder / "m\udcff.onnx") as segment:
+        assert segment(np.zeros((50, 70, 3), np.uint8)).mask.shape == (50, 70)

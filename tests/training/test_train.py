@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -255,6 +256,16 @@ def test_a_folder_that_cannot_be_made_is_found_before_the_first_epoch(
     monkeypatch.setattr(Trainer, "train_epoch", lambda *_: pytest.fail("an epoch ran for nothing"))
     assert train.main(train_command(camvid_root, tmp_path / "file" / "run")) == 1
     assert "expected a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux only")
+def test_an_output_folder_that_tensorboard_cannot_take_is_refused(
+    camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "caf\udce9"
+    assert train.main(train_command(camvid_root, odd / "run")) == 1
+    assert "rename it, or choose another --out" in capsys.readouterr().err
+    assert not odd.exists()
 
 
 def test_a_bad_validation_label_is_found_before_the_first_epoch(

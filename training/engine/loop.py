@@ -86,6 +86,11 @@ def train(
         val_set[index]  # a sample that cannot be read ends the training now, not after an epoch
     with closing(Trainer(config, train_set, processes)) as trainer, ExitStack() as files:
         if processes.is_first:
+            if not is_encodable(str(out.absolute())):
+                raise ConfigError(
+                    f"{out}: expected a folder whose whole path is UTF-8, since TensorBoard takes no other; "
+                    "rename it, or choose another --out"
+                )
             make_folder(out)
             files.enter_context(only_run_on(out, is_folder=True))
         checkpoint = None

@@ -142,3 +142,7 @@ def test_a_foreign_file_runs_on_the_processor_only(tmp_path: Path) -> None:
 def test_no_file_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least one"):
         open_entrants([], 1, "cpu", FREE_HW)
+
+
+def test_a_label_can_be_drawn_and_printed():
+    assert labels([Path("caf\udce9.onnx"), Path("evil\x1b[2J.onnx")]) == ["caf\\udce9", "evil\\x1b[2J"]
