@@ -19,6 +19,9 @@ _JPEG_SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed z
 _TURNED = (1, 8, 3, 6)
 _MIRRORED = ((4, 5, 2, 7), (2, 7, 4, 5))
 _PNM_MAX_HEADER = 4096
+_MOST_SCANS = (
+    100  # of a progressive JPEG, usually ten; each passes over the whole picture, even one of 30 bytes
+)
 
 
 class UnknownImage(ValueError):
@@ -74,13 +77,13 @@ def read_header(content: bytes) -> ImageHeader:
             raise
         raise UnknownImage("a file whose header is damaged") from None
     if min(header.size_wh) < 1:
-        raise UnknownImage(f"a {header.kind} file that states no size")
+        raise UnknownImage(f"{header.kind} that states no size")
     return header
 
 
 def _jpeg(content: bytes) -> ImageHeader:
     """Walk the markers up to the end of the first picture; what follows it is not looked at."""
-    place, size_wh, orientation, is_whole = 2, (0, 0), 1, False
+    place, size_wh, orientation, is_whole, scans = 2, (0, 0), 1, False, 0
     while (place := content.find(b"\xff", place)) >= 0 and place + 1 < len(content):
         marker = content[place + 1]
         if marker == 0xD9:
@@ -100,6 +103,9 @@ def _jpeg(content: bytes) -> ImageHeader:
             orientation = _exif_orientation(body[6:])
         place += 2 + max(2, length)
         if marker == 0xDA:
+            scans += 1
+            if scans > _MOST_SCANS:
+                raise UnknownImage(f"a JPEG file of more than {_MOST_SCANS} scans, which would take hours")
             end = _JPEG_SCAN_END.search(content, place)
             if end is None:
                 break

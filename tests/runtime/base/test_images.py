@@ -265,6 +265,19 @@ def test_progressive_jpegs_are_read_to_their_end(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize(("scans", "is_read"), [(50, True), (200, False), (100_000, False)])
+def test_a_jpeg_of_countless_scans_is_not_decoded(tmp_path: Path, scans: int, is_read: bool) -> None:
+    """Each scan of 30 bytes costs as much time as the whole picture: a file of 1 MB could take an hour."""
+    whole = encoded(np.full((64, 64, 3), 128, np.uint8), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(whole[:-2] + last * scans + whole[-2:])
+    if is_read:
+        assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
+    else:
+        with pytest.raises(SourceError, match="got a JPEG file of more than 100 scans"):
+            read_image(tmp_path / "a.jpg")
+
+
 SIDE = 30_000
 HUGE = {
     "png": b"\x89PNG\r\n\x1a\n"
