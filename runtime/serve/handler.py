@@ -14,17 +14,15 @@ from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.base.shown import shown
 from runtime.errors import ConfigError
+from runtime.serve.board import Board
 from runtime.serve.door import SECURITY_HEADERS, drain
 from runtime.serve.metrics import METRICS_CONTENT_TYPE, metrics_text
 from runtime.serve.viewfinder import Look, Picture
-
-if TYPE_CHECKING:
-    from runtime.serve.server import PageServer
 
 SEND_S = 10.0  # that a client may take to read an answer, or a picture of a stream
 CONTROL_HEADER = "X-Edgeseg"  # no other site can make a browser send it
@@ -60,17 +58,17 @@ class PageHandler(BaseHTTPRequestHandler):
     server_version = "edgeseg"
     sys_version = ""
 
-    def __init__(self, connection: socket.socket, head: bytes, peer: str, page: PageServer) -> None:
+    def __init__(self, connection: socket.socket, head: bytes, peer: str, board: Board) -> None:
         """Answer one request on a connection.
 
         Args:
             connection: closed by the caller afterwards.
             head: the request's first bytes, its whole head among them.
             peer: whom the connection comes from.
-            page: what to show.
+            board: what to show.
         """
-        self._head, self._peer, self._page_server = head, peer, page
-        super().__init__(connection, (peer, 0), page)  # type: ignore[arg-type]
+        self._head, self._peer, self._board = head, peer, board
+        super().__init__(connection, (peer, 0), board)  # type: ignore[arg-type]
 
     def setup(self) -> None:
         """Read what the door has read, and keep little in the pipe to a slow client."""
@@ -137,7 +135,7 @@ class PageHandler(BaseHTTPRequestHandler):
             self._text(
                 HTTPStatus.FORBIDDEN, f"expected the header {CONTROL_HEADER}: 1, and no other origin\n"
             )
-        elif self._page_server.control(int(found[1]), found[2] == "pause"):
+        elif self._board.control(int(found[1]), found[2] == "pause"):
             self._stats({})
         else:
             self._text(HTTPStatus.NOT_FOUND, "no such output, or none that can be paused\n")
@@ -167,14 +165,14 @@ class PageHandler(BaseHTTPRequestHandler):
         except ValueError:  # such as an address whose host is half an IPv6 one
             self._text(HTTPStatus.BAD_REQUEST, "the address cannot be read\n")
             return None
-        if not self._page_server.guard.admits(self.headers.get("Host"), self._tokens(query)):
+        if not self._board.guard.admits(self.headers.get("Host"), self._tokens(query)):
             self._refuse()
             return None
         return url.path, query
 
     def _page(self, _: dict[str, str]) -> None:
         page, policy = _page_html()
-        page = page.replace("{{alpha}}", f"{self._page_server.alpha:g}")
+        page = page.replace("{{alpha}}", f"{self._board.alpha:g}")
         self._send("text/html; charset=utf-8", page.encode(), ("Content-Security-Policy", policy))
 
     def _stream(self, query: dict[str, str]) -> None:
@@ -182,10 +180,10 @@ class PageHandler(BaseHTTPRequestHandler):
 
         One that is too old is sent grey, with its age in it, and again each second.
         """
-        look = _look(query, self._page_server.alpha)
+        look = _look(query, self._board.alpha)
         period_s = 1 / min(_MAX_STREAM_FPS, max(0.1, _number(query, "fps", _MAX_STREAM_FPS)))
-        viewfinder = self._page_server.viewfinder
-        with self._page_server.viewing(self._peer, stream=True) as has_place:
+        viewfinder = self._board.viewfinder
+        with self._board.viewing(self._peer, stream=True) as has_place:
             if not has_place:
                 self._busy()
                 return
@@ -194,7 +192,7 @@ class PageHandler(BaseHTTPRequestHandler):
                 return
             seen, next_s = 0, time.monotonic()
             while (number := viewfinder.wait(seen, _WAIT_S)) is not None:
-                old_ms = self._page_server.gauges.old_ms
+                old_ms = self._board.gauges.old_ms
                 if number == seen and viewfinder.age_ms <= old_ms:
                     continue
                 pause_s = next_s - time.monotonic()
@@ -212,14 +210,14 @@ class PageHandler(BaseHTTPRequestHandler):
                 self.wfile.write(picture.data.join(ends))
 
     def _frame(self, query: dict[str, str]) -> None:
-        look = _look(query, self._page_server.alpha)
-        self._picture("image/jpeg", lambda: self._page_server.viewfinder.jpeg(look))
+        look = _look(query, self._board.alpha)
+        self._picture("image/jpeg", lambda: self._board.viewfinder.jpeg(look))
 
     def _mask(self, _: dict[str, str]) -> None:
-        self._picture("image/png", self._page_server.viewfinder.mask_png)
+        self._picture("image/png", self._board.viewfinder.mask_png)
 
     def _picture(self, kind: str, draw: Callable[[], Picture | None]) -> None:
-        with self._page_server.viewing(self._peer) as has_place:
+        with self._board.viewing(self._peer) as has_place:
             if not has_place:
                 self._busy()
             elif (picture := draw()) is None:
@@ -228,11 +226,11 @@ class PageHandler(BaseHTTPRequestHandler):
                 self._send(kind, picture.data, *picture.headers)
 
     def _stats(self, _: dict[str, str]) -> None:
-        stats = {**self._page_server.gauges.stats(), "viewers": self._page_server.streams}
+        stats = {**self._board.gauges.stats(), "viewers": self._board.streams}
         self._send("application/json", json.dumps(stats, allow_nan=False).encode())
 
     def _metrics(self, _: dict[str, str]) -> None:
-        text = metrics_text(self._page_server.gauges, self._page_server.streams)
+        text = metrics_text(self._board.gauges, self._board.streams)
         self._send(METRICS_CONTENT_TYPE, text.encode())
 
     def _tokens(self, query: dict[str, str]) -> list[str]:
@@ -253,13 +251,13 @@ class PageHandler(BaseHTTPRequestHandler):
         Lax, since a strict one would not come along where somebody follows a link to the page.
         """
         headers = [("Location", "/")]
-        guard = self._page_server.guard
+        guard = self._board.guard
         if guard.needs_token and guard.admits(None, [token]):  # another one may have opened the page
             headers.append(("Set-Cookie", f"{_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/"))
         self._send("text/plain; charset=utf-8", b"", *headers, status=HTTPStatus.SEE_OTHER)
 
     def _refuse(self) -> None:
-        if self._page_server.guard.needs_token:
+        if self._board.guard.needs_token:
             text = "this page needs its token: open /?token=…, or send the header Authorization: Bearer …\n"
             self._text(HTTPStatus.UNAUTHORIZED, text)
         else:

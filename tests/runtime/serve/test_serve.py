@@ -24,7 +24,7 @@ from runtime.loop import Step
 from runtime.masks.formats import decode_palette_png
 from runtime.outputs import Page, Stream
 from runtime.outputs.output import Output
-from runtime.serve import handler, server, viewfinder
+from runtime.serve import board, handler, server, viewfinder
 from runtime.serve.address import Address, Guard
 from runtime.serve.gauges import Gauges
 from runtime.serve.metrics import metrics_text
@@ -362,8 +362,8 @@ def test_nothing_is_encoded_while_nobody_watches(page, monkeypatch):
 
 @pytest.mark.parametrize(("most", "of_peer"), [(2, 12), (2, 2)])
 def test_viewers_beyond_the_bound_are_turned_away_from_pictures_only(page, monkeypatch, most, of_peer):
-    monkeypatch.setattr(server, "MAX_VIEWERS", most)
-    monkeypatch.setattr(server, "MAX_VIEWERS_OF_PEER", of_peer)
+    monkeypatch.setattr(board, "MAX_VIEWERS", most)
+    monkeypatch.setattr(board, "MAX_VIEWERS_OF_PEER", of_peer)
     page.take(step(1))
     watchers = [Watcher(page), Watcher(page)]
     for path in ("/stream.mjpg", "/frame.jpg", "/mask.png"):
@@ -385,10 +385,10 @@ def test_one_peer_cannot_take_all_places(page):
     places = page._server
     with contextlib.ExitStack() as taken:
         mine = [taken.enter_context(places.viewing("10.0.0.1")) for _ in range(20)]
-        assert sum(mine) == server.MAX_VIEWERS_OF_PEER
+        assert sum(mine) == board.MAX_VIEWERS_OF_PEER
         assert taken.enter_context(places.viewing("10.0.0.2"))
         loopback = [taken.enter_context(places.viewing("127.0.0.1")) for _ in range(20)]
-        assert sum(loopback) == server.MAX_VIEWERS - server.MAX_VIEWERS_OF_PEER - 1
+        assert sum(loopback) == board.MAX_VIEWERS - board.MAX_VIEWERS_OF_PEER - 1
     assert not places._viewers
 
 
