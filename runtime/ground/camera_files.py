@@ -6,13 +6,11 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runtime.base.files import open_regular
 from runtime.errors import ConfigError
-
-if TYPE_CHECKING:
-    from runtime.ground.camera_model import CameraModel
+from runtime.ground.camera_model import CameraModel
 
 _LARGEST_BYTES = 1 << 20
 _POSE = ("height_m", "pitch_rad", "roll_rad")

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runtime.errors import ConfigError
-from runtime.ground.camera_files import read_camera_file
 
 Floats = NDArray[np.float64]
 DistortionModel = Literal["plumb_bob", "fisheye"]
@@ -137,6 +136,8 @@ class CameraModel:
                 cannot be.
         """
         pose_path = None if pose_path is None else Path(pose_path)
+        from runtime.ground.camera_files import read_camera_file  # which writes cameras, too
+
         return cls(**read_camera_file(Path(path), pose_path, needs_pose=needs_pose))
 
     def scaled_to(self, width: int, height: int) -> CameraModel:
