@@ -15,6 +15,7 @@ from runtime.base.flags import check_fields, flag, nested
 from runtime.base.lock import only_run_on
 from runtime.base.percentiles import LatencyLog
 from runtime.base.service import ServiceManager
+from runtime.base.shown import shown
 from runtime.errors import ConfigError, EdgesegError
 from runtime.ground.drawing import GroundSight
 from runtime.loop import Step, run
@@ -166,7 +167,7 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
 
 
 def _warn(output: Output, failure: EdgesegError, retry_s: float | None) -> None:
-    print(f"warning: {failure_line(failure, retry_s)}", file=sys.stderr, flush=True)
+    print(f"warning: {shown(failure_line(failure, retry_s))}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
