@@ -100,6 +100,8 @@ def own_image(image_bgr: Image) -> Image:
     >>> own_image(buffer[:]) is buffer
     False
     """
+    if not isinstance(image_bgr, np.ndarray):
+        return image_bgr  # refused by `check_image` where it is used
     is_ours = image_bgr.flags.owndata and sys.getrefcount(image_bgr) <= _REFERENCES
     return image_bgr if is_ours else image_bgr.copy()
 

@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from runtime.base.closing import Closable
 from runtime.errors import ConfigError
-from runtime.frame import Frame, Image, Segmentation
+from runtime.frame import Frame, Image, Segmentation, own_image
 from runtime.masks.overlay import LazyOverlay
 from runtime.segmenter import Segmenter
 from runtime.sources.source import Source
@@ -120,7 +120,9 @@ def run(
     frames = islice(source, max_frames) if max_age_ms is None else iter(source)
     count = 0
     with ExitStack() as threads:
-        fitted: Iterator[_InWork] = ((frame, source.dropped, fit(frame)) for frame in frames)
+        # Ahead of the caller a source must not write into a picture that is still in work.
+        kept = (_kept(frame) for frame in frames) if overlap else frames
+        fitted: Iterator[_InWork] = ((frame, source.dropped, fit(frame)) for frame in kept)
         if overlap and not source.live:
             fitted = threads.enter_context(Ahead(fitted, "edgeseg read"))
         inferred: Iterator[_InWork] = (
@@ -141,6 +143,12 @@ def run(
             yield Step(frame, segmentation, latency_ms, finished_ns, dropped + age_limit.dropped)
             if count == max_frames:
                 return
+
+
+def _kept(frame: Frame) -> Frame:
+    """Return a frame whose picture stays as it is: a copy where its source holds on to it."""
+    image_bgr = own_image(frame.image_bgr)
+    return frame if image_bgr is frame.image_bgr else replace(frame, image_bgr=image_bgr)
 
 
 def _parts(

@@ -69,7 +69,8 @@ class Segmenter(Closable):
     """Gives every pixel of a frame its class.
 
     One segmenter may be shared by threads: the network runs for one call at a time, since two at once would
-    only share the same cores. Processes must each open their own.
+    only share the same cores. Processes must each open their own: in a forked child a call raises
+    ConfigError.
 
     Example:
         ```python
@@ -201,8 +202,10 @@ class Segmenter(Closable):
         """Run the network; calls wait for each other.
 
         Raises:
-            ConfigError: the segmenter was closed.
+            ConfigError: the segmenter was closed, or opened by the process that this one was forked from.
         """
+        if self._session is not None:
+            self._session.check_process()  # before the lock, which a forked child may have got locked
         with self._lock:
             if self._session is None:
                 raise ConfigError("this Segmenter is closed; open a new one for more frames")
@@ -273,5 +276,8 @@ class Segmenter(Closable):
 
     def close(self) -> None:
         """Free the network; a call that is running finishes first. Closing twice is fine."""
+        if self._session is not None and self._session.is_forked:
+            self._session = None
+            return
         with self._lock:
             self._session = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +35,11 @@ MAX_FOLDED_BYTES = 64 << 20
 MAX_THREADS = 256  # onnxruntime would start any number, until the machine has no memory left
 
 
+_sessions: weakref.WeakSet[NetworkSession] = weakref.WeakSet()
+
+
 class NetworkSession:
-    """A network of edgeseg, ready to run.
+    """A network of edgeseg, ready to run, in the process that opened it.
 
     Calls from several threads are safe, since onnxruntime's `run` is; they share the worker threads.
 
@@ -42,6 +47,7 @@ class NetworkSession:
         contract: what the file says about itself.
         provider: short name of the execution provider that onnxruntime granted.
         threads: worker threads of one run.
+        is_forked: whether this is a forked child's copy, which has no worker threads and cannot run.
     """
 
     def __init__(
@@ -121,6 +127,8 @@ class NetworkSession:
             )
         graph = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
         _check_graph(graph, self.contract, path)
+        self.is_forked = False
+        _sessions.add(self)
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = self.contract.output.kind == "both"
 
@@ -181,8 +189,21 @@ class NetworkSession:
                 f"{classes.ignore_index} for void, the network gave {int(wrong[0])}; name all of its classes"
             )
 
+    def check_process(self) -> None:
+        """Make sure that this is the process that opened the file.
+
+        Raises:
+            ConfigError: it is a forked child.
+        """
+        if self.is_forked:
+            raise ConfigError(
+                f"model {self.contract.name}: expected the process that opened it, got a fork of it, "
+                "where its threads are not; open a Segmenter in each process, or start processes by spawn"
+            )
+
     def _run(self, output_name: str, images_bgr: Image):  # type: ignore[no-untyped-def]
         """Compute one output, and nothing that only the other one needs."""
+        self.check_process()
         batch = images_bgr[None] if images_bgr.ndim == 3 else images_bgr  # (N, H, W, 3)
         described = self.contract.input
         if (
@@ -204,6 +225,22 @@ class NetworkSession:
                 f"({_one_line(error)}); export it again"
             ) from error
         return result
+
+
+def _after_fork() -> None:
+    """Keep the sessions in a child for ever: ending one would wait for threads that are not there."""
+    for session in tuple(_sessions):
+        session.is_forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._session))
+    # onnxruntime's own end waits for a thread too. The handler that is registered last runs first: it ends
+    # the process with its exit code, after all that Python does at its end.
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # of glibc
+        libc.on_exit(libc._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def session_options(threads: int, *, spin: bool = False) -> ort.SessionOptions:

@@ -24,6 +24,8 @@ from runtime.outputs.segments import FreeSpace, SegmentOptions, Segments
 
 logger = logging.getLogger(__name__)
 
+_BACK_NS = 1_000_000_000  # by which times go back only where a clock was set
+
 View = Literal["overlay", "mask", "side-by-side"]
 
 
@@ -109,7 +111,11 @@ class Recording(Output):
     def take(self, step: Step) -> None:
         """Append a frame; see `VideoSegments.write`."""
         assert self._video is not None
-        self._video.write(self._draw(step), step.frame.captured_ns if self._is_live else None)
+        frame = step.frame
+        time_ns = (
+            frame.captured_ns if self._is_live else frame.stamp_ns if frame.pts_ns is None else frame.pts_ns
+        )
+        self._video.write(self._draw(step), time_ns)
 
     def close(self) -> None:
         """Finish the file."""
@@ -153,6 +159,7 @@ class VideoWriter(Closable):
         self._renaming = ExitStack()
         self._size_wh = self._scaled_wh = (0, 0)
         self._written = 0
+        self._latest_ns = self._offset_ns = 0  # of the latest frame since the first; of that on its own clock
         self._failed = False
 
     def write(self, image_bgr: Image, time_ns: int | None = None) -> None:
@@ -160,7 +167,8 @@ class VideoWriter(Closable):
 
         Args:
             image_bgr: uint8 (H, W, 3).
-            time_ns: since the first frame; None for the next one at the video's pace.
+            time_ns: the frame's own time, in nanoseconds on any clock; None for the next one at the video's
+                pace. A clock that goes back goes on from where it was.
 
         Raises:
             OutputError: too small a frame, or a file that cannot be written; what was written plays.
@@ -173,7 +181,8 @@ class VideoWriter(Closable):
                 logger.warning("%s: frames of %s are scaled to %s", self._path, size_wh, self._size_wh)
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
         try:
-            file.write(image_bgr, round(self._written * 1e9 / self._fps) if time_ns is None else time_ns)
+            self._latest_ns = self._since_first_ns(file, time_ns)
+            file.write(image_bgr, self._latest_ns)
         except OSError as error:
             self._failed = True
             raise cannot_write(self._path, error) from None
@@ -208,6 +217,17 @@ class VideoWriter(Closable):
             raise cannot_write(self._path, failure) from None
         if failure is not None:
             raise failure
+
+    def _since_first_ns(self, file: Container, time_ns: int | None) -> int:
+        """Return when a frame is shown; a gap that the container cannot hold is closed."""
+        if time_ns is None:
+            return round(self._written * 1e9 / self._fps)
+        if self._written == 0:
+            self._offset_ns = time_ns
+        gap_ns, most_ns = time_ns - self._offset_ns - self._latest_ns, file.longest_gap_ns
+        if self._written and (gap_ns < -_BACK_NS or (most_ns is not None and gap_ns > most_ns)):
+            self._offset_ns = time_ns - self._latest_ns - round(1e9 / self._fps)
+        return time_ns - self._offset_ns
 
     def _open(self, image_bgr: Image) -> Container:
         """Start the file with the first frame's size."""

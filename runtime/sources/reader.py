@@ -175,6 +175,7 @@ class Reader:
             image_bgr, problem = _decode(capture)
             bad = 0 if image_bgr is not None else bad + 1
             self._listener.decoded(self, image_bgr)
+            del image_bgr  # the caller's alone now
             if bad >= self._bad_in_a_row:
                 raise problem or SourceError(
                     f"{self._name}: expected pictures, got {bad} empty or damaged ones in a row; check the "

@@ -200,7 +200,8 @@ class PacedSource(Source):
             if self._is_replaced(since_ns):
                 self.dropped += 1
                 continue
-            yield dataclasses.replace(frame, captured_ns=captured_ns)
+            frame = dataclasses.replace(frame, captured_ns=captured_ns)
+            yield frame
 
     def close(self) -> None:
         """Wake a caller who waits, and close the recording."""

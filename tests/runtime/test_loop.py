@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 
+from runtime import loop
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError, SourceError
 from runtime.frame import Frame, Image, Segmentation
 from runtime.loop import Ahead, Step, run
 from runtime.segmenter import Segmenter
-from runtime.sources import Drop, FakeSource, Late, Source
+from runtime.sources import Drop, FakeSource, Late, Source, open_source
 
 CLASSES = ClassMap(names=("ground",), palette_rgb=((255, 0, 0),))
 WAIT_S = 30.0
@@ -342,3 +343,47 @@ def test_a_chain_ends_although_its_last_link_waits_for_the_first():
             thread.join(WAIT_S)
     assert "second" not in {thread.name for thread in threading.enumerate()}
     freed.set()
+
+
+class OneBuffer(FakeSource):
+    """Writes every picture into the same array, as some drivers do."""
+
+    live = False
+
+    def __iter__(self):
+        buffer = np.zeros((48, 64, 3), np.uint8)
+        for frame in super().__iter__():
+            buffer[:] = frame.image_bgr
+            yield Frame(buffer, frame.frame_id, frame.captured_ns)
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_source_that_reuses_its_buffer_never_mixes_two_frames(overlap):
+    source = OneBuffer([np.full((48, 64, 3), level, np.uint8) for level in range(20)], live=False)
+
+    def segment(frame: Frame) -> Segmentation:
+        time.sleep(0.002)
+        return Segmentation(frame.image_bgr[:, :, 0].copy(), {}, frame.frame_id)
+
+    for step in run(source, segment, overlap=overlap):
+        time.sleep(0.002)  # the caller draws, while the next ones are read and in the network
+        assert set(step.segmentation.mask.ravel()) == {step.frame.frame_id}
+        assert set(step.frame.image_bgr.ravel()) == {step.frame.frame_id}
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_picture_of_our_own_sources_is_not_copied_on_its_way(monkeypatch, realtime):
+    copied: list[bool] = []
+
+    def kept(frame: Frame) -> Frame:
+        result = original(frame)
+        copied.append(result is not frame)
+        return result
+
+    original = loop._kept
+    monkeypatch.setattr(loop, "_kept", kept)
+    with open_source("synthetic", realtime=realtime) as source:
+        for _ in run(source, lambda frame: Segmentation(frame.image_bgr[:, :, 0], {}), max_frames=8):
+            pass
+    assert len(copied) >= 8
+    assert not any(copied)

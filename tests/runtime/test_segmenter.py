@@ -1,4 +1,8 @@
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +185,50 @@ def test_what_is_not_sure_enough_is_unknown(tiny_onnx):
 def test_a_probability_that_cannot_be_is_refused(tiny_onnx, below):
     with pytest.raises(ConfigError, match="unknown_below: expected a probability from 0 to 1"):
         Segmenter(tiny_onnx, unknown_below=below)
+
+
+FORKED = """
+import os, sys, threading
+import numpy as np
+from runtime import Segmenter
+from runtime.errors import ConfigError
+segment = Segmenter(sys.argv[1], threads=4)
+frame_bgr = np.zeros((64, 96, 3), np.uint8)
+segment(frame_bgr)
+if "running" in sys.argv:  # another thread is in the network, and holds the lock, at the moment of the fork
+    segment._lock.acquire()
+child = os.fork()
+if child == 0:
+    try:
+        segment(frame_bgr)
+    except ConfigError as error:
+        print(error, flush=True)
+    if "close" in sys.argv:
+        segment.close()
+    elif "forget" in sys.argv:
+        del segment
+    sys.exit(0)  # with all of the interpreter's end
+_, status = os.waitpid(child, 0)
+if "running" in sys.argv:
+    segment._lock.release()
+segment(frame_bgr)
+print("parent goes on", os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("how", ["close", "forget", "keep"])
+@pytest.mark.parametrize("when", ["idle", "running"])
+def test_a_forked_child_gets_a_clear_error_and_ends(tiny_onnx, how, when):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tiny_onnx), how, when],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    error, end = done.stdout.splitlines()
+    assert "expected the process that opened it, got a fork of it" in error
+    assert "open a Segmenter in each process" in error
+    assert (end, done.stderr, done.returncode) == ("parent goes on 0", "", 0)

@@ -370,6 +370,30 @@ def test_a_recording_becomes_one_file_of_that_name_at_its_own_pace(tmp_path, mak
     assert len(list(frames_of(tmp_path / "out.avi"))) == 2
 
 
+HOUR_NS = 3600 * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("times_ns", "frames"),
+    [
+        ([0, 100_000_000, 600_000_000], 7),  # the picture at 0.1 s is shown until 0.6 s
+        ([5 * HOUR_NS, 5 * HOUR_NS + 100_000_000], 2),  # a recording's first time may be any
+        ([0, 100_000_000, 9 * HOUR_NS, 9 * HOUR_NS + 100_000_000], 4),  # no copies for hours
+        ([9 * HOUR_NS, 0, 100_000_000], 3),  # a clock that was set goes on
+    ],
+    ids=["uneven", "offset", "gap", "back"],
+)
+@pytest.mark.parametrize("stamp", ["pts_ns", "stamp_ns"])
+def test_frames_of_a_recording_keep_their_times(tmp_path, make_stream, step, times_ns, frames, stamp):
+    with Recording(tmp_path / "out.avi") as output:
+        output.open(make_stream(fps=10.0))
+        for number, time_ns in enumerate(times_ns):
+            taken = step(number)
+            frame = dataclasses.replace(taken.frame, **{stamp: time_ns})
+            output.take(dataclasses.replace(taken, frame=frame))
+    assert len(list(frames_of(tmp_path / "out.avi"))) == frames
+
+
 def test_a_camera_is_recorded_in_segments_by_the_clock(tmp_path, make_stream, step):
     with Recording(tmp_path / "out.avi") as output:
         output.open(make_stream(fps=10.0, live=True))

@@ -1,0 +1,210 @@
+"""Recordings whose headers lie, whose frames come unevenly, and which were cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.errors import SourceError
+from runtime.frame import Frame
+from runtime.sources import PacedSource, VideoFile
+from runtime.sources.completeness import what_is_missing
+from tests.runtime.sources.media import number_of, picture, write_av, write_cv2
+from tests.runtime.sources.test_sources import ScriptedCapture, SkippingClock, grey_level, scripted_file
+
+EVEN_MS = [40 * number for number in range(40)]
+UNEVEN_MS = [0, 100, *(120 + 20 * number for number in range(20)), 2000, 2050, 2100]
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+LIVE = {"live": "1"}  # as MediaRecorder of a browser: neither length nor index
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "cv2.avi": lambda folder: write_cv2(folder / "clip.avi", 40),
+    "cv2.mkv": lambda folder: write_cv2(folder / "clip.mkv", 40),
+    "cv2.mp4": lambda folder: write_cv2(folder / "clip.mp4", 40),
+    "av.mp4, index first": lambda folder: write_av(
+        folder / "clip.mp4", EVEN_MS, options={"movflags": "faststart"}
+    ),
+    "av.mp4 in fragments": lambda folder: write_av(folder / "clip.mp4", EVEN_MS, options=FRAGMENTS),
+    "av.mkv": lambda folder: write_av(folder / "clip.mkv", EVEN_MS),
+    "av.webm": lambda folder: write_av(folder / "clip.webm", EVEN_MS, codec="libvpx"),
+    "av.webm, live": lambda folder: write_av(
+        folder / "clip.webm", EVEN_MS, codec="libvpx", kind="webm", options=LIVE
+    ),
+    "av.ts": lambda folder: write_av(folder / "clip.ts", EVEN_MS),
+}
+
+
+def times_ms(frames: list[Frame]) -> list[int]:
+    return [round((frame.pts_ns or 0) / 1e6) for frame in frames]
+
+
+def read(path: Path) -> tuple[list[Frame], str]:
+    """Return the frames, and what reading failed with, "" for nothing."""
+    frames: list[Frame] = []
+    try:
+        with VideoFile(path) as source:
+            frames.extend(source)
+    except SourceError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_whole_file_gives_every_frame_with_its_time(tmp_path, writer):
+    path = WRITERS[writer](tmp_path)
+    assert what_is_missing(path) is None
+    frames, problem = read(path)
+    assert problem == ""
+    assert len(frames) == 40
+    assert times_ms(frames) == EVEN_MS
+    assert [number_of(frame.image_bgr) for frame in frames] == pytest.approx(range(40), abs=2)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_was_cut_says_so_after_its_last_good_frame(tmp_path, writer, share):
+    path = WRITERS[writer](tmp_path)
+    data = path.read_bytes()
+    cut = round(len(data) * share)
+    path.write_bytes(data[: cut + (1 if path.suffix == ".ts" and cut % 188 == 0 else 0)])
+    frames, problem = read(path)
+    if "expected a video, got a truncated file" not in problem:  # one that does not open has no frames
+        assert f"file is truncated after frame {len(frames)} (its" in problem
+    assert " lacks " in problem or "missing" in problem or "is cut" in problem
+    assert [number_of(frame.image_bgr) for frame in frames] == pytest.approx(range(len(frames)), abs=2)
+
+
+@pytest.mark.parametrize("writer", [name for name in WRITERS if name != "av.ts"])
+def test_no_cut_at_any_byte_passes_for_a_whole_file_but_at_the_end_of_a_part(tmp_path, writer):
+    path = WRITERS[writer](tmp_path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    silent = 0
+    for cut in rng.integers(64, len(data), 200):
+        path.write_bytes(data[:cut])
+        silent += what_is_missing(path) is None
+    assert silent <= 4  # a stream without an end may end between two of its parts
+
+
+def test_a_file_without_its_index_says_what_happened_to_it(tmp_path):
+    path = write_cv2(tmp_path / "clip.mp4", 10)
+    data = path.read_bytes()
+    index = data.index(b"moov") - 4
+    path.write_bytes(data[:index])
+    with pytest.raises(SourceError, match=r"got a truncated file \(its index \(moov box\) is missing\)"):
+        VideoFile(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 4096, b"text" * 100, bytes(range(256)) * 9, b"\x47" * 999])
+def test_what_no_container_tells_of_is_no_evidence(tmp_path, data):
+    (tmp_path / "clip").write_bytes(data)
+    what_is_missing(tmp_path / "clip")  # no error, whatever the answer
+    with pytest.raises(SourceError, match="expected a video, got"):
+        VideoFile(tmp_path / "clip")
+
+
+def test_padding_behind_an_mp4_is_no_cut(tmp_path):
+    path = write_cv2(tmp_path / "clip.mp4", 5)
+    path.write_bytes(path.read_bytes() + b"\0" * 5000)
+    assert what_is_missing(path) is None
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix):
+    frames, problem = read(write_av(tmp_path / f"clip{suffix}", UNEVEN_MS))
+    assert (times_ms(frames), problem) == (UNEVEN_MS, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.webm", "libvpx")]
+)
+def test_sound_that_is_longer_than_the_picture_is_no_fault(tmp_path, name, codec):
+    frames, problem = read(write_av(tmp_path / name, EVEN_MS, codec=codec, audio_s=8))
+    assert (times_ms(frames), problem) == (EVEN_MS, "")
+
+
+def test_frames_before_an_edit_list_are_no_loss(tmp_path):
+    """A phone's trimmed clip: the index counts 40 frames, 30 of them are to be shown."""
+    path = write_av(
+        tmp_path / "clip.mp4",
+        [time_ms - 400 for time_ms in EVEN_MS],
+        options={"avoid_negative_ts": "disabled", "use_editlist": "1"},
+    )
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 40
+    frames, problem = read(path)
+    assert (len(frames), problem) == (30, "")
+    assert times_ms(frames) == EVEN_MS[:30]
+
+
+@pytest.mark.parametrize(
+    ("stated", "times", "expected"),
+    [
+        (1000.0, [0, 33, 67, 100, 133, 167, 200], 1000 / 33),  # a browser's recording
+        (90_000.0, [0, 40, 80, 120], 25.0),
+        (0.0, [0, 40, 80, 1500, 1540], 25.0),  # a gap changes nothing
+        (float("nan"), [0, 20, 40], 50.0),
+        (30.0, [0, 40, 80], 30.0),  # what can be is believed
+        (1000.0, [0, 0, 0], None),
+        (1000.0, [5], None),
+    ],
+)
+def test_rate_comes_from_the_first_frames_where_the_header_cannot_be(tmp_path, stated, times, expected):
+    path = tmp_path / "clip.webm"
+    path.touch()
+
+    def open_capture(_: str) -> ScriptedCapture:
+        return ScriptedCapture([grey_level(1)] * len(times), fps=stated, times_ms=times)
+
+    source = VideoFile(path, open_capture)
+    assert source.fps == (None if expected is None else pytest.approx(expected, rel=0.05))
+
+
+def test_times_that_are_missing_or_go_back_are_filled_in(tmp_path):
+    stated = [0, 40, 0, 0, 160, 100, 240]
+    source = scripted_file(tmp_path, ScriptedCapture([grey_level(1)] * 7, fps=25.0, times_ms=stated))
+    assert times_ms(list(source)) == [0, 40, 80, 120, 160, 200, 240]
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_capture_that_reuses_its_buffer_never_changes_a_frame(tmp_path, buffered):
+    buffer = grey_level(0)
+
+    class Reusing(ScriptedCapture):
+        def retrieve(self) -> tuple[bool, np.ndarray | None]:
+            delivered, image_bgr = super().retrieve()
+            if image_bgr is not None and buffered:
+                buffer[:] = image_bgr
+                return delivered, buffer
+            return delivered, None if image_bgr is None else image_bgr.copy()
+
+    source = scripted_file(tmp_path, Reusing([grey_level(level) for level in range(5)]))
+    assert [int(frame.image_bgr[0, 0, 0]) for frame in list(source)] == [0, 1, 2, 3, 4]
+
+
+def uneven(tmp_path: Path, clock: SkippingClock) -> PacedSource:
+    capture = ScriptedCapture([grey_level(level) for level in range(25)], fps=20.0, times_ms=UNEVEN_MS)
+    return PacedSource(scripted_file(tmp_path, capture), clock)
+
+
+def test_realtime_plays_frames_at_their_own_times(tmp_path):
+    frames = list(uneven(tmp_path, SkippingClock()))
+    assert [round(frame.captured_ns / 1e6) for frame in frames] == UNEVEN_MS
+
+
+@pytest.mark.parametrize("work_ms", [5, 30, 70, 150, 900])
+def test_realtime_gives_the_latest_frame_there_is_also_after_a_gap(tmp_path, work_ms):
+    clock = SkippingClock()
+    source = uneven(tmp_path, clock)
+    for frame in source:
+        asked_ms = clock.time_ns / 1e6  # a caller waits for a frame, or gets the latest one
+        due = [time_ms for time_ms in UNEVEN_MS if time_ms <= asked_ms + 1e-6]
+        assert UNEVEN_MS[frame.frame_id] == due[-1]
+        clock.time_ns += work_ms * 1_000_000
+    assert source.dropped + source.status.captured - source.dropped == 25
+
+
+def test_media_is_told_apart():
+    assert [number_of(picture(number)) for number in (0, 7, 60)] == [0, 7, 60]
