@@ -18,7 +18,6 @@ import torch
 
 from runtime.base.files import is_encodable, make_folder, replacing
 from runtime.base.lock import only_run_on
-from runtime.base.shown import shown
 from runtime.contract import Accuracy
 from runtime.errors import ConfigError, TrainingError
 from training.data import SegmentationDataset
@@ -72,11 +71,6 @@ def train(
         DatasetError: images and labels that do not fit together.
     """
     processes = processes or Processes()
-    if not is_encodable(str(out.absolute())):
-        raise ConfigError(
-            "out: expected a folder whose name is UTF-8, since TensorBoard writes into no other, got "
-            f"{shown(out)}; choose another"
-        )
     last, best = out / "last.pt", out / "best.pt"
     if processes.is_first and last.exists() and not resume:
         raise TrainingError(f"{last} exists: give --resume to continue it, or another --out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,11 +91,3 @@ def test_a_training_on_masks_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DatasetError, match=r"'person' is never learnt: write .*\"255\": \"person\""):
         run(replace(CONFIG, size_hw=(64, 64), batch_size=2), *sets, tmp_path / "run")
-
-
-def test_an_out_folder_that_tensorboard_cannot_name_is_refused(
-    camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--data", "camvid", "--root", str(camvid_root), "--size", "64", "64", "--epochs", "1"]
-    assert train.main([*flags, "--batch-size", "2", "--out", str(tmp_path / os.fsdecode(b"caf\xe9"))]) == 1
-    assert "expected a folder whose name is UTF-8" in capsys.readouterr().err
