@@ -22,6 +22,7 @@ from benchmarks.subjects.street_ground import (
     StreetGroundReport,
     measure_street_ground,
 )
+from benchmarks.timing.ground_cost import GroundCost, measure_ground_cost
 from runtime.base.codec import to_plain
 from runtime.base.files import write_text
 from runtime.base.flags import flag, nested, run_command
@@ -37,11 +38,28 @@ class GroundBenchmark:
 
     model: ModelOptions = nested(ModelOptions)
     config: StreetGroundConfig = nested(StreetGroundConfig)
+    cost_rounds: int = flag(
+        "pairs of frames of 1280x720 that tell what metres cost; 0 for none", default=40, at_least=0
+    )
     out: Path | None = flag("folder for report.json and the figure", default=None, metavar="DIR")
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
 
 
-def report_text(report: StreetGroundReport, model: str) -> str:
+def cost_table(cost: GroundCost) -> Table:
+    """Return the milliseconds of the mask, of its parts on the ground, and of what these add."""
+    rows = {
+        "mask alone": cost.mask_ms,
+        "added by confidence and metres": cost.added_ms,
+        **{f"of these, {name}": part_ms for name, part_ms in cost.parts_ms.items()},
+    }
+    names = tuple(cost.mask_ms)
+    return Table(
+        (f"ms a frame of 1280x720, {cost.rounds} pairs", *names),
+        [(name, *(f"{values[key]:.2f}" for key in names)) for name, values in rows.items()],
+    )
+
+
+def report_text(report: StreetGroundReport, cost: GroundCost | None, model: str) -> str:
     """Return the report for a terminal."""
     cell_cm = 100 * report.cell_m
     compared = {
@@ -59,8 +77,9 @@ def report_text(report: StreetGroundReport, model: str) -> str:
     if report.network:
         tables.append(Table((f"{heads[0]}, {model}", *heads[1:]), _rows(report.network)))
     bound = Table(*pitch_error_rows(_HEIGHTS_M))
+    costs = [] if cost is None else [cost_table(cost)]
     title = f"{report.frames} rendered frames, cells of {cell_cm:g} cm"
-    return "\n\n".join([title, *(to_text([table]) for table in (exact, *tables, bound))])
+    return "\n\n".join([title, *(to_text([table]) for table in (exact, *tables, bound, *costs))])
 
 
 def _numbers(errors: Errors) -> tuple[str, ...]:
@@ -84,10 +103,12 @@ def command(options: GroundBenchmark) -> None:
     """Measure, print, write."""
     with options.model.open() as segment:
         report = measure_street_ground(options.config, lambda image_bgr: segment(image_bgr).mask)
-    text = report_text(report, options.model.file.stem)
-    print(json.dumps(to_plain(report)) if options.as_json else text)
+    cost = measure_ground_cost(options.model, options.cost_rounds) if options.cost_rounds else None
+    text = report_text(report, cost, options.model.file.stem)
+    found = to_plain({"streets": report, "cost": cost})
+    print(json.dumps(found) if options.as_json else text)
     if options.out is not None:
-        write_text(options.out / "report.json", json.dumps(to_plain(report), indent=1) + "\n")
+        write_text(options.out / "report.json", json.dumps(found, indent=1) + "\n")
         write_text(options.out / "report.txt", text + "\n")
         if available():
             write_text(options.out / "wrong-cells.svg", draw_wrong_cells(report.network).file())

@@ -75,16 +75,19 @@ def test_a_walk_ends_at_the_kerb_where_nothing_stands_before_it():
 
 
 def test_the_command_prints_tables_and_writes_the_figure(tmp_path, capsys):
-    argv = ["--frames", "1", "--size", "192", "256"]
+    argv = ["--frames", "1", "--size", "192", "256", "--cost-rounds", "2"]
     assert ground.main([*argv, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     for words in (
         "1 rendered frames, cells of 10 cm",
         "scan, up to 10 m",
         "false occupied %",
+        "added by confidence",
         "pitch off by 0.5°",
     ):
         assert words in printed
     assert {path.name for path in tmp_path.iterdir()} >= {"report.json", "report.txt"}
     assert ground.main([*argv, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["frames"] == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["streets"]["frames"] == 1
+    assert found["cost"]["parts_ms"].keys() == {"bird's eye", "occupancy", "scan"}
