@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from runtime.base.flags import check_fields, flag
 from runtime.base.shown import shown
@@ -64,32 +65,28 @@ def within(limits: Limits, path: Path, work: Callable[P, T], *args: P.args, **kw
     """
     if not limits.isolated:
         return work(*args, **kwargs)
-    context = multiprocessing.get_context("spawn")  # a fork would inherit threads that stand still
-    receiver, sender = context.Pipe(duplex=False)
-    call = (work, args, kwargs)
-    child = context.Process(target=_child, args=(sender, limits.gigabytes, call), daemon=True)
-    child.start()
-    sender.close()
+    # Not multiprocessing: its children run the caller's main module again, and a fork inherits threads that
+    # stand still.
+    code = f"import sys; sys.path[:] = {sys.path!r}; from export.foreign.isolation import serve; serve()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        if not receiver.poll(limits.time_s):
-            raise ModelLoadError(
-                f"model {shown(path, 200)}: stopped after {limits.time_s:g} s in a process of its own; allow "
-                "more with --time-s if you trust it"
-            )
-        said, value = receiver.recv()
-    except EOFError:
-        child.join(10)
+        call = pickle.dumps((limits.gigabytes, work, args, kwargs))
+        answer, _ = child.communicate(call, timeout=limits.time_s)
+    except subprocess.TimeoutExpired:
         raise ModelLoadError(
-            f"model {shown(path, 200)}: the process that opened it died (exit code {child.exitcode}), of "
-            f"{limits.gigabytes:.1f} GB or of a fault in onnxruntime; do not use the file, or allow more "
-            "with --memory-gb if you trust it"
+            f"model {shown(path, 200)}: stopped after {limits.time_s:g} s in a process of its own; allow "
+            "more with --time-s if you trust it"
         ) from None
     finally:
-        if child.is_alive():
-            child.join(1)
-            child.kill()
-        child.join()
-        receiver.close()
+        child.kill()
+        child.communicate()
+    if child.returncode != 0 or not answer:
+        raise ModelLoadError(
+            f"model {shown(path, 200)}: the process that opened it died (exit code {child.returncode}), of "
+            f"{limits.gigabytes:.1f} GB or of a fault in onnxruntime; do not use the file, or allow more "
+            "with --memory-gb if you trust it"
+        )
+    said, value = pickle.loads(answer)
     if said == "error":
         raise value
     if said == "full":
@@ -102,26 +99,23 @@ def within(limits: Limits, path: Path, work: Callable[P, T], *args: P.args, **kw
     return value  # type: ignore[no-any-return]
 
 
-def _child(
-    sender: Connection, gigabytes: float, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-) -> None:
-    """Do the work and send its outcome."""
-    _limit_memory(gigabytes)
-    work, args, kwargs = call
-    try:
-        outcome = ("value", work(*args, **kwargs))
-    except EdgesegError as error:
-        full = any(word in str(error) for word in _FULL)
-        outcome = ("full", str(error)) if full else ("error", error)
-    except KeyboardInterrupt:
-        return  # the parent says so
-    except MemoryError as error:
-        outcome = ("full", str(error) or "MemoryError")
-    except Exception as error:
-        full = any(word in str(error) for word in _FULL)
-        outcome = ("full", str(error)) if full else ("defect", traceback.format_exc())
-    sender.send(outcome)
-    sender.close()
+def serve() -> None:
+    """In the child: read the call from stdin, do it, and write its outcome to stdout."""
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)  # what a library prints is no part of it
+        gigabytes, work, args, kwargs = pickle.load(sys.stdin.buffer)
+        _limit_memory(gigabytes)
+        try:
+            outcome = ("value", work(*args, **kwargs))
+        except EdgesegError as error:
+            full = any(word in str(error) for word in _FULL)
+            outcome = ("full", str(error)) if full else ("error", error)
+        except KeyboardInterrupt:
+            return  # the parent says so
+        except Exception as error:
+            full = isinstance(error, MemoryError) or any(word in str(error) for word in _FULL)
+            outcome = ("full", str(error) or "memory") if full else ("defect", traceback.format_exc())
+        answer.write(pickle.dumps(outcome))
 
 
 def _limit_memory(gigabytes: float) -> None:
