@@ -21,7 +21,8 @@ from runtime.contract import MAX_CLASSES, ImageFit
 from runtime.errors import ConfigError
 
 _LARGEST_BYTES = 4 << 20
-_PIL_RESAMPLE = {0: "nearest", 1: "bicubic", 2: "area", 3: "bicubic", 4: "area", 5: "area"}  # PIL antialiases
+# PIL's numbers; its box and Hamming filters are between the two, and Lanczos is near its bicubic.
+_PIL_RESAMPLE = {0: "nearest", 1: "antialias-bicubic", 2: "antialias", 3: "antialias-bicubic", 4: "area"}
 
 
 @dataclass
@@ -168,7 +169,7 @@ def _hf_preprocessor(found: Described, plain: Any, place: str) -> None:
         mean, std = _triple(plain.get("image_mean", (0.5,))), _triple(plain.get("image_std", (0.5,)))
     found.put(place, scale=float(f"{scale:.12g}"), mean=mean, std=std)
     found.put(place, color="bgr" if plain.get("do_flip_channel_order") else "rgb")
-    resample = _PIL_RESAMPLE.get(plain.get("resample", 2), "area")
+    resample = _PIL_RESAMPLE.get(plain.get("resample", 2), "antialias")
     size = _hf_size(plain.get("size")) if plain.get("do_resize", True) else None
     crops = plain.get("do_center_crop", False) and plain.get("crop_size") is not None
     if crops:

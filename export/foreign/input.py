@@ -10,7 +10,7 @@ import onnx_ir as ir
 from export.foreign.described import Described
 from export.foreign.interface import FLOAT_TYPES, WHOLE_TYPES, Color, ForeignInput, Layout, Triple
 from runtime.base.flags import check_fields, flag
-from runtime.contract import STRETCH, ImageFit
+from runtime.contract import STRETCH, ImageFit, Resample
 from runtime.errors import ConfigError
 
 PRESETS: dict[str, tuple[float, Triple, Triple]] = {
@@ -50,7 +50,7 @@ class InputOptions:
         default=None,
         unset="as for --color, else stretch",
     )
-    resample: Literal["bilinear", "area", "bicubic", "nearest"] | None = flag(
+    resample: Resample | None = flag(
         "interpolation on the way there", default=None, unset="as for --color, else bilinear"
     )
     fill: tuple[int, int, int] | None = flag(

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.contract import STRETCH, ImageFit
 from runtime.frame import Image, check_image
@@ -20,6 +21,7 @@ _INTERPOLATIONS = {
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST_EXACT,
 }
+_SUPPORTS = {"antialias": 1.0, "antialias-bicubic": 2.0}  # samples that the filter reaches to each side
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,54 @@ def fit_image(image_bgr: object, size_hw: tuple[int, int], fit: ImageFit = STRET
 
 def _resized(image_bgr: Image, size_hw: tuple[int, int], fit: ImageFit) -> Image:
     """Resize as a contract says; there is nothing to average where a frame grows."""
+    if fit.resample in _SUPPORTS:
+        return _antialiased(image_bgr, size_hw, fit.resample)
     grows = size_hw[0] > image_bgr.shape[0] or size_hw[1] > image_bgr.shape[1]
     how = "bilinear" if fit.resample == "area" and grows else fit.resample
     return cv2.resize(image_bgr, size_hw[::-1], interpolation=_INTERPOLATIONS[how])  # type: ignore[return-value]
+
+
+def _antialiased(image_bgr: Image, size_hw: tuple[int, int], how: str) -> Image:
+    """Resize as PIL 13 does: along the side that shrinks more, then along the other, each rounded to bytes."""
+
+    def across(image: Image) -> Image:
+        turned = np.asarray(cv2.transpose(image), np.uint8)  # (W, H, 3), so that rows are what is weighed
+        return np.asarray(cv2.transpose(_weighed(turned, size_hw[1], how)), np.uint8)
+
+    if size_hw[0] * image_bgr.shape[1] < size_hw[1] * image_bgr.shape[0]:
+        return across(_weighed(image_bgr, size_hw[0], how))
+    return _weighed(across(image_bgr), size_hw[0], how)
+
+
+def _weighed(image: Image, rows: int, how: str) -> Image:
+    """Return (rows, W, 3): each row a weighted sum of the image's."""
+    if len(image) == rows:
+        return image
+    taken, weights = _weights(len(image), rows, how)
+    flat = image.reshape(len(image), -1)
+    total = np.full((rows, flat.shape[1]), 0.5, np.float32)
+    for tap in range(weights.shape[1]):
+        total += weights[:, tap, None] * flat[taken[:, tap]]
+    np.clip(total, 0, 255, out=total)
+    return total.astype(np.uint8).reshape(rows, *image.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def _weights(samples: int, pixels: int, how: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return which samples make each pixel, and with which weights: both (pixels, taps)."""
+    scale = samples / pixels
+    wider = max(scale, 1.0)  # the filter grows with what it must average
+    support = _SUPPORTS[how] * wider
+    center = (np.arange(pixels) + 0.5) * scale
+    first = np.maximum((center - support + 0.5).astype(np.intp), 0)
+    last = np.minimum((center + support + 0.5).astype(np.intp), samples)
+    taken = first[:, None] + np.arange(int((last - first).max()))  # (pixels, taps)
+    away = np.abs((taken - center[:, None] + 0.5) / wider)
+    if how == "antialias":
+        weights = np.maximum(1 - away, 0)
+    else:  # Keys' cubic with a = -0.5
+        near, far = (1.5 * away - 2.5) * away**2 + 1, ((-0.5 * away + 2.5) * away - 4) * away + 2
+        weights = np.where(away < 1, near, np.where(away < 2, far, 0))
+    weights = np.where(taken < last[:, None], weights, 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.minimum(taken, samples - 1), weights.astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,6 +65,17 @@ def test_averaging_is_for_frames_that_shrink() -> None:
     assert np.array_equal(fit_image(small, (64, 64), area), cv2.resize(small, (64, 64)))
     expected = cv2.resize(picture(TALL), (64, 64), interpolation=cv2.INTER_AREA)
     assert np.array_equal(fit_image(picture(TALL), (64, 64), area), expected)
+
+
+@pytest.mark.parametrize("size_hw", [(64, 64), (20, 30), (600, 200), (300, 100), (77, 211)])
+@pytest.mark.parametrize(("how", "theirs"), [("antialias", "BILINEAR"), ("antialias-bicubic", "BICUBIC")])
+def test_antialiasing_is_pils(size_hw: tuple[int, int], how: Any, theirs: str) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    frame = np.random.default_rng(0).integers(0, 256, (*TALL, 3), dtype=np.uint8)
+    expected = pillow.fromarray(frame).resize(size_hw[::-1], pillow.Resampling[theirs])
+    difference = np.abs(fit_image(frame, size_hw, ImageFit(resample=how)).astype(int) - np.asarray(expected))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.005  # where a sum is half way between two bytes
 
 
 def by_position(scores: np.ndarray, frame_hw: tuple[int, int], placed: Placement, void: int) -> np.ndarray:
