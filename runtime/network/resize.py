@@ -136,13 +136,14 @@ def _resized(image_bgr: Image, size_hw: tuple[int, int], fit: ImageFit) -> Image
 
 
 def _antialiased(image_bgr: Image, size_hw: tuple[int, int], how: str) -> Image:
-    """Resize as PIL 13 does: along the side that shrinks more, then along the other, each rounded to bytes."""
+    """Resize as PIL 13 does: along one side, then along the other, each rounded to bytes."""
 
     def across(image: Image) -> Image:
         turned = np.asarray(cv2.transpose(image), np.uint8)  # (W, H, 3), so that rows are what is weighed
         return np.asarray(cv2.transpose(_weighed(turned, size_hw[1], how)), np.uint8)
 
-    if size_hw[0] * image_bgr.shape[1] < size_hw[1] * image_bgr.shape[0]:
+    rows, columns = image_bgr.shape[:2]
+    if size_hw[0] < rows and size_hw[0] * columns < size_hw[1] * rows:  # the height shrinks more
         return across(_weighed(image_bgr, size_hw[0], how))
     return _weighed(across(image_bgr), size_hw[0], how)
 
