@@ -67,7 +67,7 @@ def test_averaging_is_for_frames_that_shrink() -> None:
     assert np.array_equal(fit_image(picture(TALL), (64, 64), area), expected)
 
 
-@pytest.mark.parametrize("size_hw", [(64, 64), (20, 30), (600, 200), (300, 100), (77, 211), (400, 250)])
+@pytest.mark.parametrize("size_hw", [(64, 64), (20, 30), (600, 200), (300, 100), (77, 211), (401, 253)])
 @pytest.mark.parametrize(("how", "theirs"), [("antialias", "BILINEAR"), ("antialias-bicubic", "BICUBIC")])
 def test_antialiasing_is_pils(size_hw: tuple[int, int], how: Any, theirs: str) -> None:
     pillow = pytest.importorskip("PIL.Image")
