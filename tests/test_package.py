@@ -64,13 +64,14 @@ def files_of(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_wheel_holds_exactly_the_four_packages_and_the_models(wheel: Path) -> None:
+def test_the_wheel_holds_exactly_the_four_packages_their_command_and_the_models(wheel: Path) -> None:
     names = files_of(wheel)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
         "training",
         "export",
         "runtime",
         "benchmarks",
+        "edgeseg_console.py",
     }
     assert {f"runtime/models/{path.name}" for path in MODELS} <= names
     assert {"runtime/py.typed", "runtime/assets/synthetic.avi"} <= names
@@ -133,6 +134,31 @@ def test_the_base_install_segments_frames(robot: Path) -> None:
 
 def test_the_base_install_tells_the_terms(robot: Path) -> None:
     assert "terms      CamVid: research use" in run_on(robot, "edgeseg", "info")
+
+
+def test_the_console_command_takes_no_package_from_the_folder_it_is_called_in(
+    robot: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "runtime.py").write_text("raise SystemExit('a stranger')")
+    for name in ("training", "export", "benchmarks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a stranger')")
+    for python_path in (
+        "",
+        ".",
+        f"{os.pathsep}/nowhere",
+        str(tmp_path),
+    ):  # an empty part is the working folder
+        done = subprocess.run(
+            [robot / "edgeseg", "info"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": python_path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "terms      CamVid: research use" in done.stdout
 
 
 def test_the_base_install_says_what_training_needs(robot: Path) -> None:

@@ -1,4 +1,5 @@
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -82,6 +83,24 @@ def test_the_module_goes_on_working_by_its_path():
             [sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
         )
         assert done.stdout.startswith(f"usage: {name} [-h]")
+
+
+@pytest.mark.parametrize("python_path", ["", ".", os.pathsep])
+def test_a_folder_with_a_runtime_of_its_own_does_not_decide_what_the_command_imports(tmp_path, python_path):
+    (tmp_path / "runtime.py").write_text("raise SystemExit('a stranger')")
+    code = (
+        "import sys; from edgeseg_console import main; sys.argv = ['edgeseg', '--version']; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((python_path, str(ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("edgeseg ")
 
 
 def break_import(monkeypatch, missing):

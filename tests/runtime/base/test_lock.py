@@ -18,9 +18,11 @@ HOLDER = """
 import os, sys, time
 from runtime.base.lock import only_run_on
 with only_run_on(sys.argv[1], is_folder="folder" in sys.argv):
-    if "forks" in sys.argv and os.fork() == 0:
+    if "forks" not in sys.argv:
+        print("held", flush=True)
+    elif os.fork() == 0:
+        print("held", flush=True)  # the child runs, and has let go
         time.sleep(60)
-    print("held", flush=True)
     sys.stdin.read()
 """
 

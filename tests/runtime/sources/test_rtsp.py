@@ -229,7 +229,7 @@ def test_password_is_in_nothing_that_the_command_shows_or_writes(serve, tiny_onn
     robot = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert robot.stderr is not None
-        url = robot.stderr.readline().removeprefix("page: ").strip()
+        url = next(line for line in robot.stderr if line.startswith("page: ")).removeprefix("page: ").strip()
         shown: list[str] = []
 
         def show(path: str) -> str:
