@@ -100,7 +100,7 @@ def pitch_error_m(distance_m: float, height_m: float, off_rad: float) -> tuple[f
 
     >>> near, far = pitch_error_m(10.0, 1.0, math.radians(0.5))
     >>> round(near, 2), round(far, 2)
-    (9.19, 10.96)
+    (9.19, 10.97)
     """
     angle = math.atan2(height_m, distance_m)
     nearer = height_m / math.tan(angle + off_rad)
