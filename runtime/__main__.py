@@ -119,6 +119,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:  # while the command was imported; later it answers itself
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        del PROGRAMS[module]  # whoever calls the module next has typed something else
 
 
 def _fail(reason: str) -> int:
