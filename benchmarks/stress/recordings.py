@@ -175,7 +175,7 @@ def _strike(fault: str, dice: random.Random, config: FaultsConfig) -> Trial:
                     process, {"kill -9": signal.SIGKILL, "SIGHUP": signal.SIGHUP}.get(fault, signal.SIGTERM)
                 )
             at_s = time.monotonic() - started_s
-        held = [_playable(path) for path in sorted(drive.parent.iterdir())]
+        held = [_playable(path) for path in sorted(drive.parent.glob(f"*{config.suffix}"))]
         # A file that a full disk ended is short; of all others only the last two may be. A busy machine drops
         # frames before they are recorded, so half of them are enough.
         whole = max(1, round(config.segment_s * _FPS / 2))
@@ -291,8 +291,8 @@ def _ages(faulty: bool, seconds: float, config: FaultsConfig) -> tuple[float, in
             _stop(process, signal.SIGTERM)
         ages_ms = [
             json.loads(line)["age_ms"]
-            for path in sorted(log.parent.iterdir())
+            for path in sorted(log.parent.glob("*.jsonl"))
             for line in path.read_text().splitlines()
         ]
-        held = sum(map(_playable, drive.parent.iterdir())) if faulty else len(ages_ms)
+        held = sum(map(_playable, drive.parent.glob(f"*{config.suffix}"))) if faulty else len(ages_ms)
         return float(np.percentile(ages_ms[15:] or ages_ms, 99)), max(0, len(ages_ms) - held)
