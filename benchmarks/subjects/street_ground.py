@@ -20,6 +20,7 @@ from runtime.frame import Image
 from runtime.ground import BirdsEye, CameraModel
 from runtime.ground.birds_eye import FREE, OCCUPIED
 from training.streets.camera import ONE, Camera
+from training.streets.plan import CHUNK_M, plan_chunk
 from training.streets.scenes import FRAMES_PER_SECOND, Scene, World
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,11 @@ class StreetGroundConfig:
         metavar=("H", "W"),
     )
     cell_m: float = flag("side of a cell of the grid", default=0.1, unit="m", at_least=0.02, at_most=1)
-    seed: int = flag("of the first street", default=0, at_least=0)
+    seed: int = flag(
+        "of the first street; the default's are in no split of the rendered data set",
+        default=3_000_000,
+        at_least=0,
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -106,7 +111,7 @@ class StreetGroundReport:
         cell_m: side of a cell.
         scan: range scans of exact masks at up to 10 m, by the renderer's projection.
         scan_far: beyond 10 m.
-        kerb: range scans of exact masks that end at a kerb at up to 10 m, by the street's plan.
+        kerb: those that end at a kerb in the picture at up to 10 m, by the street's plan.
         grid: from the end of each ray to the nearest occupied cell, of exact masks at up to 10 m.
         exact: cells of exact masks by distance.
         network: cells of a network's masks by distance; empty where there was none.
@@ -154,11 +159,11 @@ def measure_street_ground(
         angles = _angles(camera)
         truth = walk(camera, scene.label, angles)
         scans.add(truth.range_m, view.range_scan(scene.label, angles, {ROAD}))
-        at_kerb = truth.label == PAVEMENT
-        kerbs.add(
-            kerb_m(camera, world.layout.kerb(-1), world.layout.kerb(1), angles[at_kerb]),
-            view.range_scan(scene.label, angles[at_kerb], {ROAD}),
-        )
+        # Kerbs nearer than the lower edge of the picture are not seen, by the plan's truth either.
+        to_kerb_m = kerb_m(world, camera, angles)
+        at_kerb = (truth.label == PAVEMENT) & np.isfinite(to_kerb_m)
+        at_kerb[at_kerb] = _pixels(camera, to_kerb_m[at_kerb], angles[at_kerb])[2]
+        kerbs.add(to_kerb_m[at_kerb], view.range_scan(scene.label, angles[at_kerb], {ROAD}))
         exact = view.occupancy(scene.label, {ROAD})
         grids.add(*to_occupied_m(view, exact, truth.range_m, angles))
         exactly.add(view, camera, truth, angles, exact)
@@ -202,19 +207,26 @@ def walk(camera: Camera, label: Image, angles_rad: Floats) -> Walk:
     return Walk(np.where(ends, reached_m[first], np.inf), found[rays, first])
 
 
-def kerb_m(camera: Camera, left: float, right: float, angles_rad: Floats) -> Floats:
-    """Return how far rays on the ground run to a kerb, by the street's plan alone; inf for beyond 20 m.
+def kerb_m(world: World, camera: Camera, angles_rad: Floats) -> Floats:
+    """Return how far rays on the ground run on the road, by the street's plan alone; inf for beyond 20 m.
+
+    The road lies between the kerbs, and goes on into side streets.
 
     Args:
+        world: the street.
         camera: the renderer's.
-        left: metres of the left kerb from the street's middle.
-        right: and of the right one.
         angles_rad: (N,).
     """
     reached_m = np.arange(_STEP_M, _REACH_M, _STEP_M)
-    x = _on_street(camera, reached_m[None] * np.ones((len(angles_rad), 1)), angles_rad[:, None])[..., 1]
-    beyond = (x < -left) | (x > right)
-    return np.where(beyond.any(axis=1), reached_m[beyond.argmax(axis=1)], np.inf)
+    place = _on_street(camera, reached_m[None] * np.ones((len(angles_rad), 1)), angles_rad[:, None])
+    s, x = place[..., 0], place[..., 1]
+    on_road = (x >= -world.layout.kerb(-1)) & (x <= world.layout.kerb(1))
+    first = math.floor((camera.s - _REACH_M) / CHUNK_M)
+    for number in range(first, math.floor((camera.s + _REACH_M) / CHUNK_M) + 1):
+        for patch in plan_chunk(world.seed, number, world.layout).patches:
+            if patch.class_id == ROAD:
+                on_road |= (s >= patch.s) & (s <= patch.s_end) & (x >= patch.left) & (x <= patch.right)
+    return np.where(on_road.all(axis=1), np.inf, reached_m[on_road.argmin(axis=1)])
 
 
 def to_occupied_m(

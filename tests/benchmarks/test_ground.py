@@ -32,6 +32,7 @@ def test_scans_and_grids_of_exact_masks_are_a_cell_off_at_most(report):
     for errors in (report.scan, report.grid):
         assert errors.median_m <= report.cell_m
         assert errors.missed == 0
+    assert report.kerb.median_m <= report.cell_m
     assert report.scan_far.median_m <= report.cell_m
 
 
@@ -69,7 +70,7 @@ def test_a_walk_ends_at_the_kerb_where_nothing_stands_before_it():
     label = np.full((360, 480), 3, np.uint8)
     angles = np.linspace(-0.3, 0.3, 61)
     assert np.isinf(walk(camera, label, angles).range_m).all()
-    ends = kerb_m(camera, world.layout.kerb(-1), world.layout.kerb(1), angles)
+    ends = kerb_m(world, camera, angles)
     assert np.isfinite(ends).any()
     assert ends.min() > 1.0
 
