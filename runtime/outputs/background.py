@@ -47,6 +47,7 @@ class Background(Output):
         self.dropped = 0
         self._steps: queue.Queue[Step | None] | None = None
         self._thread: threading.Thread | None = None
+        self._hanging: threading.Thread | None = None  # that did not end in time
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._was_open = False
@@ -90,8 +91,10 @@ class Background(Output):
         since the disk that failed may hang.
 
         Raises:
-            OutputError: it cannot be opened, or not within 10 s.
+            OutputError: it cannot be opened, not within 10 s, or its thread still hangs since it was closed.
         """
+        if self._hanging is not None and self._hanging.is_alive():
+            raise OutputError(f"{self.name}: expected a disk that answers, it still hangs; check the disk")
         self.policy = "drop" if stream.source.live else "wait"
         self._steps, self._failure = None, None
         self._stop, self._opened = threading.Event(), threading.Event()
@@ -157,6 +160,7 @@ class Background(Output):
         self._stop.set()
         thread.join(_CLOSE_WAIT_S if self.policy == "drop" else None)
         if thread.is_alive():
+            self._hanging = thread
             left = 0 if self._steps is None else self._steps.qsize()
             raise OutputError(
                 f"{self.name}: the disk did not take the last {left} frames within {_CLOSE_WAIT_S:g} s; what "

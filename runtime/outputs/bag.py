@@ -12,8 +12,9 @@ from typing import BinaryIO
 from runtime.errors import OutputError, SourceError
 from runtime.ground.options import GroundOptions
 from runtime.loop import Step
-from runtime.outputs.output import Output, Stream, cannot_write
-from runtime.outputs.segments import SegmentOptions, Segments
+from runtime.outputs.disk import DiskOutput
+from runtime.outputs.output import Stream, cannot_write
+from runtime.outputs.segments import SegmentOptions
 from runtime.ros.bag import Bag, Channel, Record
 from runtime.ros.bags import open_bag
 from runtime.ros.library import typestore
@@ -38,7 +39,7 @@ _QOS = """\
 """
 
 
-class BagOutput(Output):
+class BagOutput(DiskOutput):
     """Writes each step's messages into an MCAP file; `runtime.ros.topics` says which.
 
     A message has the stamp of its picture, and is recorded at that time; a picture without a stamp gets the
@@ -76,7 +77,7 @@ class BagOutput(Output):
         Raises:
             OutputError: another ending, or a folder.
         """
-        self.path = Path(path)
+        super().__init__(path, options)
         if self.path.suffix.lower() != ".mcap":
             raise OutputError(
                 f"{path}: expected a bag that ends in .mcap, got {self.path.suffix or 'no ending'!r}"
@@ -84,21 +85,14 @@ class BagOutput(Output):
         if self.path.is_dir():
             raise OutputError(f"{path}: expected the name of a bag, got a folder; choose another name")
         self._ground = ground
-        self._options = options
         self._copy_topics = tuple(copy_topics)
         self._leave_out = tuple(leave_out)
         self._chunk_s = chunk_s
-        self._segments: Segments | None = None
         self._writer: McapWriter | None = None
         self._written, self._has_latched, self._first_ns = self.path, False, 0
         self._saved: tuple[Path, ...] = ()
         self._copy: _Copy | None = None
         self._latest = -1
-
-    @property
-    def name(self) -> str:
-        """The file."""
-        return str(self.path)
 
     @property
     def saved(self) -> tuple[Path, ...]:
@@ -110,8 +104,9 @@ class BagOutput(Output):
 
         Raises:
             OutputError: it cannot be made, it is the bag that is read, or no topic is there to copy.
-            ConfigError: the extra `ros` is not installed, or a camera that cannot be.
+            ConfigError: the extra `ros` is not installed, another run writes it, or a camera that cannot be.
         """
+        super().open(stream)
         typestore()  # now, so that a missing package is told before the first frame
         source = _recording(stream.source)
         bag = source if isinstance(source, BagSource) else None
@@ -135,10 +130,8 @@ class BagOutput(Output):
                 )
             self._copy = _Copy(bag, self._copy_topics, self._latest)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if stream.source.live or self._options.segment_s is not None:
-                self._segments = Segments(self.path, self._options)
-            else:
+            if self._segments is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._begin(self.path, self.path.open("wb"))
         except OSError as error:
             raise cannot_write(self.path, error) from None
@@ -199,6 +192,8 @@ class BagOutput(Output):
                 self._finish()
         except OSError as error:
             raise cannot_write(self.path, error) from None
+        finally:
+            super().close()
 
     @property
     def _has_ended(self) -> bool:

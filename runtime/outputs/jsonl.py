@@ -19,13 +19,14 @@ from runtime.loop import Step
 from runtime.masks.areas import class_areas
 from runtime.masks.confidence import CERTAIN, UNKNOWN
 from runtime.masks.formats import encode_rle, mask_polygons
-from runtime.outputs.output import Output, Stream, cannot_write
-from runtime.outputs.segments import SegmentOptions, Segments
+from runtime.outputs.disk import DiskOutput
+from runtime.outputs.output import Stream, cannot_write
+from runtime.outputs.segments import SegmentOptions
 
 MaskFormat = Literal["none", "rle", "polygons"]
 
 
-class JsonLines(Output):
+class JsonLines(DiskOutput):
     """Appends one line a step to a file that can be read while it grows.
 
     Each line is an object with
@@ -71,31 +72,27 @@ class JsonLines(Output):
         """
         if masks not in get_args(MaskFormat):
             raise ConfigError(f"{path}: expected masks as {', '.join(get_args(MaskFormat))}, got {masks!r}")
-        self._path = Path(path)
+        super().__init__(path, options)
         self._masks = masks
         self._epsilon_px = epsilon_px
-        self._options = options
-        self._segments: Segments | None = None
         self._file: io.FileIO | None = None
         self._written: Path | None = None
         self._first_ns = 0
 
     @property
-    def name(self) -> str:
-        """The file."""
-        return str(self._path)
+    def can_pause(self) -> bool:
+        """Whether it writes to the disk; the reader of a pipe would take a pause for the end."""
+        return self.is_regular
 
     def open(self, stream: Stream) -> None:
-        """Open the file, or get ready for the first segment; see `Output`."""
+        """Open the file, or get ready for the first segment; see `DiskOutput`."""
+        super().open(stream)
         self._classes = stream.contract.classes
-        self._segments = None
+        if self._segments is not None:
+            return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            is_file = self._path.is_file() or not self._path.exists()
-            if is_file and (stream.source.live or self._options.segment_s is not None):
-                self._segments = Segments(self._path, self._options)
-            else:
-                self._file = _appending(self._path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _appending(self.path)
         except OSError as error:
             raise self._cannot_write(error) from None
 
@@ -122,6 +119,12 @@ class JsonLines(Output):
 
     def close(self) -> None:
         """Close the file."""
+        try:
+            self._finish()
+        finally:
+            super().close()
+
+    def _finish(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
@@ -134,7 +137,7 @@ class JsonLines(Output):
             assert self._file is not None
             return self._file
         if self._file is not None and not 0 <= time_ns - self._first_ns < self._segments.segment_s * 1e9:
-            self.close()
+            self._finish()
         if self._file is None:
             self._segments.apply_retention()
             self._written, descriptor = self._segments.create()
@@ -144,9 +147,9 @@ class JsonLines(Output):
     def _cannot_write(self, error: OSError) -> OutputError:
         if error.errno == errno.ENXIO:
             return OutputError(
-                f"{self._path}: expected a pipe that somebody reads, found no reader; start it first"
+                f"{self.path}: expected a pipe that somebody reads, found no reader; start it first"
             )
-        return cannot_write(self._path, error)
+        return cannot_write(self.path, error)
 
     def _record(self, step: Step) -> dict[str, Any]:
         """Return what the line says."""

@@ -115,16 +115,6 @@ class OutputOptions:
             return read_secret(self.token_file, "a token")
         return self.token or os.environ.get(TOKEN_VARIABLE)
 
-    @property
-    def targets(self) -> tuple[tuple[Path, bool], ...]:
-        """The files and folders that are written, each with whether it is a folder; no pipes or devices."""
-        files = [path for path in (self.save, self.jsonl, self.out) if path is not None]
-        folders = [self.save_masks, self.snapshot_every[1] if self.snapshot_every is not None else None]
-        return (
-            *((path, False) for path in files if path.is_file() or not path.exists()),
-            *((path, True) for path in {os.path.realpath(path): path for path in folders if path}.values()),
-        )
-
     def make(self) -> list[Output]:
         """Return the outputs, not yet open, in the order in which they should get each step.
 

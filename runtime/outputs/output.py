@@ -193,7 +193,7 @@ class Outputs(Closable):
 
         Raises:
             OutputError: one cannot be opened; those before it are closed.
-            ConfigError: an alpha outside 0 to 1.
+            ConfigError: an alpha outside 0 to 1, or a file or folder that another run writes.
         """
         made = tuple(outputs)
         self._stream = dataclasses.replace(stream, outputs=made)

@@ -11,33 +11,29 @@ from runtime.base.files import replacing
 from runtime.errors import ConfigError
 from runtime.loop import Step
 from runtime.masks.formats import encode_palette_png
-from runtime.outputs.output import Output, Stream, cannot_write
+from runtime.outputs.disk import DiskOutput
+from runtime.outputs.output import Stream, cannot_write
 
 _JPEG_QUALITY = 90
 
 
-class _Folder(Output):
+class _Folder(DiskOutput):
     """Writes whole files into a folder, which is made where it is missing; same names are replaced."""
+
+    can_pause = True  # no file stays open
+    files: str  # how their names begin
 
     def __init__(self, folder: str | Path) -> None:
         """Choose the folder."""
-        self._folder = Path(folder)
+        super().__init__(folder, locked=Path(folder, self.files))
 
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return str(self._folder)
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
-
-    def _write(self, name: str, data: bytes) -> None:
-        """Write a file that is whole or not there.
+    def _write(self, step: Step, suffix: str, data: bytes) -> None:
+        """Write a frame's file, which is whole or not there.
 
         Raises:
             OutputError: it cannot be written.
         """
-        path = self._folder / name
+        path = self.path / f"{self.files}_{step.frame.frame_id:08d}{suffix}"
         try:
             with replacing(path) as part:
                 part.write_bytes(data)
@@ -48,16 +44,16 @@ class _Folder(Output):
 class MaskFolder(_Folder):
     """Writes every mask as a palette PNG, `mask_00000042.png` for frame 42; see `masks.formats`."""
 
-    kind = "save-masks"
+    kind, files = "save-masks", "mask"
 
     def open(self, stream: Stream) -> None:
-        """Learn the colours; see `Output`."""
+        """Learn the colours; see `DiskOutput`."""
+        super().open(stream)
         self._classes = stream.contract.classes
 
     def take(self, step: Step) -> None:
         """Write one file; see `Output`."""
-        png = encode_palette_png(step.segmentation.mask, self._classes)
-        self._write(f"mask_{step.frame.frame_id:08d}.png", png)
+        self._write(step, ".png", encode_palette_png(step.segmentation.mask, self._classes))
 
 
 class SnapshotFolder(_Folder):
@@ -66,7 +62,7 @@ class SnapshotFolder(_Folder):
     The time is the frames' capture time, so a slow disk does not shift the rhythm.
     """
 
-    kind = "snapshots"
+    kind, files = "snapshots", "frame"
 
     def __init__(self, folder: str | Path, *, every_s: float = 1.0) -> None:
         """Choose folder and rhythm.
@@ -94,4 +90,4 @@ class SnapshotFolder(_Folder):
         missed = (now_ns - self._due_ns) // self._every_ns
         self._due_ns += (missed + 1) * self._every_ns
         _, jpeg = cv2.imencode(".jpg", step.overlay_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        self._write(f"frame_{step.frame.frame_id:08d}.jpg", jpeg.tobytes())
+        self._write(step, ".jpg", jpeg.tobytes())

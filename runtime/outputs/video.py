@@ -19,8 +19,9 @@ from runtime.errors import ConfigError, OutputError
 from runtime.frame import Image, check_image
 from runtime.loop import Step
 from runtime.outputs.containers import FORMATS, Container, count_frames, open_container, survives_a_cut
-from runtime.outputs.output import Output, Stream, cannot_write
-from runtime.outputs.segments import FreeSpace, SegmentOptions, Segments
+from runtime.outputs.disk import DiskOutput
+from runtime.outputs.output import Stream, cannot_write
+from runtime.outputs.segments import SegmentOptions, Segments
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _BACK_NS = 1_000_000_000  # by which times go back only where a clock was set
 View = Literal["overlay", "mask", "side-by-side"]
 
 
-class Recording(Output):
+class Recording(DiskOutput):
     """Writes a picture of every step: of a camera into segments, of a recording into one file.
 
     See `VideoSegments` and `VideoWriter`.
@@ -56,32 +57,16 @@ class Recording(Output):
         """
         if not callable(view) and view not in get_args(View):
             raise ConfigError(f"{path}: expected a view among {', '.join(get_args(View))}, got {view!r}")
-        self.path = _checked(Path(path))
+        super().__init__(_checked(Path(path)), options)
         self._view = view
-        self._options = options
         self._video: VideoWriter | VideoSegments | None = None
-        self._segments: Segments | None = None
-        self._space: FreeSpace | None = None
         self._saved: tuple[Path, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def can_pause(self) -> bool:
-        """Whether it writes segments."""
-        return self._segments is not None
 
     def facts(self) -> Mapping[str, int | str]:
         """Files that were begun and removed, and the bytes that are left on the disk."""
-        video, segments = self._video, self._segments
-        facts = {"files": len(self._saved) + (len(video.saved) if video is not None else 0)}
-        if segments is not None:
-            facts["removed"] = segments.removed
-        free = self._space.bytes if self._space is not None else None
-        return facts if free is None else {**facts, "free_bytes": free}
+        video = self._video
+        begun = len(self._saved) + (len(video.saved) if video is not None else 0)
+        return {"files": begun, **super().facts()}
 
     @property
     def saved(self) -> tuple[Path, ...]:
@@ -89,7 +74,8 @@ class Recording(Output):
         return self._saved
 
     def open(self, stream: Stream) -> None:
-        """Learn how fast the video plays; see `Output`."""
+        """Learn how fast the video plays; see `DiskOutput`."""
+        super().open(stream)
         overlay, self._is_live = stream.overlay, stream.source.live
         drawn: dict[str, Callable[[Step], Image]] = {
             "overlay": lambda step: step.overlay_bgr,
@@ -97,16 +83,10 @@ class Recording(Output):
             "side-by-side": lambda step: overlay.beside(step.frame.image_bgr, step.segmentation.mask),
         }
         self._draw = self._view if callable(self._view) else drawn[self._view]
-        if self._is_live or self._options.segment_s is not None:
-            try:
-                segments = Segments(self.path, self._options)
-            except OSError as error:
-                raise cannot_write(self.path, error) from None
-            segments.removed = self._segments.removed if self._segments is not None else 0
-            self._segments, self._video = segments, VideoSegments(segments, stream.fps)
+        if self._segments is not None:
+            self._video = VideoSegments(self._segments, stream.fps)
         else:
             self._video = VideoWriter(self.path, stream.fps)
-        self._space = self._space or FreeSpace(self.path.absolute().parent)
 
     def take(self, step: Step) -> None:
         """Append a frame; see `VideoSegments.write`."""
@@ -119,12 +99,14 @@ class Recording(Output):
 
     def close(self) -> None:
         """Finish the file."""
-        if self._video is not None:
-            video, self._video = self._video, None
-            try:
+        video, self._video = self._video, None
+        try:
+            if video is not None:
                 video.close()
-            finally:
+        finally:
+            if video is not None:
                 self._saved += video.saved
+            super().close()
 
 
 class VideoWriter(Closable):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from runtime.base.command import Stopped, StopSignals
 from runtime.base.flags import check_fields, flag, nested
-from runtime.base.lock import only_run_on
 from runtime.base.percentiles import LatencyLog
 from runtime.base.service import ServiceManager
 from runtime.base.shown import shown
@@ -137,8 +136,6 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
             )
         )
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))
-        for target, is_folder in options.outputs.targets:
-            opened.enter_context(only_run_on(target, is_folder=is_folder))
         ground = GroundSight.of(options.outputs.ground, source, segment.contract.classes)
         stream = Stream(
             segment.contract,

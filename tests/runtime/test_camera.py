@@ -512,7 +512,7 @@ def test_a_second_run_on_one_output_is_refused_with_the_first_ones_process(
     tiny_onnx, images, tmp_path, capsys, flag
 ):
     target = tmp_path / {"--save": "out.avi", "--jsonl": "log.jsonl", "--save-masks": "masks"}[flag]
-    with only_run_on(target, is_folder=flag == "--save-masks"):
+    with only_run_on(target / "mask" if flag == "--save-masks" else target):
         assert run_headless(tiny_onnx, images, flag, str(target)) == 1
     assert f"but process {os.getpid()} does; wait for it" in capsys.readouterr().err
     assert run_headless(tiny_onnx, images, flag, str(target)) == 0
