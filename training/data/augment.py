@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -62,6 +63,7 @@ class AugmentConfig:
         blur: probability of a Gaussian blur.
         blur_sigma: its standard deviation in pixels of the result.
         pad_bgr: colour around an image that is smaller than the crop; best the data set's mean colour.
+        soft_stride: pixels of the crop that a soft label stands for, along each axis.
     """
 
     crop_hw: tuple[int, int]
@@ -79,6 +81,7 @@ class AugmentConfig:
     blur: float = 0.15
     blur_sigma: Range = (0.4, 1.5)
     pad_bgr: tuple[int, int, int] = (114, 114, 114)
+    soft_stride: int = 4
 
     def __post_init__(self) -> None:
         """Check every setting.
@@ -130,6 +133,15 @@ class AugmentConfig:
         )
 
 
+class Window(NamedTuple):
+    """Which rows and columns of an image are resized, and which of the crop they become."""
+
+    rows: slice
+    columns: slice
+    rows_in_crop: slice
+    columns_in_crop: slice
+
+
 class Augment:
     """Turns samples of any size into random ones of `config.crop_hw`."""
 
@@ -146,12 +158,16 @@ class Augment:
             donor: another sample, to take light and colour cast from; None leaves the sample its own.
 
         Returns:
-            A sample of size `config.crop_hw`, with the label at 255 where there was no image.
+            A sample of size `config.crop_hw`, with the label at 255 where there was no image, and its soft
+            labels, if it has any, at `config.soft_stride` and 0 there.
         """
         config = self.config
-        image, label, place = self._zoom_and_cut(sample, rng)
-        if rng.random() < config.flip:
+        window = self._window(sample, rng)
+        image, label = _cut(sample, window)
+        flips = rng.random() < config.flip
+        if flips:
             image, label = cv2.flip(image, 1), cv2.flip(label, 1)  # type: ignore[assignment]
+        soft = None if sample.soft is None else self._cut_soft(sample.soft, sample.label.shape, window, flips)
         if donor is not None:
             image = cv2.LUT(image, style_curves(image, donor.image_bgr, rng.uniform()))  # type: ignore[assignment]
         image = self._recolor(image, rng)
@@ -159,31 +175,55 @@ class Augment:
 
         height, width = config.crop_hw
         if image.shape[:2] == config.crop_hw:
-            return Sample(image, label, sample.name)
+            return Sample(image, label, sample.name, soft=soft)
         full_image = np.empty((height, width, 3), np.uint8)
         full_image[:] = config.pad_bgr
         full_label = np.full((height, width), IGNORE, np.uint8)
+        place = window.rows_in_crop, window.columns_in_crop
         full_image[place], full_label[place] = image, label
-        return Sample(full_image, full_label, sample.name)
+        return Sample(full_image, full_label, sample.name, soft=soft)
 
-    def _zoom_and_cut(
-        self, sample: Sample, rng: np.random.Generator
-    ) -> tuple[Image, Image, tuple[slice, slice]]:
-        """Return image and label as large as fits into the crop, and where in the crop they belong."""
+    def _window(self, sample: Sample, rng: np.random.Generator) -> Window:
+        """Choose what the crop shows of a sample."""
         scale = rng.uniform(*self.config.scale)
-        rows, rows_in_crop = _window(sample.label.shape[0], scale, self.config.crop_hw[0], rng)
-        columns, columns_in_crop = _window(sample.label.shape[1], scale, self.config.crop_hw[1], rng)
-        height = rows_in_crop.stop - rows_in_crop.start
-        width = columns_in_crop.stop - columns_in_crop.start
-        image, label = sample.image_bgr[rows, columns], sample.label[rows, columns]
-        if label.shape == (height, width):
-            return image, label.copy(), (rows_in_crop, columns_in_crop)
-        shrinks = height < label.shape[0]
-        smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=smooth)  # type: ignore[assignment]
-        # The exact kind takes pixel centres as bilinear does; plain INTER_NEAREST is half a pixel off.
-        label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[assignment]
-        return image, label, (rows_in_crop, columns_in_crop)
+        rows = _span(sample.label.shape[0], scale, self.config.crop_hw[0], rng)
+        columns = _span(sample.label.shape[1], scale, self.config.crop_hw[1], rng)
+        return Window(rows[0], columns[0], rows[1], columns[1])
+
+    def _cut_soft(self, soft: Image, image_shape: tuple[int, ...], window: Window, flips: bool) -> Image:
+        """Return soft labels (h, w, groups) as those of the crop, uint8 (H / stride, W / stride, groups)."""
+        stride = self.config.soft_stride
+        height, width = (side // stride for side in self.config.crop_hw)
+        # Crop pixel → pixel of the cut → pixel of the image → soft label, along each axis, centre to centre.
+        axes = (
+            (window.columns, window.columns_in_crop, image_shape[1] / soft.shape[1], flips),
+            (window.rows, window.rows_in_crop, image_shape[0] / soft.shape[0], False),
+        )
+        matrix = np.zeros((2, 3))
+        for axis, (shown, place, pixels_a_label, mirrored) in enumerate(axes):
+            length = place.stop - place.start
+            zoom = (shown.stop - shown.start) / length
+            slope, offset = float(stride), stride / 2 - place.start  # from label index to the cut's edge
+            if mirrored:
+                slope, offset = -slope, length - offset
+            matrix[axis, axis] = slope * zoom / pixels_a_label
+            matrix[axis, 2] = (offset * zoom + shown.start) / pixels_a_label - 0.5
+        cut = np.empty((height, width, soft.shape[2]), np.uint8)
+        for first in range(0, soft.shape[2], 4):  # as many channels as warpAffine takes
+            planes = np.ascontiguousarray(soft[:, :, first : first + 4])
+            cut[:, :, first : first + 4] = cv2.warpAffine(
+                planes,
+                matrix,
+                (width, height),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            ).reshape(height, width, -1)
+        row_centres = (np.arange(height) + 0.5) * stride
+        column_centres = (np.arange(width) + 0.5) * stride
+        rows, columns = window.rows_in_crop, window.columns_in_crop
+        cut[(row_centres < rows.start) | (row_centres > rows.stop)] = 0
+        cut[:, (column_centres < columns.start) | (column_centres > columns.stop)] = 0
+        return cut
 
     def _recolor(self, image_bgr: Image, rng: np.random.Generator) -> Image:
         config = self.config
@@ -267,7 +307,23 @@ def add_noise(image_bgr: Image, sigma: float, rng: np.random.Generator) -> Image
     return cv2.subtract(cv2.add(image_bgr, cv2.LUT(draws, brighter)), cv2.LUT(draws, darker))  # type: ignore[return-value]
 
 
-def _window(length: int, scale: float, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:
+def _cut(sample: Sample, window: Window) -> tuple[Image, Image]:
+    """Return image and label of a window, as large as they will be in the crop."""
+    height = window.rows_in_crop.stop - window.rows_in_crop.start
+    width = window.columns_in_crop.stop - window.columns_in_crop.start
+    image = sample.image_bgr[window.rows, window.columns]
+    label = sample.label[window.rows, window.columns]
+    if label.shape == (height, width):
+        return image, label.copy()
+    shrinks = height < label.shape[0]
+    smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = cv2.resize(image, (width, height), interpolation=smooth)  # type: ignore[assignment]
+    # The exact kind takes pixel centres as bilinear does; plain INTER_NEAREST is half a pixel off.
+    label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[assignment]
+    return image, label
+
+
+def _span(length: int, scale: float, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:
     """Choose, along one axis, which pixels are resized and which pixels of the crop they become.
 
     Cutting before resizing touches only pixels that are kept: a zoom of 2 would else make four times

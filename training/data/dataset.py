@@ -28,12 +28,15 @@ class Sample:
         name: identifies the sample within its data set, such as a file name.
         turn_is_guessed: the image carries an EXIF orientation, and sizes do not tell whether the label does
             too.
+        soft: what networks say of the image, if they were asked: uint8 (h, w, groups of classes), any h and
+            w; probabilities x 255, all 0 where nothing is said.
     """
 
     image_bgr: Image
     label: Image
     name: str
     turn_is_guessed: bool = False
+    soft: Image | None = None
 
 
 class SegmentationDataset(Protocol):

@@ -7,7 +7,7 @@ step k of epoch e is the same batch however the run got there, and a resumed run
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
@@ -18,7 +18,7 @@ from runtime.frame import Image
 from training.data.augment import Augment
 from training.data.dataset import Sample, SegmentationDataset
 
-Batch = tuple[Image, Image]
+Batch = tuple[Image, ...]
 
 
 class Batches:
@@ -41,8 +41,8 @@ class Batches:
         workers: int = 1,
         part: int = 0,
         parts: int = 1,
-        extra: SegmentationDataset | None = None,
-        extra_a_batch: int = 0,
+        extras: Sequence[tuple[SegmentationDataset, int]] = (),
+        soft_groups: int = 0,
         cache_bytes: int = 2 << 30,
     ) -> None:
         """Prepare; nothing is read yet.
@@ -55,14 +55,15 @@ class Batches:
             workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
             part: which rows of every batch to make, from 0; one after the other, the parts are the batch.
             parts: number of equal parts that a batch is dealt into, one for each process.
-            extra: a second source, of the same classes; its samples are drawn at random.
-            extra_a_batch: how many of a batch's samples come from `extra`; they stand at its end.
+            extras: more sources of the same classes, each with how many of a batch's samples come from it;
+                they are drawn at random and stand at the batch's end.
+            soft_groups: groups of classes in the samples' soft labels; 0 where no source has any.
             cache_bytes: memory for decoded samples; what does not fit is read again every epoch.
 
         Raises:
-            ConfigError: a number out of range, more samples a batch than there are, a batch that cannot be
-                dealt out evenly, or extra samples without a source.
-            DatasetError: two sources of different classes.
+            ConfigError: a number out of range, more samples a batch than there are, or a batch that cannot be
+                dealt out evenly.
+            DatasetError: sources of different classes.
         """
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -72,15 +73,18 @@ class Batches:
         ):
             if value < least:
                 raise ConfigError(f"{name}: expected at least {least}, got {value}")
-        if not 0 <= extra_a_batch < batch_size or (extra_a_batch > 0 and extra is None):
+        extra_a_batch = sum(count for _, count in extras)
+        if not 0 <= extra_a_batch < batch_size:
             raise ConfigError(
-                f"extra_a_batch: expected from 0 to {batch_size - 1} with a source, got {extra_a_batch}"
+                f"batch_size: expected at least one of {batch_size} samples from {dataset.name} itself, got "
+                f"{extra_a_batch} from other sources; give them smaller shares or choose a larger batch"
             )
-        if extra is not None and extra.classes.names != dataset.classes.names:
-            raise DatasetError(
-                f"{extra.name}: expected the classes of {dataset.name}, {list(dataset.classes.names)}, got "
-                f"{list(extra.classes.names)}; train without it"
-            )
+        for extra, _ in extras:
+            if extra.classes.names != dataset.classes.names:
+                raise DatasetError(
+                    f"{extra.name}: expected the classes of {dataset.name}, {list(dataset.classes.names)}, "
+                    f"got {list(extra.classes.names)}; train without it"
+                )
         self._own_a_batch = batch_size - extra_a_batch
         if self._own_a_batch > len(dataset):
             raise ConfigError(
@@ -94,12 +98,17 @@ class Batches:
             )
         self.batch_size = batch_size
         self._rows = range(part * batch_size // parts, (part + 1) * batch_size // parts)
+        # The source of each place of a batch; the first is dealt out in order, the others at random.
+        self._sources = (dataset, *(extra for extra, _ in extras))
+        self._source_of = [0] * self._own_a_batch
+        for number, (_, count) in enumerate(extras, 1):
+            self._source_of += [number] * count
         self._dataset = dataset
-        self._extra = extra
+        self._soft_groups = soft_groups
         self._augment = augment
         self._seed = seed
         self._workers = workers
-        self._cache: dict[tuple[bool, int], Sample] = {}  # by whether of `extra`, and index
+        self._cache: dict[tuple[int, int], Sample] = {}  # by source and index
         self._cache_room = cache_bytes
         self._cache_lock = Lock()
 
@@ -122,8 +131,9 @@ class Batches:
             start_step: the first batch of `first` to make; those before it cost nothing.
 
         Yields:
-            images uint8 (N, H, W, 3) BGR and labels uint8 (N, H, W), fresh arrays that the caller owns; N is
-            this part's share of the batch.
+            images uint8 (N, H, W, 3) BGR, labels uint8 (N, H, W) and, where there are `soft_groups`, soft
+            labels uint8 (N, H / stride, W / stride, groups), 0 where nothing is said; fresh arrays that the
+            caller owns. N is this part's share of the batch.
 
         Raises:
             DatasetError: a sample that cannot be read, also when a worker thread met it.
@@ -154,35 +164,42 @@ class Batches:
         height, width = self._augment.config.crop_hw
         images = np.empty((len(self._rows), height, width, 3), np.uint8)
         labels = np.empty((len(self._rows), height, width), np.uint8)
+        stride = self._augment.config.soft_stride
+        soft = np.zeros((len(self._rows), height // stride, width // stride, self._soft_groups), np.uint8)
         for row, place in enumerate(self._rows):
             rng = self._generator(epoch, 1 + step * self.batch_size + place)
-            if self._extra is not None and place >= self._own_a_batch:
-                sample = self._read(self._extra, int(rng.integers(len(self._extra))))
+            source = self._source_of[place]
+            if source:
+                index = int(rng.integers(len(self._sources[source])))
             else:
-                sample = self._read(self._dataset, int(order[step * self._own_a_batch + place]))
+                index = int(order[step * self._own_a_batch + place])
+            sample = self._read(source, index)
             donor = self._any_sample(rng) if rng.random() < self._augment.config.style else None
             sample = self._augment(sample, rng, donor)
             images[row], labels[row] = sample.image_bgr, sample.label
-        return images, labels
+            if sample.soft is not None:
+                soft[row] = sample.soft
+        return (images, labels, soft) if self._soft_groups else (images, labels)
 
     def _any_sample(self, rng: np.random.Generator) -> Sample:
-        """Return a sample of either source, as often as they come up in a batch."""
-        source = self._dataset
-        if self._extra is not None and rng.integers(self.batch_size) >= self._own_a_batch:
-            source = self._extra
-        return self._read(source, int(rng.integers(len(source))))
+        """Return a sample of any source, as often as they come up in a batch."""
+        source = 0
+        if len(self._sources) > 1:
+            source = self._source_of[int(rng.integers(self.batch_size))]
+        return self._read(source, int(rng.integers(len(self._sources[source]))))
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         """Return the epoch's generator for its order (stream 0) or for one position (from 1)."""
         return np.random.default_rng([self._seed, epoch, stream])
 
-    def _read(self, dataset: SegmentationDataset, index: int) -> Sample:
-        key = (dataset is self._extra, index)
+    def _read(self, source: int, index: int) -> Sample:
+        key = (source, index)
         cached = self._cache.get(key)
         if cached is not None:
             return cached
-        sample = dataset[index]
+        sample = self._sources[source][index]
         size = sample.image_bgr.nbytes + sample.label.nbytes
+        size += 0 if sample.soft is None else sample.soft.nbytes
         with self._cache_lock:
             if key not in self._cache and size <= self._cache_room:
                 self._cache[key] = sample

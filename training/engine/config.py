@@ -149,8 +149,33 @@ class TrainConfig:
         metavar="CKPT",
         group=_LOSS,
     )
+    soft_labels: tuple[str, ...] = flag(
+        "folders of soft labels for the images, see training.label; several are joined",
+        default=(),
+        metavar="DIR",
+        group=_LOSS,
+    )
+    unlabelled: str | None = flag(
+        "folder of frames that have soft labels and no others, as training.label writes it",
+        default=None,
+        metavar="DIR",
+        group=_LOSS,
+    )
+    unlabelled_share: float = flag(
+        "share of a batch that is unlabelled frames", default=0.25, above=0, below=1, group=_LOSS
+    )
+    class_map: str | None = flag(
+        "what the classes of the soft labels are in the training's: a bundled map such as "
+        "cityscapes-to-camvid, or a JSON file; default: classes of equal name",
+        default=None,
+        metavar="MAP",
+        group=_LOSS,
+    )
     distill_weight: float = flag(
-        "weight of the divergence from the teacher; labels weigh 1", default=1.0, at_least=0, group=_LOSS
+        "weight of the divergence from teacher and soft labels; labels weigh 1",
+        default=1.0,
+        at_least=0,
+        group=_LOSS,
     )
 
     color_strength: float = flag(

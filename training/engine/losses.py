@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -18,6 +19,7 @@ BOUNDARY_FACTOR = 3.0  # how much more a pixel weighs that has another class bes
 # Divides the logits of teacher and pupil, so that the order of the less likely classes counts too; 1 would
 # leave little but the winner, which the labels already tell.
 TEMPERATURE = 2.0
+SOFT_FLOOR = 0.5  # of 255, added to soft labels: a stored 0 may be .001, and has no logarithm
 
 
 class SegmentationLoss:
@@ -116,35 +118,83 @@ def pixel_counts(target: Tensor, classes: int) -> Tensor:
     return counts
 
 
-def distillation_loss(logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean KL divergence of the student's class probabilities from the teacher's.
+class SoftTeaching:
+    """The loss of what networks say of a batch: of soft labels from files, of a live teacher, or of both.
 
-    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), pixel by pixel. Both are
-    softened by `TEMPERATURE`, whose square multiplies the result, so that the gradient keeps its size
-    (sec. 2). Void pixels do not count: augmentation pads with them. As in
-    `SegmentationLoss`, the mean is over the batch of all processes, whose losses add up.
-
-    Args:
-        logits: float (N, classes, h, w) of the student.
-        teacher_logits: float (N, classes, any, any), resized to the student's.
-        labels: uint8 (N, H, W), H and W multiples of h and w.
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), pixel by pixel: the mean KL
+    divergence of the student's class probabilities from the teacher's. Both are softened by `TEMPERATURE`,
+    whose square multiplies the result, so that the gradient keeps its size (sec. 2). Where both speak, they
+    count as one teacher by the sum of their log-probabilities. As in `SegmentationLoss`, the mean is over the
+    batch of all processes, whose losses add up.
     """
-    height, width = logits.shape[-2:]
-    if teacher_logits.shape[-2:] != (height, width):
-        teacher_logits = F.interpolate(
-            teacher_logits, size=(height, width), mode="bilinear", align_corners=False
-        )
-    rows, columns = labels.shape[1] // height, labels.shape[2] // width
-    target = labels[:, rows // 2 :: rows, columns // 2 :: columns].long()  # (N, h, w), the middle pixels
-    labelled = pixel_counts(target, logits.shape[1]).sum().clamp(min=1)
-    divergence = F.kl_div(
-        F.log_softmax(logits / TEMPERATURE, 1),
-        F.log_softmax(teacher_logits / TEMPERATURE, 1),
-        reduction="none",
-        log_target=True,
-    ).sum(1)  # (N, h, w)
-    total = torch.where(target < logits.shape[1], divergence, 0.0).sum()
-    return total * TEMPERATURE**2 / labelled
+
+    def __init__(self, groups: Sequence[Sequence[int]] | None = None, classes: int = 0) -> None:
+        """Say what soft labels mean.
+
+        Args:
+            groups: the classes whose probabilities each soft label is the sum of; None where there are none.
+            classes: how many the student has.
+        """
+        self.groups = groups
+        # Where each class is a group of its own there is nothing to sum, only an order to follow.
+        self._order = None
+        if groups is not None and all(len(group) == 1 for group in groups):
+            order = [group[0] for group in groups]
+            self._order = None if order == list(range(classes)) else order
+            self._sums = False
+        else:
+            self._sums = groups is not None
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, live: Tensor | None = None, soft: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss, 0 where nobody says anything.
+
+        Args:
+            logits: float (N, classes, h, w) of the student.
+            labels: uint8 (N, H, W), H and W multiples of h and w; augmentation pads them with void.
+            live: float (N, classes, any, any) logits of a live teacher, resized to the student's; counts
+                where there is a label.
+            soft: uint8 (N, h, w, groups) probabilities x 255; a pixel counts as far as its total.
+        """
+        height, width = logits.shape[-2:]
+        weights = torch.zeros((len(logits), height, width), device=logits.device)
+        grouped, taught = logits, torch.zeros(())
+        if soft is not None:
+            grouped = self._grouped(logits)
+            scores = soft.permute(0, 3, 1, 2).float()  # (N, groups, h, w)
+            weights = (scores.sum(1) / 255).clamp(max=1)
+            taught = torch.log((scores + SOFT_FLOOR) / 255)
+        if live is not None:
+            if live.shape[-2:] != (height, width):
+                live = F.interpolate(live, size=(height, width), mode="bilinear", align_corners=False)
+            rows, columns = labels.shape[1] // height, labels.shape[2] // width
+            target = labels[:, rows // 2 :: rows, columns // 2 :: columns]  # (N, h, w), the middle pixels
+            labelled = target != IGNORE
+            said = F.log_softmax(live.float(), 1)
+            if soft is None:
+                taught, weights = said, labelled.float()
+            else:
+                both = (weights > 0)[:, None]
+                taught = torch.where(both, taught + self._grouped(said), self._grouped(said))
+                weights = torch.where(labelled, 1.0, weights)
+        total = weights.sum()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
+        divergence = F.kl_div(
+            F.log_softmax(grouped / TEMPERATURE, 1),
+            F.log_softmax(taught / TEMPERATURE, 1),
+            reduction="none",
+            log_target=True,
+        ).sum(1)  # (N, h, w)
+        return (divergence * weights).sum() * TEMPERATURE**2 / total.clamp(min=1)
+
+    def _grouped(self, logits: Tensor) -> Tensor:
+        """Return logits (N, classes, h, w) as those of the groups (N, groups, h, w), logs of their sums."""
+        if self._sums:
+            assert self.groups is not None
+            return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.groups], 1)
+        return logits if self._order is None else logits[:, self._order]
 
 
 def _confidence(logits: Tensor, target: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from runtime.base.codec import DecodeError, from_plain
-from runtime.contract import GraphOutput, ImageInput, ModelContract, Normalization, Origin
-from runtime.errors import ConfigError, TrainingError
+from runtime.contract import ClassMap, GraphOutput, ImageInput, ModelContract, Normalization, Origin
+from runtime.errors import ConfigError, DatasetError, TrainingError
 from training.data import Augment, AugmentConfig, Batches, SegmentationDataset, class_weights, count_pixels
 from training.data.dataset import Bgr
 from training.data.synthetic import SyntheticStreets
@@ -20,10 +21,67 @@ from training.engine.config import CHANGEABLE, TrainConfig
 from training.engine.distributed import Processes
 from training.engine.losses import UNWEIGHTED, SegmentationLoss
 from training.network.build import SupervisedNetwork
+from training.teaching.soft_labels import Lessons, Taught, UnlabelledFrames
+
+
+@dataclass(frozen=True)
+class SoftSources:
+    """The soft labels of a training.
+
+    Attributes:
+        lessons: of the labelled images; None for none.
+        unlabelled: frames without labels; None for none.
+    """
+
+    lessons: Lessons | None = None
+    unlabelled: UnlabelledFrames | None = None
+
+    @classmethod
+    def open(cls, config: TrainConfig, classes: ClassMap) -> SoftSources:
+        """Open what the settings name.
+
+        Raises:
+            DatasetError: folders that cannot be opened or do not fit the classes or each other.
+        """
+        lessons = Lessons.open(config.soft_labels, config.class_map, classes) if config.soft_labels else None
+        unlabelled = None
+        if config.unlabelled is not None:
+            unlabelled = UnlabelledFrames.open(config.unlabelled, config.class_map, classes)
+            if lessons is not None and lessons.groups != unlabelled.lessons.groups:
+                raise DatasetError(
+                    f"{config.unlabelled}: expected soft labels that group the classes as those of the "
+                    "labelled images do, got other groups; label both with the same networks"
+                )
+        return cls(lessons, unlabelled)
+
+    @property
+    def said(self) -> tuple[Lessons, ...]:
+        """Whatever soft labels there are."""
+        frames = None if self.unlabelled is None else self.unlabelled.lessons
+        return tuple(lessons for lessons in (self.lessons, frames) if lessons is not None)
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The classes whose probabilities each soft label is the sum of; empty without soft labels."""
+        return self.said[0].groups if self.said else ()
+
+    @property
+    def terms(self) -> str:
+        """What the teachers allow, in words."""
+        return "; ".join(dict.fromkeys(lessons.terms for lessons in self.said if lessons.terms))
+
+    def digest(self) -> str:
+        """Return a SHA-256 a source of all that is taught, in words that a resume compares."""
+        frames = () if self.unlabelled is None else (str(len(self.unlabelled)),)
+        return " ".join((*(lessons.digest() for lessons in self.said), *frames))
 
 
 def build_batches(
-    config: TrainConfig, train_set: SegmentationDataset, mean_bgr: Bgr, processes: Processes
+    config: TrainConfig,
+    train_set: SegmentationDataset,
+    mean_bgr: Bgr,
+    processes: Processes,
+    soft: SoftSources,
 ) -> Batches:
     """Return the augmented batches of every epoch, of which this process gets its rows.
 
@@ -32,6 +90,7 @@ def build_batches(
         train_set: where they come from.
         mean_bgr: the colour around images smaller than the crop.
         processes: those that share a batch.
+        soft: soft labels and frames that have no others.
 
     Raises:
         ConfigError: a batch size that the data or the processes do not allow.
@@ -39,19 +98,27 @@ def build_batches(
     """
     blue, green, red = (round(channel) for channel in mean_bgr)
     augmentation = AugmentConfig(
-        config.crop_hw or config.size_hw, style=config.style, pad_bgr=(blue, green, red)
+        config.crop_hw or config.size_hw,
+        style=config.style,
+        pad_bgr=(blue, green, red),
+        soft_stride=config.network_size.config.stride,
     )
-    extra_a_batch = round(config.synthetic_share * config.batch_size)
+    extras: list[tuple[SegmentationDataset, int]] = []
+    if count := round(config.synthetic_share * config.batch_size):
+        extras.append((SyntheticStreets("train", scenes=config.synthetic_scenes), count))
+    if soft.unlabelled is not None:
+        # One at least: a share that rounds to none would leave them out without a word.
+        extras.append((soft.unlabelled, max(1, round(config.unlabelled_share * config.batch_size))))
     return Batches(
-        train_set,
+        train_set if soft.lessons is None else Taught(train_set, soft.lessons),
         Augment(augmentation.with_color_strength(config.color_strength)),
         config.batch_size,
         seed=config.seed,
         workers=config.workers,
         part=processes.rank,
         parts=processes.world_size,
-        extra=SyntheticStreets("train", scenes=config.synthetic_scenes) if extra_a_batch else None,
-        extra_a_batch=extra_a_batch,
+        extras=extras,
+        soft_groups=len(soft.groups),
     )
 
 
@@ -146,6 +213,8 @@ def resumable_state(
         differing.append("it started from other weights than those that --init-from now names")
     if state["teacher_sha256"] != present["teacher_sha256"]:
         differing.append("it had another teacher than the one that --teacher now names")
+    if state["soft_digest"] != present["soft_digest"]:
+        differing.append("it had other soft labels or frames than --soft-labels and --unlabelled now hold")
     if differing:
         raise TrainingError(
             f"resume: expected the settings of the interrupted training, but {'; '.join(differing)}; "

@@ -24,9 +24,10 @@ from training.engine.checkpoint import Checkpoint
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
 from training.engine.history import EpochRecord, StepLosses, epochs_since_best
-from training.engine.losses import distillation_loss
+from training.engine.losses import SoftTeaching
 from training.engine.optimization import WeightAverage, build_optimizer, learning_rate_factor
 from training.engine.start import (
+    SoftSources,
     build_batches,
     build_contract,
     build_loss,
@@ -84,7 +85,11 @@ class Trainer:
             terms = combined_terms(
                 train_set.terms, "started from", source.contract.name, source.contract.origin.terms
             )
-        self.batches = build_batches(config, train_set, mean_bgr, processes)
+        self.soft = SoftSources.open(config, train_set.classes)
+        if self.soft.terms:
+            terms = combined_terms(terms, "taught by", "soft labels", self.soft.terms)
+        self.batches = build_batches(config, train_set, mean_bgr, processes, self.soft)
+        self.teaching = SoftTeaching(self.soft.groups or None, len(train_set.classes))
         self.teacher: Teacher | None = None
         if config.teacher is not None:
             path = config.teacher
@@ -167,6 +172,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "auxiliary": self.supervised.auxiliary_state(),
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
+            "soft_digest": self.soft.digest(),
             "average": self.average.weights,
             "average_updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
@@ -232,9 +238,9 @@ class Trainer:
             disable=not (self.processes.is_first and sys.stderr.isatty()),
         )
         started = time.monotonic()
-        for images, labels in bar:
+        for batch in bar:
             place = self.epoch * steps + self.step
-            self.losses.append(self._train_step(self._to_device(images), self._to_device(labels), place))
+            self.losses.append(self._train_step(*map(self._to_device, batch), place=place))
             self.losses.fetch(but=1)  # a step late, so that an accelerator always has one to go on with
             self.train_seconds += time.monotonic() - started
             if self.losses.values:
@@ -265,12 +271,12 @@ class Trainer:
         They train the network further, so this comes after all else.
         """
         with closing(self.batches.epochs(0, 1)) as batches:
-            images, labels = (self._to_device(array) for array in next(batches))
+            batch = [self._to_device(array) for array in next(batches)]
         self._to_train_mode(self.model)
-        self._train_step(images, labels, place=0).tolist()
+        self._train_step(*batch, place=0).tolist()
         started = time.monotonic()
         for _ in range(steps):
-            measured = self._train_step(images, labels, place=0)
+            measured = self._train_step(*batch, place=0)
         measured.tolist()  # waits for an accelerator
         return steps * self.config.batch_size / (time.monotonic() - started)
 
@@ -290,12 +296,15 @@ class Trainer:
         for module in self.frozen:
             module.eval()
 
-    def _train_step(self, images: Tensor, labels: Tensor, place: int) -> Tensor:
+    def _train_step(
+        self, images: Tensor, labels: Tensor, soft: Tensor | None = None, *, place: int
+    ) -> Tensor:
         """Make one step with this process's rows of a batch.
 
         Args:
             images: uint8 (N, H, W, 3) BGR.
             labels: uint8 (N, H, W).
+            soft: uint8 (N, H / stride, W / stride, groups), where there are soft labels.
             place: of the step in the whole training, from 0.
 
         Returns:
@@ -309,15 +318,16 @@ class Trainer:
         self._seed(place, 1 + self.processes.rank)
         with torch.autocast(device_type, dtype, enabled=self.config.precision != "fp32"):
             logits, *auxiliary = self._run_model(images)  # (N, classes, h/s, w/s), (N, classes, h/16, w/16)
+            live = None
             if self.teacher is not None:
                 with torch.no_grad():
-                    taught = self.teacher.network(images)  # (N, classes, any, any)
+                    live = self.teacher.network(images)  # (N, classes, any, any)
         self._seed(place, 0)
         loss = self.loss(logits, labels)  # the losses of all processes add up to that of the batch
         for deeper in auxiliary:
             loss = loss + self.config.second_head_weight * self.loss(deeper, labels)
-        if self.teacher is not None:
-            loss = loss + self.config.distill_weight * distillation_loss(logits, taught, labels)
+        if live is not None or soft is not None:
+            loss = loss + self.config.distill_weight * self.teaching(logits, labels, live, soft)
         self.optimizer.zero_grad(set_to_none=True)
         scaled = self.scaler.scale(loss * self.processes.world_size)  # DDP takes the mean of gradients
         scaled.backward()  # type: ignore[no-untyped-call]

@@ -216,7 +216,7 @@ def test_a_second_source_fills_the_end_of_each_batch(
     dataset: CountedDataset, make_sample: Callable[..., Sample]
 ) -> None:
     extra = make_extra(make_sample)
-    batches = Batches(dataset, WINDOW, 4, seed=0, extra=extra, extra_a_batch=1)
+    batches = Batches(dataset, WINDOW, 4, seed=0, extras=[(extra, 1)])
     assert len(batches) == 11 // 3
     marks = np.stack([images[:, 0, 0, 2] for images, _ in batches.epoch(0)])  # (steps, 4)
     assert sorted(set(marks[:, :3].ravel())) == sorted(marks[:, :3].ravel())  # each own sample once
@@ -230,9 +230,9 @@ def test_parts_of_a_mixed_batch_are_the_batch(
     dataset: CountedDataset, make_sample: Callable[..., Sample]
 ) -> None:
     extra = make_extra(make_sample)
-    whole = list(Batches(dataset, AUGMENT, 4, seed=3, extra=extra, extra_a_batch=2).epoch(1))
+    whole = list(Batches(dataset, AUGMENT, 4, seed=3, extras=[(extra, 2)]).epoch(1))
     parts = [
-        list(Batches(dataset, AUGMENT, 4, seed=3, extra=extra, extra_a_batch=2, part=part, parts=2).epoch(1))
+        list(Batches(dataset, AUGMENT, 4, seed=3, extras=[(extra, 2)], part=part, parts=2).epoch(1))
         for part in range(2)
     ]
     for (images, labels), first, second in zip(whole, *parts, strict=True):
@@ -245,15 +245,15 @@ def test_a_second_source_of_other_classes_is_refused(
 ) -> None:
     extra = make_extra(make_sample, classes=ClassMap(("a", "b"), ((0, 0, 0), (1, 1, 1))))
     with pytest.raises(DatasetError, match="extra: expected the classes of counted"):
-        Batches(dataset, WINDOW, 4, seed=0, extra=extra, extra_a_batch=1)
+        Batches(dataset, WINDOW, 4, seed=0, extras=[(extra, 1)])
 
 
 @pytest.mark.parametrize("extra_a_batch", [-1, 4])
 def test_a_batch_needs_samples_of_its_own(
     dataset: CountedDataset, make_sample: Callable[..., Sample], extra_a_batch: int
 ) -> None:
-    with pytest.raises(ConfigError, match="extra_a_batch"):
-        Batches(dataset, WINDOW, 4, seed=0, extra=make_extra(make_sample), extra_a_batch=extra_a_batch)
+    with pytest.raises(ConfigError, match="batch_size: expected at least one"):
+        Batches(dataset, WINDOW, 4, seed=0, extras=[(make_extra(make_sample), extra_a_batch)])
 
 
 def test_a_style_comes_from_either_source(
@@ -265,7 +265,7 @@ def test_a_style_comes_from_either_source(
         sample.image_bgr[:] = 100
     for sample in extra.samples:
         sample.image_bgr[:] = 200
-    batches = Batches(dataset, styled, 4, seed=0, extra=extra, extra_a_batch=2)
+    batches = Batches(dataset, styled, 4, seed=0, extras=[(extra, 2)])
     pixels = [images[:2, 0, 0, 0] for epoch in range(8) for images, _ in batches.epoch(epoch)]
     own = np.concatenate(pixels)
     assert (own == 100).any()

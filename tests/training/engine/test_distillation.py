@@ -8,7 +8,7 @@ import torch
 from runtime.contract import CAMVID_CLASSES, ClassMap, GraphOutput, ImageInput, ModelContract, Normalization
 from runtime.errors import ConfigError
 from training.engine.checkpoint import Checkpoint, save_checkpoint
-from training.engine.losses import IGNORE, TEMPERATURE, distillation_loss
+from training.engine.losses import IGNORE, SOFT_FLOOR, TEMPERATURE, SoftTeaching
 from training.engine.transfer import combined_terms, load_teacher
 from training.network.build import CameraNetwork, build_network
 from training.network.sizes import ResidualConfig
@@ -49,12 +49,12 @@ def test_agrees_with_a_divergence_worked_out_pixel_by_pixel() -> None:
         p, q = p / p.sum(), q / q.sum()
         total, count = total + float((p * np.log(p / q)).sum()), count + 1
     expected = TEMPERATURE**2 * total / count
-    assert float(distillation_loss(logits, taught, labels)) == pytest.approx(expected, rel=1e-5)
+    assert float(SoftTeaching()(logits, labels, taught)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_is_zero_and_flat_where_the_student_agrees() -> None:
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = distillation_loss(logits, logits.detach() + 5, torch.zeros(1, 8, 8, dtype=torch.uint8))
+    loss = SoftTeaching()(logits, torch.zeros(1, 8, 8, dtype=torch.uint8), logits.detach() + 5)
     loss.backward()
     assert abs(loss.item()) < 1e-6
     assert logits.grad is not None
@@ -64,7 +64,7 @@ def test_is_zero_and_flat_where_the_student_agrees() -> None:
 def test_void_alone_gives_zero_and_a_finite_gradient() -> None:
     logits = torch.randn(1, 3, 2, 2, requires_grad=True)
     labels = torch.full((1, 8, 8), IGNORE, dtype=torch.uint8)
-    loss = distillation_loss(logits, torch.randn(1, 3, 2, 2), labels)
+    loss = SoftTeaching()(logits, labels, torch.randn(1, 3, 2, 2))
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros(1, 3, 2, 2))
@@ -76,8 +76,36 @@ def test_a_teacher_of_another_stride_is_resized_to_the_student(size_hw: tuple[in
     flat = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1)
     logits, same = torch.zeros(1, 2, 4, 8), flat.expand(1, 2, 4, 8)
     taught = flat.expand(1, 2, *size_hw)
-    assert float(distillation_loss(logits, taught, labels)) == pytest.approx(
-        float(distillation_loss(logits, same, labels))
+    assert float(SoftTeaching()(logits, labels, taught)) == pytest.approx(
+        float(SoftTeaching()(logits, labels, same))
+    )
+
+
+def test_soft_labels_count_as_far_as_their_total_and_by_sums_of_classes() -> None:
+    logits = torch.randn(1, 3, 1, 2)
+    labels = torch.full((1, 4, 8), IGNORE, dtype=torch.uint8)
+    soft = torch.tensor([[[[200, 55], [64, 0]]]], dtype=torch.uint8)  # (1, 1, 2, groups)
+    teaching = SoftTeaching([(2,), (0, 1)], 3)
+    total, weights = 0.0, (1.0, 64 / 255)
+    for column, weight in enumerate(weights):
+        own = np.exp(logits[0, :, 0, column].double().numpy())
+        q = np.array([own[2], own[0] + own[1]]) ** (1 / TEMPERATURE)
+        p = (soft[0, 0, column].numpy() + SOFT_FLOOR) ** (1 / TEMPERATURE)
+        p, q = p / p.sum(), q / q.sum()
+        total += weight * float((p * np.log(p / q)).sum())
+    expected = TEMPERATURE**2 * total / sum(weights)
+    assert float(teaching(logits, labels, soft=soft)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_live_teacher_and_soft_labels_are_one_teacher_where_both_speak() -> None:
+    logits, live = torch.randn(1, 2, 1, 2), torch.randn(1, 2, 1, 2)
+    labels = torch.zeros(1, 4, 8, dtype=torch.uint8)
+    soft = torch.tensor([[[[55, 200], [0, 0]]]], dtype=torch.uint8)  # in reverse order; nothing of the second
+    both = live.clone()
+    both[0, :, 0, 0] = live[0, :, 0, 0].log_softmax(0) + torch.log(torch.tensor([200.5, 55.5]))
+    expected = float(SoftTeaching()(logits, labels, both))
+    assert float(SoftTeaching([(1,), (0,)], 2)(logits, labels, live, soft)) == pytest.approx(
+        expected, rel=1e-5
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from runtime.base.codec import from_plain
 from runtime.base.lock import only_run_on
 from runtime.errors import TrainingError
 from training import train
@@ -221,7 +222,7 @@ def test_two_trainings_never_share_a_folder(
 
 
 def new_trainer(out: Path, root: Path, split: str = "train") -> Trainer:
-    config = TrainConfig(**{**final_state(out)["train_config"], "size_hw": (32, 64)})
+    config = from_plain(TrainConfig, final_state(out)["train_config"])
     return Trainer(config, open_dataset("camvid", root, split))
 
 

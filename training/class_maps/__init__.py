@@ -1,0 +1,1 @@
+"""Which class of one vocabulary is which of another: one JSON file a pair, and what reads it."""
