@@ -109,9 +109,10 @@ def main() -> int:
 def _picture(street: Street, sight: GroundSight, mask: Image) -> Image:
     """Return overlay and bird's eye, small."""
     image_bgr = street.frame()
-    overlay = Overlay(CAMVID_CLASSES).blend(image_bgr, mask, 0.4)
-    sight.stamp(overlay)
-    both = cv2.hconcat([overlay, sight.from_above(image_bgr, mask)])
+    overlay = Overlay(CAMVID_CLASSES)
+    seen_bgr = overlay.blend(image_bgr, mask, 0.4)
+    sight.stamp(seen_bgr)
+    both = cv2.hconcat([seen_bgr, sight.from_above(mask, overlay.colors)])
     return np.asarray(cv2.resize(both, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -140,16 +140,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads `key: value`, `key:` with an indented block, `[a, b]` over several lines, and `- a` lists."""
+    """Reads `key: value`, `key:` with an indented block, `- a` lists, `[a, b]` and `{a: b}` of any length."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
-        joined = re.sub(r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()), _without_comments(text))
-        self._lines = [
-            (len(line) - len(line.lstrip()), line.strip(), number)
-            for number, line in enumerate(joined.splitlines(), start=1)
-            if line.strip() and line.strip() not in ("---", "...") and not line.startswith("%YAML")
-        ]
+        self._lines: list[tuple[int, str, int]] = []  # indent, text, number
+        depth = 0  # of brackets that a line before left open
+        for number, line in enumerate(_without_comments(text).splitlines(), start=1):
+            stripped = line.strip()
+            if not stripped or stripped in ("---", "...") or line.startswith("%YAML"):
+                continue
+            if depth > 0:
+                indent, before, first = self._lines[-1]
+                self._lines[-1] = indent, f"{before} {stripped}", first
+            else:
+                self._lines.append((len(line) - len(line.lstrip()), stripped, number))
+            if depth > 0 or re.search(r"(^|[:-]\s+)[\[{]", stripped):
+                bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", stripped)
+                depth += sum((one in "[{") - (one in "]}") for one in bare)
         self._next = 0
 
     def mapping(self, deeper_than: int = -1) -> dict[str, Any]:
@@ -185,6 +193,9 @@ class _Reader:
                 items.append(self._scalar(match[1], number))
                 self._next += 1
             return items
+        if line[0] in "[{" and here >= indent:
+            self._next += 1
+            return self._scalar(line, self._lines[self._next - 1][2])
         if here <= indent:
             return ""
         if indent > 8:
@@ -192,11 +203,12 @@ class _Reader:
         return self.mapping(indent)
 
     def _scalar(self, text: str, number: int) -> Any:
-        if text.startswith("["):
-            if not text.endswith("]"):
+        if text[0] in "[{":
+            value, end = self._flow(text, 0, number, 0)
+            if end != len(text):
                 raise self._wrong(number, text)
-            return [self._scalar(part.strip(), number) for part in text[1:-1].split(",") if part.strip()]
-        if text[:1] in "{&*!|>@`":
+            return value
+        if text[0] in "]}&*!|>@`":
             raise self._wrong(number, text)
         if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
             return text[1:-1]
@@ -205,10 +217,50 @@ class _Reader:
         except ValueError:
             return text
 
+    def _flow(self, text: str, start: int, number: int, depth: int) -> tuple[Any, int]:
+        """Read `[…]`, `{…}` or a scalar inside of these; return it and where what follows begins."""
+        if text[start : start + 1] not in ("[", "{"):
+            plain = _PLAIN.match(text, start)
+            if plain is None:
+                raise self._wrong(number, text[start:] or text)
+            return self._scalar(plain[0].strip(), number), plain.end()
+        if depth > 8:
+            raise self._wrong(number, text)
+        items: list[Any] = []
+        found: dict[str, Any] = {}
+        is_mapping, closing = text[start] == "{", {"[": "]", "{": "}"}[text[start]]
+        place = _after_space(text, start + 1)
+        while text[place : place + 1] != closing:
+            key = ""
+            if is_mapping:
+                match = _KEY.match(text, place)
+                if match is None or match[1].strip("\"'") in found:
+                    raise self._wrong(number, text[place:] or text)
+                key, place = match[1].strip("\"'"), match.end()
+            value, place = self._flow(text, place, number, depth + 1)
+            items.append(value)
+            found[key] = value
+            place = _after_space(text, place)
+            if text[place : place + 1] == ",":
+                place = _after_space(text, place + 1)
+            elif text[place : place + 1] != closing:
+                raise self._wrong(number, text)
+        return found if is_mapping else items, _after_space(text, place + 1)
+
     def _wrong(self, number: int, line: str) -> ConfigError:
         return ConfigError(
             f"{self._path} line {number}: expected `name: value` as in a camera_info file, got {line[:60]!r}"
         )
+
+
+_KEY = re.compile(r"([\w.\-]+|\"[^\"]*\"|'[^']*')\s*:\s*")
+_PLAIN = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s\[\]{},][^\[\]{},]*")
+_SPACE = re.compile(r"\s*")
+
+
+def _after_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    return start if match is None else match.end()
 
 
 def _without_comments(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import cv2
@@ -19,8 +19,11 @@ from runtime.ground.options import GridOptions, GroundOptions
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LINE_BGR = (255, 255, 255)
 _SHADOW_BGR = (40, 40, 40)
-_FREE_BGR, _OCCUPIED_BGR = (90, 190, 70), (60, 60, 230)
-_TINT = 0.45  # share of these colours in a cell
+_OCCUPIED_BGR = (60, 60, 230)
+_RING_BGR = (190, 190, 190)
+_DIM = 0.45  # brightness of cells of which nothing is known
+_STRIP = 0.06  # of the grid's length, below it for the robot
+_MOST_SIZES = 4  # of pictures whose tables are kept
 _STEPS_M = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 _MOST_LINES = 6  # along each axis, so that numbers have room
 _SUBPIXEL_BITS = 4
@@ -55,7 +58,10 @@ class GroundSight:
         """
         self._free = frozenset(free_classes)
         self._grid = grid or GridOptions()
-        self._at = _Size(self._grid.view(camera))
+        self._camera = camera
+        self._sizes: dict[tuple[int, ...], _Size] = {
+            (camera.height, camera.width): _Size(self._grid.view(camera))
+        }
         self.draws_grid = draws_grid
 
     @classmethod
@@ -84,41 +90,40 @@ class GroundSight:
         """Return the grid as the camera sees it in pictures of this one's size."""
         return self._for(picture).view
 
-    def from_above(self, image_bgr: Image, mask: Image, height: int | None = None) -> Image:
-        """Return the ground as seen from above, forward up: what is free in green, what blocks in red.
+    def from_above(self, mask: Image, colors: Callable[[Image], Image], height: int | None = None) -> Image:
+        """Return the ground as seen from above, forward up, in the colours of the classes.
+
+        What is free has its full colour; red is where sight ends; what is seen beyond, or stands where the
+        flat ground does not reach, is dark. Rings are metres from the robot, the arrow below.
 
         Args:
-            image_bgr: uint8 (H, W, 3) of the camera.
             mask: uint8 (H, W) class indices.
-            height: of the result in pixels; None for the picture's.
+            colors: from classes to their colours, see `runtime.masks.overlay.Overlay.colors`.
+            height: of the result in pixels; None for the mask's.
 
         Returns:
-            uint8 (height, W', 3), in the proportions of the grid.
+            uint8 (height, W', 3), in the proportions of the grid and a strip for the robot.
         """
-        at = self._for(image_bgr)
+        at = self._for(mask)
         view = at.view
-        seen = view.warp(image_bgr)
         cells = view.occupancy(mask, self._free)
-        tinted = seen.copy()
-        tinted[cells == FREE] = _FREE_BGR
-        tinted[cells == OCCUPIED] = _OCCUPIED_BGR
-        shown = cv2.addWeighted(seen, 1 - _TINT, tinted, _TINT, 0.0)
-        # A cell that blocks is small, and what matters most.
+        seen = np.asarray(view.upright(colors(view.warp(mask))), np.uint8)
+        shown = np.asarray(cv2.convertScaleAbs(seen, alpha=_DIM), np.uint8)
+        cells = np.asarray(view.upright(cells))
+        cv2.copyTo(seen, (cells == FREE).view(np.uint8), shown)
         shown[cells == OCCUPIED] = _OCCUPIED_BGR
-        height = height or image_bgr.shape[0]
-        rows, columns = view.shape
-        size = (max(1, round(height * rows / columns)), height)
-        upright = np.asarray(view.upright(shown), np.uint8)
-        large = np.asarray(cv2.resize(upright, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-        at.stamp_scale(large)
-        return large
+        return at.above(shown, height or mask.shape[0])
 
     def _for(self, picture: Image) -> _Size:
-        height, width = picture.shape[:2]
-        camera = self._at.view.camera
-        if (camera.width, camera.height) != (width, height):
-            self._at = _Size(self._grid.view(camera.scaled_to(width, height)))
-        return self._at
+        """Return what belongs to pictures of one's size; from any thread."""
+        size_hw = picture.shape[:2]
+        at = self._sizes.get(size_hw)
+        if at is None:
+            if len(self._sizes) >= _MOST_SIZES:
+                self._sizes = {}
+            at = _Size(self._grid.view(self._camera.scaled_to(size_hw[1], size_hw[0])))
+            self._sizes[size_hw] = at
+        return at
 
 
 @dataclass(frozen=True)
@@ -151,18 +156,31 @@ class _Size:
         for label in self._labels:
             _write(image_bgr, label.text, (round(label.x) + 4, round(label.y) - 4), scale)
 
-    def stamp_scale(self, above_bgr: Image) -> None:
-        """Draw the same lines onto a picture from above."""
-        height, width = above_bgr.shape[:2]
+    def above(self, cells_bgr: Image, height: int) -> Image:
+        """Return a picture of the cells, forward up, enlarged, with rings of metres and the robot."""
         (near, far), (right, left) = self.view.x_range_m, self.view.y_range_m
-        scale = max(0.35, height / 1200)
-        for x in self._ahead_m:
-            row = round((far - x) / (far - near) * height)
-            cv2.line(above_bgr, (0, row), (width - 1, row), _LINE_BGR, 1)
-            _write(above_bgr, f"{x:g} m", (4, row - 4), scale)
-        for y in self._across_m:
-            column = round((left - y) / (left - right) * width)
-            cv2.line(above_bgr, (column, 0), (column, height - 1), _LINE_BGR, 1)
+        # The robot stands at x = 0, which is worth a strip below the grid where it is not far from it.
+        below_m = max(0.0, near) if near <= _STRIP * (far - near) else 0.0
+        below_m += _STRIP * (far - near)
+        scale = height / (far - near + below_m)  # pixels a metre
+        size_wh = (max(1, round((left - right) * scale)), max(1, round((far - near) * scale)))
+        large = cv2.resize(cells_bgr, size_wh, interpolation=cv2.INTER_NEAREST)
+        above_bgr = np.asarray(
+            cv2.copyMakeBorder(large, 0, height - size_wh[1], 0, 0, cv2.BORDER_CONSTANT, value=(0, 0, 0)),
+            np.uint8,
+        )
+        robot_xy = round(left * scale), round(far * scale)
+        text = max(0.4, height / 800)
+        rings_m = [reach_m for reach_m in self._ahead_m if reach_m > 0]
+        for reach_m in rings_m:
+            cv2.circle(above_bgr, robot_xy, round(reach_m * scale), _RING_BGR, 1, cv2.LINE_AA)
+        for reach_m in rings_m:
+            row = robot_xy[1] - round(reach_m * scale)
+            _write(above_bgr, f"{reach_m:g} m", (robot_xy[0] + 4, row + round(24 * text)), text)
+        side = max(4.0, _STRIP * height * 0.8)
+        arrow = np.array([(0.0, 0.0), (-0.5, 1.0), (0.0, 0.75), (0.5, 1.0)]) * side + robot_xy
+        cv2.fillPoly(above_bgr, [np.rint(arrow).astype(np.int32)], _LINE_BGR, cv2.LINE_AA)
+        return above_bgr
 
     def _add(self, points_m: list[tuple[float, float]]) -> None:
         """Add a line's parts that are near the picture."""

@@ -15,8 +15,9 @@ from runtime.loop import Step
 from runtime.outputs.disk import DiskOutput
 from runtime.outputs.output import Stream, cannot_write
 from runtime.outputs.segments import SegmentOptions
-from runtime.ros.bag import Bag, Channel, Record
+from runtime.ros.bag import EACH, LATCHED, Bag, Channel, Record
 from runtime.ros.bags import open_bag
+from runtime.ros.from_ros1 import FromRos1
 from runtime.ros.library import typestore
 from runtime.ros.mcap_files import McapWriter
 from runtime.ros.messages import serialized
@@ -24,19 +25,6 @@ from runtime.ros.topics import Ground, SegmentationTopics, Topic
 from runtime.sources.bag import BagSource
 from runtime.sources.recorded import PacedSource
 from runtime.sources.source import Source, SourceState
-
-# rmw's numbers, which every release of rosbag2 reads: keep last, reliable, and volatile or transient local.
-_QOS = """\
-- history: 1
-  depth: {depth}
-  reliability: 1
-  durability: {durability}
-  deadline: {{sec: 9223372036, nsec: 854775807}}
-  lifespan: {{sec: 9223372036, nsec: 854775807}}
-  liveliness: 1
-  liveliness_lease_duration: {{sec: 9223372036, nsec: 854775807}}
-  avoid_ros_namespace_conventions: false
-"""
 
 
 class BagOutput(DiskOutput):
@@ -47,8 +35,9 @@ class BagOutput(DiskOutput):
     second or so, from the start of the file, as by `ros2 bag reindex` or `mcap recover`. Of a camera or
     stream the bag is cut into segments (see `runtime.outputs.segments`), each with all that it needs.
 
-    Topics of the bag that the pictures come from can be copied: each message as it is, before the first
-    picture that was recorded later. Answers are then recorded at the time at which their picture was.
+    Topics of the bag that the pictures come from can be copied: each message as it is (of a ROS 1 bag as
+    ROS 2 has it), before the first picture that was recorded later. Answers are then recorded at the time at
+    which their picture was.
     """
 
     kind = "out"
@@ -261,20 +250,17 @@ class _Copy:
         self._bag: Bag = open_bag(source.path)  # another one, whose place in the file is its own
         channels = self._bag.channels
         chosen = [one for one in channels if any(fnmatchcase(one.topic, each) for each in patterns)]
-        problem = ""
         if not chosen:
-            found = ", ".join(sorted(channel.topic for channel in channels))
-            problem = f"got none; the bag has {found}"
-        elif any(channel.ros == 1 for channel in chosen):
-            problem = "got those of a ROS 1 bag; convert it first by rosbags-convert"
-        if problem:
             self._bag.close()
+            found = ", ".join(sorted(channel.topic for channel in channels))
             raise OutputError(
-                f"{source.path}: expected topics of ROS 2 to copy that match {', '.join(patterns)}, {problem}"
+                f"{source.path}: expected topics to copy that match {', '.join(patterns)}, got none; the bag "
+                f"has {found}"
             )
         self._chosen = {channel.topic for channel in chosen}
         self._picture_topic = source.topic
         self._records: Iterator[Record] = self._bag.records({*self._chosen, source.topic})
+        self._of_ros2 = FromRos1()
         self._pictures = 0
         self.picture_ns = 0
         for _ in self.until(latest):  # what was copied before the output was opened again
@@ -290,11 +276,11 @@ class _Copy:
                 self._pictures += 1
                 self.picture_ns = record.logged_ns
             if record.channel.topic in self._chosen:
-                yield record
+                yield self._of_ros2(record)
 
     def rest(self) -> Iterator[Record]:
         """Yield all that comes after."""
-        return (record for record in self._records if record.channel.topic in self._chosen)
+        return (self._of_ros2(record) for record in self._records if record.channel.topic in self._chosen)
 
     def close(self) -> None:
         self._bag.close()
@@ -302,5 +288,4 @@ class _Copy:
 
 def _channel(topic: Topic) -> Channel:
     """Return a topic of ours as it stands in the file."""
-    qos = _QOS.format(depth=1 if topic.latched else 5, durability=1 if topic.latched else 2)
-    return Channel(topic.name, topic.type, 0, metadata=(("offered_qos_profiles", qos),))
+    return Channel(topic.name, topic.type, 0, metadata=LATCHED if topic.latched else EACH)

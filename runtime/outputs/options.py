@@ -102,11 +102,11 @@ class OutputOptions:
         for name in ("copy_topics", "leave_out"):
             if getattr(self, name) and self.out is None:
                 raise ConfigError(f"{name}: expected --out FILE.mcap too, got none; name the bag it is for")
-        has_window = not self.headless and self.serve is None
-        if self.ground.is_wanted and not (has_window or self.out is not None or self.ground.draw_grid):
+        shows = not self.headless or self.serve is not None or self.out is not None
+        if self.ground.is_wanted and not (shows or self.ground.draw_grid):
             raise ConfigError(
-                "camera: expected something that shows metres too, got nothing; add --draw-grid or --out "
-                "FILE.mcap, or open the window"
+                "camera: expected something that shows metres too, got nothing; add --draw-grid, --serve "
+                "HOST:PORT or --out FILE.mcap, or open the window"
             )
 
     def _page_token(self) -> str | None:

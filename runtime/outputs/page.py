@@ -62,7 +62,7 @@ class Page(Output):
             outputs=stream.outputs,
             max_age_ms=stream.max_age_ms,
         )
-        self._viewfinder = Viewfinder(stream.contract.classes, stream.overlay)
+        self._viewfinder = Viewfinder(stream.contract.classes, stream.overlay, stream.ground)
         try:
             self._server = PageServer(
                 self.address,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ class Window(Output):
         self._title = title
         self._is_open = False
         self._ground: GroundSight | None = None
+        self._colors: Callable[[Image], Image] = np.array
 
     def open(self, stream: Stream) -> None:
         """Make sure that there is a screen; the window opens with the first frame.
@@ -42,7 +44,7 @@ class Window(Output):
             OutputError: no screen.
         """
         _check_display()
-        self._ground = stream.ground
+        self._ground, self._colors = stream.ground, stream.overlay.colors
 
     def take(self, step: Step) -> None:
         """Show a frame and answer the keyboard.
@@ -52,7 +54,7 @@ class Window(Output):
         """
         shown_bgr = step.overlay_bgr
         if self._ground is not None:
-            from_above = self._ground.from_above(step.frame.image_bgr, step.segmentation.mask)
+            from_above = self._ground.from_above(step.segmentation.mask, self._colors)
             shown_bgr = np.asarray(cv2.hconcat([shown_bgr, from_above]), np.uint8)
         if not self._is_open:
             self._open(shown_bgr)

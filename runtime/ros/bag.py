@@ -12,6 +12,22 @@ from runtime.base.closing import Closable
 from runtime.errors import SourceError
 from runtime.ros.library import typestore
 
+# rmw's numbers, which every release of rosbag2 reads: keep last, reliable, and volatile or transient local.
+_QOS = """\
+- history: 1
+  depth: {depth}
+  reliability: 1
+  durability: {durability}
+  deadline: {{sec: 9223372036, nsec: 854775807}}
+  lifespan: {{sec: 9223372036, nsec: 854775807}}
+  liveliness: 1
+  liveliness_lease_duration: {{sec: 9223372036, nsec: 854775807}}
+  avoid_ros_namespace_conventions: false
+"""
+# A channel's quality of service in its metadata: each message, or the latest for whoever comes late.
+EACH = (("offered_qos_profiles", _QOS.format(depth=5, durability=2)),)
+LATCHED = (("offered_qos_profiles", _QOS.format(depth=1, durability=1)),)
+
 
 @dataclass(frozen=True)
 class Channel:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import SourceError
-from runtime.ros.bag import Bag, Channel, Record
+from runtime.ros.bag import LATCHED, Bag, Channel, Record
 from runtime.ros.library import load
 from runtime.ros.mcap_files import McapFile
 from runtime.ros.ros1_files import CutRos1Bag
@@ -166,9 +166,9 @@ def _channel_of(connection: Any, ros: int) -> Channel:
     """Return what rosbags says of a topic."""
     is_idl = connection.msgdef.format.name == "IDL"
     profiles = getattr(connection.ext, "offered_qos_profiles", None)
-    metadata: Mapping[str, str] = (
-        {"offered_qos_profiles": load("rosbags.rosbag2.metadata").dump_qos_v8(profiles)} if profiles else {}
-    )
+    metadata: tuple[tuple[str, str], ...] = LATCHED if getattr(connection.ext, "latching", None) else ()
+    if profiles:
+        metadata = (("offered_qos_profiles", load("rosbags.rosbag2.metadata").dump_qos_v8(profiles)),)
     return Channel(
         connection.topic,
         connection.msgtype,
@@ -176,7 +176,7 @@ def _channel_of(connection: Any, ros: int) -> Channel:
         ros,
         connection.msgdef.data,
         "ros2idl" if is_idl else "ros2msg",
-        tuple(metadata.items()),
+        metadata,
     )
 
 

@@ -42,6 +42,15 @@ def typestore(ros: int = 2) -> Any:
     Raises:
         ConfigError: rosbags is not installed.
     """
+    return new_typestore(ros)
+
+
+def new_typestore(ros: int) -> Any:
+    """Return such types that may be added to.
+
+    Raises:
+        ConfigError: rosbags is not installed.
+    """
     typesys = load("rosbags.typesys")
     if ros == 1:
         return typesys.get_typestore(typesys.Stores.ROS1_NOETIC)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.errors import SourceError
-from runtime.ros.bag import Bag, Channel, Record
+from runtime.ros.bag import LATCHED, Bag, Channel, Record
 from runtime.ros.library import load
 
 _LARGEST_RECORD = 1 << 30
@@ -113,8 +113,10 @@ class CutRos1Bag(Bag):
     def _note(self, header: Mapping[bytes, bytes], more: Mapping[bytes, bytes]) -> None:
         (number,) = struct.unpack("<I", header[b"conn"])
         package, _, kind = more[b"type"].decode().partition("/")
-        topic = header[b"topic"].decode()
-        self._channels.setdefault(number, Channel(topic, f"{package}/msg/{kind}", 0, ros=1))
+        topic, definition = header[b"topic"].decode(), more[b"message_definition"].decode()
+        metadata = LATCHED if more.get(b"latching") == b"1" else ()
+        channel = Channel(topic, f"{package}/msg/{kind}", 0, 1, definition, metadata=metadata)
+        self._channels.setdefault(number, channel)
 
 
 def _sized(file: BinaryIO) -> bytes:

@@ -30,6 +30,7 @@ _COOKIE = "edgeseg_token"
 _BOUNDARY = "edgesegframe"
 _SEND_BUFFER_BYTES = 256 << 10  # a large one would fill with old pictures
 _MAX_STREAM_FPS = 30.0
+_GROUND_PX = 400
 _WAIT_S = 1.0
 _ALLOWED = "GET, HEAD, OPTIONS, POST"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
@@ -50,9 +51,9 @@ class _Writer(io.RawIOBase):
 
 
 class PageHandler(BaseHTTPRequestHandler):
-    """Routes: /, /stream.mjpg, /frame.jpg, /mask.png, /stats.json, /metrics; /healthz is the door's.
+    """Routes: /, /stream.mjpg, /frame.jpg, /mask.png, /ground.png, /stats.json, /metrics.
 
-    HTTP/1.0, so each request has its own connection and no idle one holds a thread.
+    /healthz is the door's. HTTP/1.0, so each request has its own connection and no idle one holds a thread.
     """
 
     server_version = "edgeseg"
@@ -98,6 +99,7 @@ class PageHandler(BaseHTTPRequestHandler):
             "/stream.mjpg": self._stream,
             "/frame.jpg": self._frame,
             "/mask.png": self._mask,
+            "/ground.png": self._ground,
             "/stats.json": self._stats,
             "/metrics": self._metrics,
         }
@@ -216,6 +218,10 @@ class PageHandler(BaseHTTPRequestHandler):
     def _mask(self, _: dict[str, str]) -> None:
         self._picture("image/png", self._board.viewfinder.mask_png)
 
+    def _ground(self, query: dict[str, str]) -> None:
+        height = int(_number(query, "height", _GROUND_PX))
+        self._picture("image/png", lambda: self._board.viewfinder.ground_png(height))
+
     def _picture(self, kind: str, draw: Callable[[], Picture | None]) -> None:
         with self._board.viewing(self._peer) as has_place:
             if not has_place:
@@ -226,7 +232,12 @@ class PageHandler(BaseHTTPRequestHandler):
                 self._send(kind, picture.data, *picture.headers)
 
     def _stats(self, _: dict[str, str]) -> None:
-        stats = {**self._board.gauges.stats(), "viewers": self._board.streams}
+        board = self._board
+        stats = {
+            **board.gauges.stats(),
+            "viewers": board.streams,
+            "sees_ground": board.viewfinder.sees_ground,
+        }
         self._send("application/json", json.dumps(stats, allow_nan=False).encode())
 
     def _metrics(self, _: dict[str, str]) -> None:

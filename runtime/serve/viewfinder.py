@@ -13,6 +13,7 @@ import numpy as np
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError
 from runtime.frame import Image
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step
 from runtime.masks.formats import encode_palette_png
 from runtime.masks.overlay import Overlay
@@ -79,16 +80,17 @@ class Viewfinder:
     take more than one core, and a viewer that does not read holds up nobody.
     """
 
-    def __init__(self, classes: ClassMap, overlay: Overlay) -> None:
-        """Start without a step."""
+    def __init__(self, classes: ClassMap, overlay: Overlay, ground: GroundSight | None = None) -> None:
+        """Start without a step; `ground` is what a camera over the ground sees, None without one."""
         self._classes = classes
         self._overlay = overlay
+        self._ground = ground
         self._news = threading.Condition()  # guards the three that follow
         self._step: Step | None = None
         self._number = 0
         self._is_closed = False
         self._drawing = threading.Lock()  # guards the two that follow
-        self._drawn: OrderedDict[Look | None, bytes] = OrderedDict()
+        self._drawn: OrderedDict[Look | int | None, bytes] = OrderedDict()
         self._drawn_number = 0
 
     def put(self, step: Step) -> None:
@@ -146,7 +148,25 @@ class Viewfinder:
         """Return the freshest mask as a palette PNG (`runtime.masks.formats`); None before the first."""
         return self._encoded(None)
 
-    def _encoded(self, look: Look | None) -> Picture | None:
+    @property
+    def sees_ground(self) -> bool:
+        """Whether there is a camera over the ground, and so a bird's eye view."""
+        return self._ground is not None
+
+    def ground_png(self, height: int) -> Picture | None:
+        """Return the ground from above, so many pixels high, as a PNG; None before the first step.
+
+        Raises:
+            ConfigError: no camera over the ground, or a height outside 64 to 2048.
+        """
+        if self._ground is None:
+            raise ConfigError("ground: expected a run with a camera over the ground (--camera), got none")
+        if not 64 <= height <= 2048:
+            raise ConfigError(f"height: expected 64 to 2048 pixels, got {height}")
+        return self._encoded(height)
+
+    def _encoded(self, look: Look | int | None) -> Picture | None:
+        """Encode what is asked for: a look, the ground at a height, or the mask."""
         with self._drawing:
             with self._news:
                 step, number = self._step, self._number
@@ -156,15 +176,21 @@ class Viewfinder:
                 self._drawn_number = number
                 self._drawn.clear()
             if look not in self._drawn:
-                self._drawn[look] = (
-                    encode_palette_png(step.segmentation.mask, self._classes)
-                    if look is None
-                    else _jpeg(self._picture(step, look))
-                )
+                self._drawn[look] = self._file(step, look)
             self._drawn.move_to_end(look)
             while len(self._drawn) > _MOST_DRAWN:
                 self._drawn.popitem(last=False)
             return Picture(self._drawn[look], step.frame.frame_id, step.frame.captured_ns)
+
+    def _file(self, step: Step, look: Look | int | None) -> bytes:
+        mask = step.segmentation.mask
+        if look is None:
+            return encode_palette_png(mask, self._classes)
+        if isinstance(look, Look):
+            return _jpeg(self._picture(step, look))
+        assert self._ground is not None
+        _, data = cv2.imencode(".png", self._ground.from_above(mask, self._overlay.colors, look))
+        return data.tobytes()
 
     def _picture(self, step: Step, look: Look) -> Image:
         """Draw; at the smaller size, where one is asked for, since that is cheaper."""
@@ -183,6 +209,8 @@ class Viewfinder:
             is_hidden[list(look.hide)] = 1
             behind = np.zeros_like(drawn) if is_mask else image_bgr
             cv2.copyTo(behind, cv2.LUT(mask, is_hidden), drawn)
+        if self._ground is not None and self._ground.draws_grid and not is_mask:
+            self._ground.stamp(drawn)
         return drawn
 
 

@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.examples import blur_people, drive, log_jsonl
+from runtime.contract import CAMVID_CLASSES
+from runtime.examples import blur_people, drive, log_jsonl, nav2_parameters
+from runtime.ground.options import GridOptions
 from runtime.masks.areas import FreeSpace
 
 
@@ -46,6 +48,21 @@ def test_log_writes_a_line_a_frame(tiny_onnx, tmp_path, capsys):
     assert log_jsonl.main([*arguments(tiny_onnx), "--jsonl", str(path)]) == 0
     assert [json.loads(line)["frame_id"] for line in path.read_text().splitlines()] == [0, 1]
     assert "mostly " in capsys.readouterr().out
+
+
+def test_the_ros2_package_holds_the_parameters_of_the_bundled_networks():
+    path = Path(__file__).parents[2] / "packaging/ros2/edgeseg_ros/config/nav2_costmap.yaml"
+    flags = "--free road pavement --grid-ahead 0 8 --grid-side -4 4 --cell-m 0.05"
+    grid = GridOptions((0.0, 8.0), (-4.0, 4.0), 0.05)
+    assert path.read_text() == nav2_parameters.parameters(CAMVID_CLASSES, ("road", "pavement"), grid, flags)
+
+
+def test_every_class_of_a_model_is_in_one_of_nav2s_class_types(tiny_onnx, capsys):
+    assert nav2_parameters.main(["--model", str(tiny_onnx), "--free", "red", "--grid-ahead", "1", "5"]) == 0
+    said = capsys.readouterr().out
+    for line in ('classes: ["red"]', 'classes: ["blue", "green"]', "width: 10", "raytrace_max_range: 5.0"):
+        assert f" {line}\n" in said
+    assert nav2_parameters.main(["--model", str(tiny_onnx), "--free", "road"]) == 1
 
 
 def test_a_class_that_the_network_lacks(tiny_onnx, capsys):

@@ -200,14 +200,12 @@ distortion_coefficients:
   rows: 1
   cols: 5
   data: [0.1, -2.0e-1, 0.001, 0.0005, 0]
-rectification_matrix: {rows: 3}
 """
 POSE = "height_m: 1.25\npitch_rad: 0.05\n"
 EXPECTED = CameraModel(1280, 720, 800.5, 801.0, 640.25, 360.0, (0.1, -0.2, 0.001, 0.0005, 0.0), 1.25, 0.05)
 
 
 def written(folder, text=CAMERA_INFO, pose=POSE):
-    text = text.replace("rectification_matrix: {rows: 3}\n", "")
     (folder / "camera.yaml").write_text(text)
     if pose is not None:
         (folder / "pose.yaml").write_text(pose)
@@ -237,6 +235,26 @@ def test_block_lists_quotes_and_document_marks_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "matrix",
+    [
+        "camera_matrix: {rows: 3, cols: 3, data: [800.5, 0, 640.25, 0, 801.0, 360, 0, 0, 1]}",
+        "camera_matrix: {\n  'rows': 3,\n  \"data\":[800.5, 0, 640.25,\n 0, 801.0, 360, 0, 0, 1,],\n}",
+        "camera_matrix:\n  {data: [800.5, 0, 640.25, 0, 801.0, 360, 0, 0, 1], note: 'a, {b]', more: {x: {}}}",
+        "camera_matrix:\n  data:\n    [800.5, 0, 640.25, 0,  # fx\n    801.0, 360, 0, 0, 1]",
+        "camera_matrix: [800.5, 0, 640.25, 0, 801.0, 360, 0, 0, 1]",
+    ],
+)
+def test_mappings_and_lists_in_brackets_are_read(tmp_path, matrix):
+    before, rest = CAMERA_INFO.split("camera_matrix:")
+    after = rest.partition("distortion_model:")[2]
+    text = f"{before}{matrix}\ndistortion_model:{after}"
+    assert (
+        CameraModel.from_yaml(written(tmp_path, text, "pose: {height_m: 1.25, pitch_rad: 0.05}\n"))
+        == EXPECTED
+    )
+
+
+@pytest.mark.parametrize(
     ("ros", "ours", "coefficients"),
     [("equidistant", "fisheye", 4), ("rational_polynomial", "plumb_bob", 8)],
 )
@@ -260,7 +278,13 @@ def test_ros_names_of_lenses_are_understood(tmp_path, ros, ours, coefficients):
         ("image_width: 1280", "image_width 1280", "line 2: expected `name: value`"),
         ("image_width: 1280", "image_width: 1280\nimage_width: 640", "line 3: expected image_width once"),
         ("image_width: 1280", "image_width: !!python/object 1", "line 2: expected `name: value`"),
-        ("image_width: 1280", "image_width: {a: 1}", "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: {a: 1}", "expected a whole number as image_width"),
+        ("image_width: 1280", "image_width: {a: 1, a: 2}", "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: {a 1}", "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: {a: 1]", "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: [1, 2] 3", "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: " + "[" * 2000 + "]" * 2000, "line 2: expected `name: value`"),
+        ("image_width: 1280", "image_width: {a: {", "line 2: expected `name: value`"),
         ("[0.1, -2.0e-1", "[0.1, [-2.0e-1", "expected"),
     ],
 )  # fmt: skip

@@ -17,7 +17,7 @@ CAMERA_YAML = (
     "pose:\n  height_m: 1.3\n  pitch_rad: 0.12\n"
 )
 GRID = GridOptions(grid_ahead=(0.0, 20.0), grid_side=(-10.0, 10.0))
-CLASSES = ClassMap(("road", "wall"), ((128, 64, 128), (0, 0, 0)), traversable=("road",))
+CLASSES = ClassMap(("road", "wall"), ((128, 64, 128), (200, 200, 0)), traversable=("road",))
 
 
 def sight(**settings):
@@ -52,29 +52,46 @@ def test_a_lens_bends_the_lines_and_breaks_none_of_them():
     assert picture[round(row) - 2 : round(row) + 3, round(column)].max() > 150
 
 
-def test_the_birds_eye_shows_what_is_free_and_what_blocks():
+def test_the_birds_eye_shows_classes_where_they_are_known_and_what_blocks():
     mask = np.zeros((360, 640), np.uint8)
     ((_, row),) = CAMERA.ground_to_pixels([(8.0, 0.0)])
     mask[: round(row)] = 1
-    picture = np.full((360, 640, 3), 100, np.uint8)
-    above = sight().from_above(picture, mask)
-    assert above.shape == (360, 360, 3)
+    above = sight().from_above(mask, Overlay(CLASSES).colors, height=424)
+    assert above.shape == (424, 400, 3)  # 20 m and a strip for the robot, at 20 pixels a metre
 
     def at(x_m, y_m):
-        return above[round((20 - x_m) * 18), round((10 - y_m) * 18)].astype(int)
+        return above[round((20 - x_m) * 20), round((10 - y_m) * 20)].astype(int)
 
-    assert at(6.1, 0.9)[1] > at(6.1, 0.9)[2] + 20  # green
+    assert at(6.5, 0.9).tolist() == list(CLASSES.palette_rgb[0][::-1])
     assert max(at(x, 0.9)[2] - at(x, 0.9)[1] for x in np.arange(7.5, 8.6, 0.05)) > 100  # red
-    assert at(12.0, 0.9).max() - at(12.0, 0.9).min() < 10  # behind it: neither
+    assert 80 < at(12.5, 1.3).max() < 100  # behind it: dark
     assert (at(1.1, 9.0) == 0).all()  # outside of the view
+    assert above[395:405, 195:205].min(axis=2).max() == 255  # the robot
+    assert [above[round((20 - ring_m) * 20), 200].min() > 60 for ring_m in (5, 10, 15)] == [True] * 3
 
 
-def test_the_height_of_the_birds_eye_can_be_chosen():
-    grid = GridOptions(grid_ahead=(0.0, 20.0), grid_side=(-5.0, 5.0))
-    above = GroundSight(CAMERA, {0}, grid).from_above(
-        np.zeros((360, 640, 3), np.uint8), np.zeros((360, 640), np.uint8), height=200
+@pytest.mark.parametrize(
+    ("ahead", "side", "shape"),
+    [
+        ((0.0, 20.0), (-5.0, 5.0), (424, 200, 3)),
+        ((-10.0, 10.0), (-5.0, 5.0), (424, 200, 3)),  # the robot amid the grid
+        ((1.0, 21.0), (-5.0, 5.0), (424, 191, 3)),  # a little before it
+        ((10.0, 20.0), (-5.0, 5.0), (424, 400, 3)),  # far before it
+    ],
+)
+def test_the_height_of_the_birds_eye_can_be_chosen(ahead, side, shape):
+    above = GroundSight(CAMERA, {0}, GridOptions(ahead, side)).from_above(
+        np.zeros((360, 640), np.uint8), Overlay(CLASSES).colors, height=424
     )
-    assert above.shape == (200, 100, 3)
+    assert above.shape == shape
+
+
+def test_pictures_of_several_sizes_share_their_tables():
+    made = sight()
+    for height in (360, 180, 360, 90, 45, 30, 360):
+        mask = np.zeros((height, height * 16 // 9), np.uint8)
+        assert made.view(mask) is made.view(mask)
+        assert made.view(mask).camera.height == height
 
 
 def test_an_overlay_shows_the_lines():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import signal
@@ -21,6 +22,7 @@ from runtime.ground.options import GridOptions, GroundOptions
 from runtime.loop import run
 from runtime.outputs import Outputs, Stream
 from runtime.outputs.options import OutputOptions
+from runtime.serve.address import Address
 from runtime.sources import FakeSource, open_source
 
 pytest.importorskip("rosbags.rosbag2")
@@ -275,12 +277,32 @@ def test_topics_that_are_not_there_are_told(tmp_path, segment):
     assert not (tmp_path / "out.mcap").exists()
 
 
-def test_topics_of_a_ros1_bag_are_not_copied_as_if_they_were_of_ros2(tmp_path, segment):
-    source = bag_files.write_ros1(tmp_path / "a.bag", bag_files.drive(3, store=bag_files.ROS1_STORE))
-    with pytest.raises(OutputError, match="convert it first by rosbags-convert"):
+@pytest.mark.parametrize("has_index", [True, False])
+def test_topics_of_a_ros1_bag_are_copied_as_ros2_has_them(tmp_path, segment, has_index):
+    source = bag_files.write_ros1(
+        tmp_path / "a.bag", [*bag_files.ros1_specialities(), *bag_files.drive(3, store=bag_files.ROS1_STORE)]
+    )
+    if not has_index:
+        bag_files.cut_index(source)
+    with pytest.raises(SourceError) if not has_index else contextlib.nullcontext():
         record(source, tmp_path / "out.mcap", segment, copy_topics=["*"])
-    record(source, tmp_path / "out.mcap", segment)
-    assert Counter(topic for topic, *_ in by_mcap(tmp_path / "out.mcap"))["/segmentation/mask"] == 3
+    after = by_rosbags(tmp_path / "out.mcap")
+    messages = {topic: (kind, message) for topic, kind, _, message in after}
+    assert Counter(topic for topic, *_ in after)["/segmentation/mask"] == 3
+    kind, picture = messages["/camera/image_raw"]
+    assert (kind, stamp_of(picture)) == ("sensor_msgs/msg/Image", START_NS + 2 * SECOND_NS // 10)
+    assert (picture.data == 2).all()
+    assert not hasattr(picture.header, "seq")
+    assert messages["/chatter"][1].data == ("2" if has_index else "1")  # what follows the last picture
+    kind, transforms = messages["/tf"]
+    assert (kind, transforms.transforms[0].child_frame_id) == ("tf2_msgs/msg/TFMessage", "base")
+    kind, wheel = messages["/wheel"]  # of a type that only the bag knows
+    assert (kind, wheel.header.frame_id, wheel.ticks, wheel.side) == ("robot/msg/Wheel", "base", 7, "left")
+    with (tmp_path / "out.mcap").open("rb") as file:
+        channels = mcap_reader.make_reader(file).get_summary().channels.values()
+    qos = {channel.topic: channel.metadata.get("offered_qos_profiles", "") for channel in channels}
+    assert "durability: 1" in qos["/tf_static"]
+    assert "durability: 1" not in qos["/tf"]
 
 
 def test_topics_need_a_bag_to_be_copied_from(tmp_path, stream):
@@ -482,6 +504,8 @@ def test_metres_are_asked_for_where_they_show():
     assert OutputOptions(ground=ground).ground is ground
     drawn = dataclasses.replace(ground, draw_grid=True)
     assert OutputOptions(headless=True, ground=drawn).ground is drawn
+    page = OutputOptions(headless=True, ground=ground, serve=Address("127.0.0.1", 0))
+    assert page.ground is ground
 
 
 def test_the_command_makes_a_bag_of_a_bag(tmp_path):

@@ -78,7 +78,7 @@ def test_window_shows_the_ground_from_above_beside_the_picture(monkeypatch, stre
         window.open(dataclasses.replace(stream, ground=ground))
         window.take(taken)
         assert gui.shown is not None
-        assert gui.shown.shape == (height, width + height, 3)
+        assert gui.shown.shape == (height, width + round(height / 1.06), 3)
         assert np.array_equal(gui.shown[:, :width], taken.overlay_bgr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ pytest.importorskip("rosbags.rosbag2")
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Ros2Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 ROS1_STORE = get_typestore(Stores.ROS1_NOETIC)
@@ -102,9 +103,45 @@ def write_ros1(path: Path, entries: Iterable[Entry]) -> Path:
         for topic, logged_ns, message in entries:
             kind = message.__msgtype__
             if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=ROS1_STORE)
+                latching = 1 if topic == "/tf_static" else None
+                connections[topic] = writer.add_connection(
+                    topic, kind, typestore=ROS1_STORE, latching=latching
+                )
             writer.write(connections[topic], logged_ns, ROS1_STORE.serialize_ros1(message, kind))
     return path
+
+
+def ros1_specialities() -> list[Entry]:
+    """What ROS 2 has otherwise: transforms, latched ones, and a type of the robot's own."""
+    for name, text in (
+        ("robot/msg/Wheel", "Header header\nuint32 ticks\nstring side\n"),
+        ("tf2_msgs/msg/TFMessage", "geometry_msgs/TransformStamped[] transforms\n"),
+    ):
+        if name not in ROS1_STORE.fielddefs:
+            ROS1_STORE.register(get_types_from_msg(text, name))
+    store = ROS1_STORE.types
+    transform = store["geometry_msgs/msg/Transform"](
+        translation=store["geometry_msgs/msg/Vector3"](x=1.0, y=2.0, z=3.0),
+        rotation=store["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+    stamped = store["geometry_msgs/msg/TransformStamped"](
+        header=header(START_NS, "map", ROS1_STORE), child_frame_id="base", transform=transform
+    )
+    transforms = store["tf2_msgs/msg/TFMessage"](transforms=[stamped])
+    wheel = store["robot/msg/Wheel"](header=header(START_NS, "base", ROS1_STORE), ticks=7, side="left")
+    return [
+        (topic, START_NS + 1_000_000, message)
+        for topic, message in (("/tf", transforms), ("/tf_static", transforms), ("/wheel", wheel))
+    ]
+
+
+def cut_index(path: Path) -> None:
+    """Leave of a ROS 1 bag what is there while it is recorded: no index, and a head that knows of none."""
+    data = bytearray(path.read_bytes())
+    field = data.index(b"index_pos=") + len(b"index_pos=")
+    (end,) = struct.unpack_from("<Q", data, field)
+    data[field : field + 8] = bytes(8)
+    path.write_bytes(data[:end])
 
 
 def drive(

@@ -17,6 +17,8 @@ import pytest
 
 from runtime.contract import ModelContract
 from runtime.frame import Frame, Segmentation
+from runtime.ground import CameraModel
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step
 from runtime.outputs import Page, Stream
 from runtime.outputs.output import Output, OutputState
@@ -111,6 +113,7 @@ class Robot:
         token: str | None = None,
         outputs: tuple[Output, ...] = (),
         max_age_ms: float | None = None,
+        ground: GroundSight | None = None,
     ) -> None:
         self.source = ToldSource()
         self.size_hw = (96, 128)
@@ -125,6 +128,7 @@ class Robot:
                 "rtsp://***@cam/live",
                 max_age_ms=max_age_ms,
                 outputs=(self.page, *outputs),
+                ground=ground,
             )
         )
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -426,7 +430,7 @@ def test_full_screen_and_back(robot, browser):
 
 
 def test_the_model_says_what_it_is(robot, browser):
-    browser.find_element(By.TAG_NAME, "summary").click()
+    browser.find_element(By.CSS_SELECTOR, "#model-card summary").click()
     until(lambda: "float32" in text(browser, "#model"))
     assert "tiny" in text(browser, "#model")
 
@@ -462,6 +466,36 @@ def test_nothing_is_wider_than_the_screen(robot, browser, width, height):
     assert live["width"] > 0.6 * width
     side = browser.find_element(By.ID, "tiles").rect
     assert (side["x"] > live["width"]) == (width > 900)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (844, 390)])
+def test_the_ground_from_above_stands_beside_the_picture(start_robot, browser, width, height):
+    look(browser, width, height)
+    camera = CameraModel(128, 96, 80.0, 80.0, 63.5, 47.5, height_m=1.0, pitch_rad=0.3)
+    robot = start_robot(ground=GroundSight(camera, {2}))
+    browser.get(robot.page.url)
+    above = browser.find_element(By.ID, "above")
+    until(lambda: above.is_displayed() and (picture(browser, "above").max(axis=2) > 200).mean() > 0.01)
+    first = above.get_attribute("src")
+    until(lambda: above.get_attribute("src") != first)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    place, live = above.rect, browser.find_element(By.ID, "live").rect
+    assert (place["x"] >= live["x"] + live["width"]) == (width > 560)
+    assert place["width"] < 0.75 * width
+    keys = browser.find_element(By.TAG_NAME, "body")
+    keys.send_keys("g")
+    until(lambda: not above.is_displayed())
+    keys.send_keys("g")
+    until(above.is_displayed)
+    keys.send_keys("f")
+    until(lambda: above.find_element(By.XPATH, "..").get_attribute("id") == "picture")
+    keys.send_keys("f")
+    until(lambda: above.find_element(By.XPATH, "..").get_attribute("id") == "ground")
+
+
+def test_without_a_camera_no_ground_is_asked_for(robot, browser):
+    until(lambda: text(browser, "#state") == "running")
+    assert not browser.find_element(By.ID, "ground-card").is_displayed()
 
 
 def test_a_hidden_page_takes_no_pictures(robot, browser, monkeypatch):

@@ -20,6 +20,9 @@ import pytest
 
 from runtime.errors import ConfigError, OutputError
 from runtime.frame import Frame, Segmentation
+from runtime.ground import CameraModel
+from runtime.ground.drawing import GroundSight
+from runtime.ground.options import GridOptions
 from runtime.loop import Step
 from runtime.masks.formats import decode_palette_png
 from runtime.outputs import Page, Stream
@@ -157,6 +160,42 @@ def test_mask_is_the_class_indices(page):
     status, body, headers = get(page, "/mask.png")
     assert (status, headers["Content-Type"]) == (200, "image/png")
     assert np.array_equal(decode_palette_png(body), np.full((48, 64), 2))
+
+
+def test_the_ground_from_above(open_page):
+    camera = CameraModel(64, 48, 40.0, 40.0, 31.5, 23.5, height_m=1.0, pitch_rad=0.3)
+    ground = GroundSight(camera, {1}, GridOptions((0.0, 4.0), (-2.0, 2.0)), draws_grid=True)
+    page = open_page(ground=ground)
+    assert get(page, "/ground.png")[0] == 503
+    page.take(step(1))
+    status, body, headers = get(page, "/ground.png?height=212")
+    assert (status, headers["Content-Type"], headers["X-Frame-Id"]) == (200, "image/png", "1")
+    above = image_of(body)
+    assert above.shape == (212, 200, 3)
+    assert (above == (0, 255, 0)).all(axis=2).sum() > 1000  # free ground, in the colour of its class
+    assert json.loads(get(page, "/stats.json")[1])["sees_ground"] is True
+    for height in ("1", "1e5", "x"):
+        assert get(page, f"/ground.png?height={height}")[0] == 400
+
+
+def test_without_a_camera_there_is_no_ground(page):
+    page.take(step())
+    status, body, _ = get(page, "/ground.png")
+    assert status == 400
+    assert b"--camera" in body
+    assert json.loads(get(page, "/stats.json")[1])["sees_ground"] is False
+
+
+def test_lines_of_metres_are_on_the_page_too(open_page):
+    camera = CameraModel(64, 48, 40.0, 40.0, 31.5, 23.5, height_m=1.0, pitch_rad=0.3)
+    pictures = []
+    for draws_grid in (False, True):
+        ground = GroundSight(camera, {1}, GridOptions((0.0, 4.0), (-2.0, 2.0)), draws_grid=draws_grid)
+        page = open_page(ground=ground)
+        page.take(step(1))
+        pictures.append([image_of(get(page, f"/frame.jpg?view={view}")[1]) for view in ("overlay", "mask")])
+    assert not np.array_equal(pictures[0][0], pictures[1][0])
+    assert np.array_equal(pictures[0][1], pictures[1][1])
 
 
 def test_stats(open_page):
