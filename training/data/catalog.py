@@ -12,6 +12,22 @@ from training.data.camvid import camvid_splits, open_camvid
 from training.data.cityscapes import cityscapes_splits, open_cityscapes
 from training.data.dataset import SegmentationDataset
 from training.data.folder import folder_splits, open_folder
+from training.data.formats.coco import coco_panoptic_splits, coco_splits, open_coco, open_coco_panoptic
+from training.data.formats.cvat import cvat_splits, open_cvat
+from training.data.formats.folders_of_masks import (
+    a2d2_splits,
+    bdd100k_splits,
+    open_a2d2,
+    open_bdd100k,
+    open_vistas_v1,
+    open_vistas_v2,
+    open_voc,
+    vistas_splits,
+    voc_splits,
+)
+from training.data.formats.label_studio import label_studio_splits, open_label_studio
+from training.data.formats.supervisely import open_supervisely, supervisely_splits
+from training.data.formats.yolo import open_yolo, yolo_splits
 from training.data.pairs import PairedFiles, leave_out_drive
 from training.data.synthetic import SyntheticStreets
 
@@ -23,16 +39,29 @@ class Reader:
     Attributes:
         open: returns one split of the folder, with its `faults`.
         splits: names the splits that the folder should hold.
+        marks: what lies in such a folder and in no other, as patterns; all of them.
     """
 
     open: Callable[[Path, str], PairedFiles]
     splits: Callable[[Path], tuple[str, ...]]
+    marks: tuple[str, ...]
 
 
 READERS = {
-    "camvid": Reader(open_camvid, camvid_splits),
-    "cityscapes": Reader(open_cityscapes, cityscapes_splits),
-    "folder": Reader(open_folder, folder_splits),
+    "camvid": Reader(open_camvid, camvid_splits, ("train", "trainannot")),
+    "cityscapes": Reader(open_cityscapes, cityscapes_splits, ("leftImg8bit", "gtFine")),
+    "folder": Reader(open_folder, folder_splits, ("images", "labels", "classes.json")),
+    "coco": Reader(open_coco, coco_splits, ("annotations/instances_*.json",)),
+    "coco-panoptic": Reader(open_coco_panoptic, coco_panoptic_splits, ("annotations/panoptic_*.json",)),
+    "yolo": Reader(open_yolo, yolo_splits, ("*.y*ml", "images")),
+    "cvat": Reader(open_cvat, cvat_splits, ("annotations.xml",)),
+    "label-studio": Reader(open_label_studio, label_studio_splits, ()),
+    "supervisely": Reader(open_supervisely, supervisely_splits, ("meta.json", "*/img")),
+    "vistas-v1.2": Reader(open_vistas_v1, vistas_splits, ("training/images", "config*.json")),
+    "vistas-v2.0": Reader(open_vistas_v2, vistas_splits, ("training/v2.0", "config_v2.0.json")),
+    "bdd100k": Reader(open_bdd100k, bdd100k_splits, ("images/10k", "labels/sem_seg")),
+    "a2d2": Reader(open_a2d2, a2d2_splits, ("*/camera/cam_*", "class_list.json")),
+    "voc": Reader(open_voc, voc_splits, ("ImageSets/Segmentation", "SegmentationClass")),
 }
 DATASETS = (*READERS, "synthetic")
 
@@ -132,9 +161,20 @@ def find_root(name: str, root: str | Path) -> Path:
     """Return a data set's folder.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there is none, or it looks like another kind of data set.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a folder that holds {name} data, found none; check --root")
+    if not _looks_like(name, folder):
+        others = [other for other in READERS if READERS[other].marks and _looks_like(other, folder)]
+        if others:
+            raise DatasetError(
+                f"{folder}: expected {name} data ({', '.join(READERS[name].marks)}), found what looks like "
+                f"{' or '.join(others)}; use --data {others[0]}, or check --root"
+            )
     return folder
+
+
+def _looks_like(name: str, folder: Path) -> bool:
+    return all(next(folder.glob(mark), None) is not None for mark in READERS[name].marks)

@@ -64,7 +64,7 @@ from runtime.contract import ClassMap, Rgb
 from runtime.errors import ContractError, DatasetError
 from training.data.dataset import IGNORE
 from training.data.labels import LabelCode, plain_ids
-from training.data.pairs import Pair, PairedFiles, pair_folders, plain_name, same_named
+from training.data.pairs import Pair, PairedFiles, last_fifth, pair_folders, plain_name, same_named
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ class FolderClasses:
     traversable: tuple[str, ...] | None = None
     labels_upright: bool = False
     bits: int | None = None
+    unlabelled: str = (
+        ""  # the class of pixels that no shape covers, or "void": only for labels that are shapes
+    )
 
 
 def open_folder(root: Path, split: str) -> PairedFiles:
@@ -211,11 +214,7 @@ def _find_pairs(root: Path, split: str) -> tuple[tuple[Pair, ...], tuple[str, ..
             raise DatasetError(f"{images}: expected a folder {split!r}, found {splits}; choose one of them")
         return pair_folders(same_named(images, split), same_named(labels, split))
     pairs, faults = pair_folders(images, labels)
-    cut = len(pairs) - max(1, len(pairs) // 5)
-    if split not in ("train", "val") or cut <= 0:
-        raise DatasetError(
-            f"{images}: expected split folders, or at least 2 images for train and val, "
-            f"got split {split!r} of {len(pairs)} images without folders; "
-            f"make images/{split} and labels/{split}"
-        )
-    return (pairs[:cut] if split == "train" else pairs[cut:]), faults
+    try:
+        return last_fifth(pairs, split), faults
+    except DatasetError as error:
+        raise DatasetError(f"{images}: {error}, or make images/{split} and labels/{split}") from None

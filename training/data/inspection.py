@@ -27,6 +27,7 @@ from training.data.duplicates import (
 )
 from training.data.pairs import PairedFiles, count_drives
 
+_MUCH_VOID = 0.1  # share of pixels
 _SHOWN = 3  # examples in a note that stands for many files
 
 
@@ -228,6 +229,15 @@ def _findings_of(survey: _Survey) -> Iterator[Finding]:
     if survey.all_void:
         files = [dataset.pairs[index].label.name for index in survey.all_void]
         yield Finding("note", "void", split, f"{_count(files, 'label')} void alone: {_some(files)}")
+    void_share = int(survey.pixels[IGNORE]) / int(survey.pixels.sum())
+    if void_share > _MUCH_VOID and any(not isinstance(pair.label, Path) for pair in dataset.pairs):
+        yield Finding(
+            "note",
+            "void",
+            split,
+            f"{void_share:.0%} of the pixels lie in no shape and count as void, so nothing is learnt there; "
+            'if they are one class, such as background, say so with "unlabelled" in classes.json',
+        )
     if mask := dataset.code.mask_fault(names, survey.pixels):
         yield Finding("error", "classes", split, mask)
         return

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,20 +23,45 @@ from training.data.labels import LabelCode, load_file, read_picture
 LABEL_SUFFIXES = frozenset({".png"})
 
 
+class DrawnLabel(Protocol):
+    """A label that is no picture of its own, such as polygons in a JSON, and is drawn when it is asked for.
+
+    Attributes:
+        name: says in messages where it stands.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def draw(self, size_hw: tuple[int, int]) -> Image:
+        """Return class indices, uint8 (h, w), 255 for void.
+
+        Args:
+            size_hw: of the upright picture. A label that was made over another size is drawn at that, if it
+                can be this picture as it is stored.
+
+        Raises:
+            DatasetError: it cannot be drawn, or belongs to a picture of another size.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its label file.
+    """An image file and its label.
 
     Attributes:
         image: in colour.
-        label: ids or colours that stand for classes.
+        label: a file of ids or colours that stand for classes, or what draws such a picture.
         drive: the recording that the image is a frame of, such as a drive or a city, as `plain_name` writes
             it; empty when unknown.
+        code: what the values in this one label file mean, where that differs from file to file.
     """
 
     image: Path
-    label: Path
+    label: Path | DrawnLabel
     drive: str = ""
+    code: LabelCode | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +128,13 @@ class PairedFiles:
         except DatasetError as error:
             faults.append(str(error))
         try:
-            label_file = load_file(pair.label)
-            label = self.code.decode(label_file)
-            if label_file.header.orientation != 1:
-                orientation = 1  # the label said itself which way is up
+            if isinstance(pair.label, Path):
+                label_file = load_file(pair.label)
+                label = (pair.code or self.code).decode(label_file)
+                if label_file.header.orientation != 1:
+                    orientation = 1  # the label said itself which way is up
+            elif image_bgr is not None:
+                label = pair.label.draw(image_bgr.shape[:2])
         except DatasetError as error:
             faults.append(str(error))
         if image_bgr is None or label is None:
@@ -115,8 +144,9 @@ class PairedFiles:
         if orientation != 1 and not (label.shape == (height, width) if size_tells else self.labels_upright):
             label = turn(label, orientation)
         if label.shape != image_bgr.shape[:2]:
+            where = pair.label if isinstance(pair.label, Path) else pair.label.name
             return (
-                f"{pair.label}: expected the size of its image, {_size(image_bgr)}, got {_size(label)}; "
+                f"{where}: expected the size of its image, {_size(image_bgr)}, got {_size(label)}; "
                 "resize the label with nearest neighbours, or replace the pair",
             )
         return Sample(image_bgr, label, printable(pair.image.name), orientation != 1 and not size_tells)
@@ -132,7 +162,9 @@ def refuse_masks(dataset: SegmentationDataset, max_labels: int = 50) -> None:
         return
     counts = np.zeros(256, np.int64)
     for index in np.linspace(0, len(dataset) - 1, min(max_labels, len(dataset))).round().astype(int):
-        counts += np.bincount(dataset.code.read(dataset.pairs[index].label).ravel(), minlength=256)
+        label = dataset.pairs[index].label
+        if isinstance(label, Path):
+            counts += np.bincount(dataset.code.read(label).ravel(), minlength=256)
     if fault := dataset.code.mask_fault(dataset.classes.names, counts):
         raise DatasetError(f"{dataset.name} {dataset.split}: {fault}")
 
@@ -191,6 +223,27 @@ def match_files(
         *_lonely(labels, images, "label", "image", image_folder),
     )
     return tuple(Pair(images[key], labels[key]) for key in sorted(images) if key in labels), faults
+
+
+def last_fifth(pairs: tuple[Pair, ...], split: str) -> tuple[Pair, ...]:
+    """Return the part of a data set without splits that is "train" or "val".
+
+    "val" is the last fifth in order, at least one pair: neighbours in a video stay on one side, apart from
+    the cut. Where the drives are known, the cut lies between two of them.
+
+    Raises:
+        DatasetError: another split, or fewer than two pairs.
+    """
+    cut = len(pairs) - max(1, len(pairs) // 5)
+    if split not in ("train", "val") or cut <= 0:
+        raise DatasetError(
+            f"split {split!r}: expected train or val of at least 2 images, since the data set has no splits "
+            f"of its own, got {len(pairs)} images; name one of the two"
+        )
+    if pairs[cut].drive:
+        starts = [place for place in range(1, len(pairs)) if pairs[place].drive != pairs[place - 1].drive]
+        cut = max([start for start in starts if start <= cut], default=min(starts, default=cut))
+    return pairs[:cut] if split == "train" else pairs[cut:]
 
 
 def count_drives(dataset: PairedFiles) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Data sets in the formats of others: label tools, training tools and published drives."""
