@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from runtime.base.files import file_sha256
 from runtime.contract import ModelContract
 from runtime.network.session import NetworkSession
 from runtime.segmenter import bundled_model
@@ -189,7 +190,9 @@ def test_a_model_in_the_box_says_how_good_it_is_and_what_it_may_be_used_for(path
     assert (contract.accuracy.dataset, contract.accuracy.split) == ("camvid", "val")
     assert 0.5 < contract.accuracy.miou < 1
     assert "research" in contract.origin.terms
-    assert re.fullmatch(r"[0-9a-f]{64}", contract.origin.checkpoint_sha256)
+    assert contract.classes.traversable == ("road",)
+    checkpoint = ROOT / "weights" / "edgeseg_weights" / f"{path.stem.removesuffix('-int8')}.pt"
+    assert contract.origin.checkpoint_sha256 == file_sha256(checkpoint)
 
 
 def test_the_default_model_is_in_the_box() -> None:

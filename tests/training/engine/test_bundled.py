@@ -94,4 +94,5 @@ def test_the_weights_package_brings_them_where_there_is_no_checkout(
 
 def test_a_checkout_holds_the_checkpoints_of_the_bundled_models() -> None:
     assert bundled_names() == ["camvid-m", "camvid-n", "camvid-s"]
-    assert load_checkpoint(checkpoint_file("camvid-n")).contract.classes == CAMVID_CLASSES
+    classes = load_checkpoint(checkpoint_file("camvid-n")).contract.classes
+    assert (classes, classes.traversable) == (CAMVID_CLASSES, ("road",))
