@@ -84,5 +84,11 @@ def without_the_unsure(mask: Image, confidence: Image, below: float) -> Image:
     >>> without_the_unsure(mask, confidence, 0.5).tolist()
     [[3, 255]]
     """
-    _, unsure = cv2.threshold(confidence, round(below * CERTAIN) - 1, UNKNOWN, cv2.THRESH_BINARY_INV)
+    least = least_confidence(below)
+    _, unsure = cv2.threshold(confidence, least - 1, UNKNOWN, cv2.THRESH_BINARY_INV)
     return np.asarray(cv2.max(mask, unsure), np.uint8)
+
+
+def least_confidence(below: float) -> int:
+    """Return the lowest confidence, 0 to 255, that is not unknown where a probability is the limit."""
+    return round(below * CERTAIN)

@@ -1,10 +1,13 @@
 import json
 import os
 
+import cv2
+import numpy as np
 import pytest
 
 from benchmarks.accuracy import main
 from runtime.contract import CAMVID_CLASSES
+from runtime.segmenter import Segmenter
 
 
 @pytest.fixture
@@ -33,6 +36,44 @@ def test_the_ece_is_measured_when_asked_for(street_onnx, capsys):
     assert 0 <= report["mean_confidence"] <= 1
 
 
+def test_the_share_of_unknown_pixels_is_told_of_pictures_with_and_without_labels(
+    street_onnx, tmp_path, capsys
+):
+    grey, noise = np.full((2, 48, 64, 3), 128, np.uint8)
+    noise[:] = np.random.default_rng(0).integers(0, 256, noise.shape)
+    for name, picture in (("grey", grey), ("noise", noise)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    arguments = ["--model", str(street_onnx), "--data", "synthetic", "--limit", "1", "--unlabelled"]
+    arguments += [
+        str(tmp_path / "*.png"),
+        str(tmp_path / "grey.png"),
+        "--unknown-below",
+        "0",
+        "0.2",
+        "0.6",
+        "1",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["unknown"]
+    assert [one["name"] for one in found] == [
+        "synthetic val",
+        str(tmp_path / "*.png"),
+        str(tmp_path / "grey.png"),
+    ]
+    assert [one["frames"] for one in found] == [1, 1, 1]
+    with Segmenter(street_onnx, unknown_below=0.6) as segment:
+        answer = segment(grey)
+    assert found[2]["shares"][2] == pytest.approx((answer.mask == 255).mean())
+    assert found[2]["mean_confidence"] == pytest.approx(answer.confidence.mean() / 255)
+    for one in found:
+        assert one["shares"] == sorted(one["shares"])
+        assert one["shares"][0] == 0
+    assert len(found[0]["right"]) == 4
+    assert found[1]["right"] == []
+    assert main(arguments) == 0
+    assert "right of the others" in capsys.readouterr().out
+
+
 def test_text_ends_with_the_next_command(street_onnx, capsys):
     assert main(["--model", str(street_onnx), "--data", "synthetic", "--limit", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -47,6 +88,8 @@ def test_text_ends_with_the_next_command(street_onnx, capsys):
         (["--data", "camvid", "--root", "no-such-folder"], "no-such-folder"),
         (["--data", "synthetic", "--split", "tuesday"], "tuesday"),
         (["--data", "synthetic", "--limit", "0"], "limit"),
+        (["--data", "synthetic", "--limit", "1", "--unlabelled", "no-such.mp4"], "no-such.mp4"),
+        (["--data", "synthetic", "--unknown-below", "2"], "unknown_below"),
         (["--data", "synthetic", "--leave-out", "0006R0"], "0006R0"),
     ],
 )
