@@ -42,6 +42,7 @@ COMMANDS = {
     "info": Command("runtime.info", "", "print a model's contract, accuracy and terms of use"),
     "ros-node": Command("runtime.ros_node", "ros", "run a node of ROS 2 (never yet tried inside ROS)"),
     "train": Command("training.train", "train", "train a network"),
+    "recipe": Command("training.recipe", "train", "train a network in the stages of a recipe"),
     "evaluate": Command("training.evaluate", "train", "measure a checkpoint in PyTorch"),
     "doctor": Command("training.doctor", "train", "list every fault of a data set"),
     "export": Command("export.to_onnx", "export", "write a checkpoint as ONNX and prove the file"),
