@@ -17,6 +17,7 @@ from benchmarks.subjects.unknown import UnknownShare, unknown_of, unknown_of_lab
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
 from runtime.network.options import ModelOptions
+from training.class_maps.translation import open_translation
 from training.data.catalog import SplitOptions
 from training.data.dataset import SegmentationDataset
 from training.evaluation.measure import accuracy_json, accuracy_table, measure_segmenter, warn_if_seen
@@ -29,6 +30,12 @@ class AccuracyOptions:
     data: SplitOptions = nested(SplitOptions)
     model: ModelOptions = nested(ModelOptions)
     ece: bool = flag("also measure the ECE, the error of the confidences", default=False)
+    class_map: str | None = flag(
+        "bring a model of other classes to those of the labels: a bundled map such as cityscapes-to-camvid, "
+        "or a file",
+        default=None,
+        metavar="NAME",
+    )
     limit: int | None = flag("measure on the first so many images only", default=None, at_least=1)
     unlabelled: tuple[str, ...] = flag(
         "videos or images ('sea/*.jpg') without labels: print which share of their pixels, and of the "
@@ -52,7 +59,15 @@ def command(options: AccuracyOptions) -> None:
     with options.model.open() as segment:
         if options.data.leave_out is not None:
             warn_if_seen(segment.contract, dataset)
-        measured = measure_segmenter(segment, dataset, limit=options.limit, ece=options.ece)
+        translation = None
+        if options.class_map is not None:
+            translation = open_translation(
+                options.class_map, segment.contract.classes.names, dataset.classes.names
+            )
+            print(translation.describe(), file=sys.stderr)
+        measured = measure_segmenter(
+            segment, dataset, limit=options.limit, ece=options.ece, translation=translation
+        )
     unknown = _unknown(options, dataset) if options.unlabelled else []
     if options.as_json:
         print(json.dumps({**accuracy_json(measured), "unknown": to_plain(unknown)}))

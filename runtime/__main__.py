@@ -41,6 +41,9 @@ COMMANDS = {
     "calibrate": Command("runtime.calibrate", "", "calibrate a camera, so that pixels become metres"),
     "info": Command("runtime.info", "", "print a model's contract, accuracy and terms of use"),
     "ros-node": Command("runtime.ros_node", "ros", "run a node of ROS 2 (never yet tried inside ROS)"),
+    "label": Command(
+        "training.label", "train", "label recordings with any networks; choose frames to correct"
+    ),
     "train": Command("training.train", "train", "train a network"),
     "recipe": Command("training.recipe", "train", "train a network in the stages of a recipe"),
     "evaluate": Command("training.evaluate", "train", "measure a checkpoint in PyTorch"),

@@ -1,7 +1,8 @@
 """Checks a data set before a training does: `python -m training.doctor --data camvid --root DIR`.
 
 It reads every pair of image and label once and lists everything that is wrong, then says how the classes
-are spread. With `--out` it draws a sheet of samples with their labels for each split.
+are spread. With `--out` it draws a sheet of samples with their labels for each split. Given a class map
+instead (`--class-map cityscapes-to-camvid`), it shows what becomes of each class.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from shlex import quote
 
 from runtime.base.codec import to_plain
 from runtime.base.files import make_folder
-from runtime.base.flags import flag, run_command
-from runtime.errors import DatasetError
+from runtime.base.flags import check_fields, flag, run_command
+from runtime.errors import ConfigError, DatasetError
+from runtime.segmenter import Segmenter
+from training.class_maps.translation import class_names, open_translation
 from training.data.catalog import READERS
 from training.data.inspection import inspect_dataset, summary_table
 from training.figures.sheets import label_sheet, write_sheet
@@ -26,17 +29,55 @@ from training.figures.sheets import label_sheet, write_sheet
 class DoctorOptions:
     """What the command line asks for."""
 
-    data: str = flag("kind of data set", choices=READERS)
-    root: str = flag("the data set's folder")
+    data: str | None = flag("kind of data set", default=None, choices=READERS)
+    root: str | None = flag("the data set's folder", default=None)
+    class_map: str | None = flag(
+        "instead of a data set, show what a class map does: a bundled one such as cityscapes-to-camvid, or a "
+        "file",
+        default=None,
+        metavar="NAME",
+    )
+    model: Path | None = flag(
+        "ONNX file whose classes the map is given", default=None, unset="those that the map names"
+    )
     out: Path | None = flag("folder for a PNG of samples of each split", default=None, metavar="DIR")
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
 
+    def __post_init__(self) -> None:
+        """Check that there is one thing to look at."""
+        check_fields(self)
+        if (self.class_map is None) == (self.data is None):
+            raise ConfigError("doctor: expected --data and --root, or --class-map, and not both; name one")
+        if self.data is not None and (self.root is None or self.model is not None):
+            raise ConfigError("doctor: expected --root beside --data, and no --model; correct the command")
+
 
 def command(options: DoctorOptions) -> None:
-    """Inspect, draw what is asked for, and print."""
+    """Look at what is named."""
+    if options.class_map is not None:
+        _show_map(options, options.class_map)
+    elif options.data is not None and options.root is not None:
+        _inspect(options, options.data, options.root)
+
+
+def _show_map(options: DoctorOptions, name: str) -> None:
+    """Print what a class map does."""
+    source, target = class_names(name)
+    if options.model is not None:
+        with Segmenter(options.model) as segment:
+            source = segment.contract.classes.names
+    translation = open_translation(name, source, target)
+    if options.as_json:
+        print(json.dumps(to_plain(translation)))
+        return
+    print(translation.describe())
+
+
+def _inspect(options: DoctorOptions, data: str, root: str) -> None:
+    """Inspect a data set, draw what is asked for, and print."""
     if options.out is not None:
         make_folder(options.out)
-    inspection = inspect_dataset(options.data, options.root)
+    inspection = inspect_dataset(data, root)
     sheets = []
     if options.out is not None:
         for dataset, chosen in inspection.spread_samples():
@@ -61,17 +102,14 @@ def command(options: DoctorOptions) -> None:
             print(f"drew {path}")
     if inspection.errors:
         found = "1 error" if inspection.errors == 1 else f"{inspection.errors} errors"
-        raise DatasetError(
-            f"{options.root}: expected a sound data set, found {found}; correct the errors listed"
-        )
+        raise DatasetError(f"{root}: expected a sound data set, found {found}; correct the errors listed")
     if not options.as_json:
-        data, root = options.data, quote(options.root)
-        print(f"\nnext: python -m training.train --data {data} --root {root} --out runs/{data}")
+        print(f"\nnext: python -m training.train --data {data} --root {quote(root)} --out runs/{data}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    description = "Check a data set: exit code 1 when something must be corrected."
+    description = "Check a data set or a class map: exit code 1 when something must be corrected."
     return run_command("training.doctor", description, DoctorOptions, command, argv)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ConfigError
 from runtime.frame import Image
-from runtime.network.mask import WHOLE, Window
+from runtime.network.mask import WHOLE, Window, sample
 
 CERTAIN = 255
 UNKNOWN = 255  # the mask's value of pixels that are not sure enough
@@ -57,19 +57,7 @@ def winner_confidence(
     highest: NDArray[Any] = np.zeros(finer_wh[::-1], np.uint8)
     for share in shares:
         cv2.max(highest, cv2.resize(share, finer_wh, interpolation=cv2.INTER_LINEAR), dst=highest)
-    if window == WHOLE:
-        return np.asarray(cv2.resize(highest, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    across = (window.right - window.left) * finer_wh[0] / width
-    down = (window.bottom - window.top) * finer_wh[1] / height
-    from_frame = np.array(
-        [
-            [across, 0.0, window.left * finer_wh[0] + across / 2 - 0.5],
-            [0.0, down, window.top * finer_wh[1] + down / 2 - 0.5],
-        ]
-    )
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(highest, from_frame, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(seen, np.uint8)
+    return np.asarray(sample(highest, size_hw, window), np.uint8)
 
 
 def without_the_unsure(mask: Image, confidence: Image, below: float) -> Image:

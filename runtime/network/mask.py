@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -139,6 +140,35 @@ def fit_mask(mask: Image, size_hw: tuple[int, int], window: Window = WHOLE) -> I
         return mask
     # INTER_NEAREST would take the upper left one of four equally near pixels, which shifts every edge.
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]
+
+
+def sample(plane: NDArray[Any], size_hw: tuple[int, int], window: Window = WHOLE) -> NDArray[Any]:
+    """Return the part of a plane that a window covers, bilinearly at another size.
+
+    Args:
+        plane: uint8 or float32 (h, w).
+        size_hw: height and width (H, W) of the result.
+        window: the part; pixels beyond the plane's border repeat it.
+
+    Returns:
+        (H, W) of the same type.
+    """
+    height, width = size_hw
+    if window == WHOLE:
+        return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR))
+    rows, columns = plane.shape
+    across = (window.right - window.left) * columns / width
+    down = (window.bottom - window.top) * rows / height
+    from_result = np.array(
+        [
+            [across, 0.0, window.left * columns + across / 2 - 0.5],
+            [0.0, down, window.top * rows + down / 2 - 0.5],
+        ]
+    )
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(plane, from_result, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    )
 
 
 def _settle(

@@ -62,6 +62,7 @@ class BagSource(RecordedSource):
         self._bag: Bag = open_bag(self.path)
         try:
             self.topic = _chosen(self._bag, topic)
+            self.announced = sum(one.count for one in self._bag.channels if one.topic == self.topic)
         except BaseException:
             self._bag.close()
             raise

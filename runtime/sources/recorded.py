@@ -20,11 +20,16 @@ _Answer = TypeVar("_Answer")
 
 
 class RecordedSource(Source):
-    """What never runs away: each frame is read when it is asked for."""
+    """What never runs away: each frame is read when it is asked for.
+
+    Attributes:
+        announced: frames that the header states, an estimate; 0 where it states none.
+    """
 
     fps: float | None = None
     live = False
     dropped = 0
+    announced = 0
 
     def __init__(self) -> None:
         """Start before the first frame."""

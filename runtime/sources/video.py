@@ -66,6 +66,7 @@ class Video(RecordedSource):
         except BaseException:
             self._capture.release()
             raise
+        self.announced = announced_frames(self._capture)
         self._period_ns = round(1e9 / self.fps) if self.fps else 1
 
     def close(self) -> None:
@@ -270,7 +271,7 @@ class SyntheticDrive(VideoFile):
             SourceError: an installation without it.
         """
         super().__init__(CLIP)
-        self._length = announced_frames(self._capture)
+        self._length, self.announced = self.announced, 0
 
     def _goes_on(self) -> bool:
         """Open the clip again after its last frame: seeking is not exact with every decoder."""

@@ -8,6 +8,9 @@ import pytest
 from benchmarks.accuracy import main
 from runtime.contract import CAMVID_CLASSES
 from runtime.segmenter import Segmenter
+from training.data.cityscapes import CITYSCAPES_CLASSES
+from training.data.synthetic import SyntheticStreets
+from training.evaluation.metrics import class_probabilities
 
 
 @pytest.fixture
@@ -81,6 +84,38 @@ def test_text_ends_with_the_next_command(street_onnx, capsys):
     assert lines[-1] == f"next: python -m benchmarks.latency --model {street_onnx}"
 
 
+def test_a_network_of_other_classes_is_measured_through_a_map(tmp_path, tiny, write_tiny_onnx, capsys):
+    contract = tiny.tiny_contract((64, 96), classes=CITYSCAPES_CLASSES)
+    foreign = write_tiny_onnx(tmp_path / "foreign.onnx", contract=contract)
+    arguments = ["--model", str(foreign), "--data", "synthetic", "--limit", "2", "--json"]
+    assert main(arguments) == 1
+    assert "--class-map" in capsys.readouterr().err
+    assert main([*arguments, "--class-map", "cityscapes-to-camvid", "--ece"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert "sidewalk → pavement" in captured.err
+
+    # The same by hand: sums of probabilities at the label's size, then the largest.
+    dataset = SyntheticStreets("val")
+    groups = [group for _, group in sorted(GROUPS.items())]
+    counted = np.zeros((11, 11), np.int64)
+    with Segmenter(foreign) as segment:
+        for index in range(2):
+            sample = dataset[index]
+            logits = segment.infer(segment.fit(sample.image_bgr)).output
+            shares = class_probabilities(logits, sample.label.shape)
+            mask = np.stack([shares[group].sum(axis=0) for group in groups]).argmax(axis=0)
+            known = sample.label != 255
+            np.add.at(counted, (sample.label[known], mask[known]), 1)
+    assert report["pixel_accuracy"] == pytest.approx(np.trace(counted) / counted.sum(), abs=1e-3)
+
+
+GROUPS = {
+    0: [10], 1: [2, 3], 2: [5], 3: [0], 4: [1], 5: [8, 9], 6: [6, 7], 7: [4], 8: [13, 14, 15, 16], 9: [11],
+    10: [12, 17, 18],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -90,6 +125,7 @@ def test_text_ends_with_the_next_command(street_onnx, capsys):
         (["--data", "synthetic", "--limit", "0"], "limit"),
         (["--data", "synthetic", "--limit", "1", "--unlabelled", "no-such.mp4"], "no-such.mp4"),
         (["--data", "synthetic", "--unknown-below", "2"], "unknown_below"),
+        (["--data", "synthetic", "--class-map", "no-such-map"], "no-such-map"),
         (["--data", "synthetic", "--leave-out", "0006R0"], "0006R0"),
     ],
 )

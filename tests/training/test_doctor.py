@@ -255,6 +255,23 @@ def test_the_command_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "expected a folder that holds folder data, found none" in capsys.readouterr().err
 
 
+def test_a_class_map_is_shown_with_what_it_loses(capsys: pytest.CaptureFixture[str], tiny_onnx: Path) -> None:
+    assert main(["--class-map", "mapillary-to-camvid"]) == 0
+    said = capsys.readouterr().out
+    assert "Person → pedestrian" in said
+    assert "lost, as no class of the target is meant: Bird" in said
+    assert main(["--class-map", "cityscapes-to-camvid", "--model", str(tiny_onnx)]) == 1
+    assert "expected groups of ['blue', 'green', 'red']" in capsys.readouterr().err
+    assert main(["--class-map", "camvid-to-cityscapes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"][0] == "road"
+
+
+@pytest.mark.parametrize("words", [[], ["--data", "camvid"], ["--data", "camvid", "--class-map", "x"]])
+def test_the_command_needs_one_thing_to_look_at(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    assert "error: doctor: expected --" in capsys.readouterr().err
+
+
 def test_sheets_that_cannot_be_written_are_a_known_error(
     camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

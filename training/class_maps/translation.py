@@ -11,7 +11,7 @@ A file holds groups, each of some classes of the source and some of the target t
     }
 
 A class of the source in no group is lost: a pixel counts as far as its probability lies elsewhere. A class of
-the target in no group has no partner: nobody teaches it.
+the target in no group has no partner: nobody teaches it. A file may name both, as "lost" and "unpartnered".
 """
 
 from __future__ import annotations
@@ -41,11 +41,21 @@ class Group:
 
 @dataclass(frozen=True)
 class ClassMapFile:
-    """The content of a class map's file; `source` and `target` say in words what they name."""
+    """The content of a class map's file.
+
+    Attributes:
+        source: in words, whose classes it maps.
+        target: in words, to whose.
+        groups: classes that mean the same.
+        lost: classes of the source that mean none of the target's.
+        unpartnered: classes of the target that no class of the source means.
+    """
 
     source: str
     target: str
     groups: tuple[Group, ...]
+    lost: tuple[str, ...] = ()
+    unpartnered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,14 +190,31 @@ def open_translation(
     return Translation(tuple(source), tuple(target), tuple(groups), tuple(absent))
 
 
+def class_names(name_or_path: str | Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return all classes that a map knows of its source, and of its target.
+
+    Raises:
+        DatasetError: a map that is missing or damaged.
+    """
+    described = _read(name_or_path)
+    source = [name for group in described.groups for name in group.source]
+    target = [name for group in described.groups for name in group.target]
+    return (*source, *described.lost), (*target, *described.unpartnered)
+
+
 def bundled_maps() -> tuple[str, ...]:
     """Return the names of the maps in the package."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
+def map_file(name_or_path: str | Path) -> Path:
+    """Return the file of a bundled map by its name, or a user's own by its path."""
+    is_bundled = str(name_or_path) in bundled_maps()
+    return FOLDER / f"{name_or_path}.json" if is_bundled else Path(name_or_path)
+
+
 def _read(name_or_path: str | Path) -> ClassMapFile:
-    bundled = str(name_or_path) in bundled_maps()
-    path = FOLDER / f"{name_or_path}.json" if bundled else Path(name_or_path)
+    path = map_file(name_or_path)
     try:
         plain = json.loads(read_regular(path).decode("utf-8"))
         return from_plain(ClassMapFile, plain)

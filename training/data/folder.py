@@ -100,9 +100,8 @@ def open_folder(root: Path, split: str) -> PairedFiles:
     described = _read_classes(path)
     if described.bits is not None and not 8 <= described.bits <= 16:
         raise DatasetError(f"{path}: bits: expected from 8 to 16, got {described.bits}; correct the file")
-    palette = distinct_palette(len(described.names)) if described.palette is None else described.palette
     try:
-        classes = ClassMap(described.names, palette, IGNORE, described.traversable)
+        classes = _class_map(described)
         code = _label_code(described)
     except (ContractError, DatasetError) as error:
         raise DatasetError(f"{path}: {error}; correct the file") from None
@@ -118,6 +117,19 @@ def open_folder(root: Path, split: str) -> PairedFiles:
         labels_upright=described.labels_upright,
         bits=described.bits,
     )
+
+
+def read_classes(root: Path) -> ClassMap:
+    """Return the classes of a folder, whether or not it holds labels yet.
+
+    Raises:
+        DatasetError: a `classes.json` that is missing or says something impossible.
+    """
+    path = root / "classes.json"
+    try:
+        return _class_map(_read_classes(path))
+    except ContractError as error:
+        raise DatasetError(f"{path}: {error}; correct the file") from None
 
 
 def folder_splits(root: Path) -> tuple[str, ...]:
@@ -158,6 +170,12 @@ def _read_classes(path: Path) -> FolderClasses:
         return from_plain(FolderClasses, plain)
     except DecodeError as error:
         raise DatasetError(f"{path}: {error}; correct the file") from None
+
+
+def _class_map(described: FolderClasses) -> ClassMap:
+    """Return names and colours; a `ContractError` lacks the file's name."""
+    palette = distinct_palette(len(described.names)) if described.palette is None else described.palette
+    return ClassMap(described.names, palette, IGNORE, described.traversable)
 
 
 def _label_code(described: FolderClasses) -> LabelCode:

@@ -18,8 +18,10 @@ from runtime.contract import Accuracy, ClassMap, ModelContract
 from runtime.errors import ConfigError, DatasetError
 from runtime.frame import Image
 from runtime.segmenter import Segmenter
+from training.class_maps.translation import Translation
 from training.data.dataset import Sample, SegmentationDataset
-from training.evaluation.metrics import ConfidenceBins, ConfusionMatrix, class_probabilities
+from training.evaluation.metrics import ConfidenceBins, ConfusionMatrix
+from training.evaluation.probabilities import probabilities_of
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def measure_segmenter(
     *,
     limit: int | None = None,
     ece: bool = False,
+    translation: Translation | None = None,
     on_image: ImageHook | None = None,
 ) -> Measurement:
     """Measure an open model file, see `measure`.
@@ -183,13 +186,16 @@ def measure_segmenter(
         dataset: images with labels.
         limit: measure on the first so many images only.
         ece: whether to compare its confidence with how often it is right, too.
+        translation: from the model's classes into the data set's, where they differ. A pixel's class is the
+            one with the largest sum of probabilities.
         on_image: called after each image.
 
     Raises:
         ConfigError: a limit below 1, or an ECE of a file that gives no logits.
         DatasetError: classes other than the model's, or a sample that cannot be read.
     """
-    check_same_classes(segment.contract.classes, dataset)
+    if translation is None:
+        check_same_classes(segment.contract.classes, dataset)
     if ece and not segment.contract.output.has_logits:
         raise ConfigError(
             "ece: expected a file that gives logits, got one that gives masks only; "
@@ -198,11 +204,16 @@ def measure_segmenter(
 
     def sure(image_bgr: Image) -> Prediction:
         inferred = segment.infer(segment.fit(image_bgr))
-        logits = (inferred.output / segment.contract.output.temperature).astype(np.float32)
-        probabilities = class_probabilities(logits, inferred.fitted.frame_hw)
-        return Prediction(segment.finish(inferred).mask, probabilities.max(axis=0))
+        probabilities = probabilities_of(segment, inferred)
+        if translation is None:
+            return Prediction(segment.finish(inferred).mask, probabilities.max(axis=0))
+        probabilities = translation.to_target(probabilities)
+        return Prediction(probabilities.argmax(axis=0).astype(np.uint8), probabilities.max(axis=0))
 
-    predict = sure if ece else lambda image_bgr: segment(image_bgr).mask
+    def mask_of(image_bgr: Image) -> Image:
+        return segment(image_bgr).mask if translation is None else sure(image_bgr).mask
+
+    predict = sure if ece else mask_of
     return measure(predict, dataset, limit=limit, on_image=on_image)
 
 
@@ -215,7 +226,8 @@ def check_same_classes(classes: ClassMap, dataset: SegmentationDataset) -> None:
     if classes.names != dataset.classes.names:
         raise DatasetError(
             f"{dataset.name}: expected the model's classes {list(classes.names)}, got "
-            f"{list(dataset.classes.names)}; measure on the data the model was made for"
+            f"{list(dataset.classes.names)}; measure on the data the model was made for, or an ONNX file by "
+            "benchmarks.accuracy --class-map"
         )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DatasetError
 from runtime.frame import Image
+from runtime.network.mask import WHOLE, Window, sample
 from training.data.dataset import IGNORE
 
 BINS = 15
@@ -216,12 +216,15 @@ class ConfidenceBins:
             )
 
 
-def class_probabilities(logits: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+def class_probabilities(
+    logits: NDArray[np.float32], size_hw: tuple[int, int], window: Window = WHOLE
+) -> NDArray[np.float32]:
     """Upsample logits bilinearly, as `runtime.network.mask.class_mask` does, and take the softmax.
 
     Args:
         logits: float32 (1, C, h, w), finite.
         size_hw: height and width (H, W) of the result in pixels.
+        window: the part of the logits that the result covers.
 
     Returns:
         float32 (C, H, W), 0..1; each pixel's classes add up to 1. Its highest is the confidence of a mask.
@@ -230,10 +233,9 @@ def class_probabilities(logits: NDArray[np.float32], size_hw: tuple[int, int]) -
     >>> float(class_probabilities(even, (4, 6)).max())
     0.25
     """
-    height, width = size_hw
-    wide = np.empty((logits.shape[1], height, width), np.float32)
+    wide = np.empty((logits.shape[1], *size_hw), np.float32)
     for plane, coarse in zip(wide, logits[0], strict=True):
-        cv2.resize(coarse, (width, height), dst=plane)
+        plane[:] = sample(coarse, size_hw, window)
     wide -= wide.max(axis=0)
     np.exp(wide, out=wide)
     wide /= wide.sum(axis=0)

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import DatasetError
-from training.class_maps.translation import bundled_maps, open_translation
+from training.class_maps.translation import bundled_maps, class_names, open_translation
 from training.data.cityscapes import CITYSCAPES_CLASSES
 
 
@@ -32,8 +32,27 @@ def test_a_bundled_map_names_each_class_once(name: str) -> None:
     described = json.loads((Path("training/class_maps") / f"{name}.json").read_text())
     for side in ("source", "target"):
         names = [name for group in described["groups"] for name in group[side]]
+        names += described.get("lost" if side == "source" else "unpartnered", [])
         assert sorted(names) == sorted(set(names))
         assert all(group[side] for group in described["groups"])
+
+
+def test_a_map_that_knows_its_vocabularies_says_what_it_leaves_out() -> None:
+    source, target = class_names("mapillary-to-camvid")
+    assert (len(source), set(target)) == (66, set(CAMVID_CLASSES.names))
+    assert set(class_names("camvid-to-cityscapes")[1]) == set(CITYSCAPES_CLASSES.names)
+    assert "Ego Vehicle" in open_translation("mapillary-to-camvid", source, target).lost
+
+
+def test_maps_lead_to_the_same_class_by_way_of_another_vocabulary() -> None:
+    vistas, camvid = class_names("mapillary-to-camvid")
+    city = CITYSCAPES_CLASSES.names
+    each = np.eye(len(vistas), dtype=np.float32)  # (classes, one-hot)
+    direct = open_translation("mapillary-to-camvid", vistas, camvid).to_target(each)
+    by_city = open_translation("mapillary-to-cityscapes", vistas, city).to_target(each)
+    np.testing.assert_array_equal(
+        direct, open_translation("cityscapes-to-camvid", city, camvid).to_target(by_city)
+    )
 
 
 def test_a_group_of_several_targets_shares_its_sum(tmp_path: Path) -> None:
