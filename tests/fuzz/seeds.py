@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -20,10 +22,17 @@ from runtime.frame import Image
 
 CONTAINERS = {"mp4": "mp4", "mkv": "matroska", "webm": "webm", "avi": "avi", "ts": "mpegts"}  # PyAV's names
 BAGS = ("mcap", "db3", "bag") if find_spec("rosbags") and find_spec("mcap") else ()  # of the extra `ros`
-SEED_TARGETS = (*CONTAINERS, *BAGS, "image", "label", "classes", "http", "rtsp")
+SEED_TARGETS = (*CONTAINERS, *BAGS, "image", "label", "classes", "shapes", "http", "rtsp")
 NEXT_ANSWER = b"\0<next answer>\0"  # between what a server says to one request and to the next
 CLASSES = ("floor", "wall", "door")
 SIZE_WH = (64, 48)
+SHAPE_FILES = {
+    "coco": "train.json",
+    "cvat": "annotations.xml",
+    "label-studio": "a.json",
+    "yolo": "labels/a.txt",
+    "supervisely": "train/ann/a.png.json",
+}
 _SEEDS_A_CONTAINER = 10
 _CODECS = {
     "mp4": ("libx264", "mpeg4", "libx265", "mjpeg"),
@@ -44,7 +53,14 @@ def seeds(target: str) -> tuple[bytes, ...]:
     if target in BAGS:
         return tuple(_bags(target))
     return tuple(
-        {"image": _images, "label": _labels, "classes": _classes, "http": _http, "rtsp": _rtsp}[target]()
+        {
+            "image": _images,
+            "label": _labels,
+            "classes": _classes,
+            "shapes": _shapes,
+            "http": _http,
+            "rtsp": _rtsp,
+        }[target]()
     )
 
 
@@ -154,6 +170,75 @@ def _classes() -> Iterator[bytes]:
         {"class_of": colors, "unlisted": "void", "labels_upright": True, "bits": 12},
     ):
         yield json.dumps({"names": CLASSES, **more}, indent=1).encode()
+
+
+def _shapes() -> Iterator[bytes]:
+    """Yield a file of labels of each format that draws its labels, in the order of `SHAPE_FILES`."""
+    width, height = SIZE_WH
+    ring = [1.5, 2, 60, 3, 40, 45.25]
+    points = [list(pair) for pair in zip(ring[::2], ring[1::2], strict=True)]
+    runs = {"size": [height, width], "counts": [100, 50, height * width - 150]}
+    yield json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "a.png", "width": width, "height": height}],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
+            "annotations": [
+                {"image_id": 1, "category_id": 0, "segmentation": [ring], "iscrowd": 0},
+                {"image_id": 1, "category_id": 2, "segmentation": runs, "iscrowd": 1},
+                {
+                    "image_id": 1,
+                    "category_id": 1,
+                    "segmentation": {**runs, "counts": "T3b1Zk2"},
+                    "iscrowd": 0,
+                },
+            ],
+        }
+    ).encode()
+    labels = "".join(f"<label><name>{name}</name><color>#0000ff</color></label>" for name in CLASSES)
+    corners = ";".join(f"{x},{y}" for x, y in points)
+    yield "".join(
+        (
+            f'<?xml version="1.0" encoding="utf-8"?><annotations><meta><labels>{labels}</labels></meta>',
+            f'<image id="0" name="a.png" subset="train" width="{width}" height="{height}">',
+            f'<polygon label="wall" z_order="1" points="{corners}"/>',
+            '<mask label="door" rle="1, 7, 8" left="3" top="2" width="4" height="4" z_order="0"/>',
+            '<ellipse label="floor" cx="9" cy="9" rx="3" ry="2" rotation="30"/>',
+            '<box label="floor" xtl="1" ytl="1" xbr="5" ybr="4"/></image></annotations>',
+        )
+    ).encode()
+    size = {"original_width": width, "original_height": height, "image_rotation": 0}
+    runs_of_brush = "".join(f"100{width * height // 3 * 4 - 1:016b}{value:08b}" for value in (0, 255, 0))
+    bits = f"{width * height * 4:032b}{7:05b}{'1111' * 4}{runs_of_brush}"
+    brush = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    regions = [
+        {**size, "value": {"points": points, "polygonlabels": ["wall"]}},
+        {**size, "value": {"format": "rle", "rle": list(brush), "brushlabels": ["door"]}},
+        {**size, "value": {"x": 1, "y": 2, "width": 30, "height": 40, "rectanglelabels": ["floor"]}},
+    ]
+    tasks = [
+        {"id": 1, "data": {"image": "/a.png"}, "annotations": [{"result": chosen}]}
+        for chosen in (regions, regions[:1])
+    ]
+    yield json.dumps(tasks).encode()
+    yield "".join(f"{number} 0.1 0.1 0.9 0.2 0.5 0.{number + 6}\n" for number in range(3)).encode()
+    bitmap = base64.b64encode(zlib.compress(cv2.imencode(".png", np.eye(8, dtype=np.uint8))[1].tobytes()))
+    yield json.dumps(
+        {
+            "size": {"height": height, "width": width},
+            "objects": [
+                {
+                    "classTitle": "wall",
+                    "geometryType": "polygon",
+                    "points": {"exterior": points, "interior": [points]},
+                },
+                {
+                    "classTitle": "door",
+                    "geometryType": "bitmap",
+                    "bitmap": {"origin": [3, 4], "data": bitmap.decode()},
+                },
+            ],
+        }
+    ).encode()
 
 
 def _http() -> Iterator[bytes]:

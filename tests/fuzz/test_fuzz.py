@@ -45,7 +45,7 @@ def test_damaged_files_load_or_are_refused(originals: Originals, target: str, tm
 
 @pytest.mark.parametrize(
     ("targets", "variants"),
-    [(("image", "label", "classes"), 60), ((*CONTAINERS, *BAGS), 20), (("http", "rtsp"), 4)],
+    [(("image", "label", "classes", "shapes"), 60), ((*CONTAINERS, *BAGS), 20), (("http", "rtsp"), 4)],
     ids=["images", "recordings", "streams"],
 )
 def test_damaged_files_of_strangers_load_or_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -14,17 +15,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from runtime.base.images import read_image
 from runtime.contract import ModelContract
-from runtime.errors import EdgesegError, SourceError
+from runtime.errors import DatasetError, EdgesegError, SourceError
 from runtime.frame import check_image
 from runtime.network.session import NetworkSession
 from runtime.sources import Backoff, LivePolicy, Source, open_source
 from tests.fuzz.answering import answering
 from tests.fuzz.corruption import Originals, damaged
-from tests.fuzz.seeds import BAGS, CONTAINERS, SEED_TARGETS, seeds
+from tests.fuzz.seeds import BAGS, CLASSES, CONTAINERS, SEED_TARGETS, SHAPE_FILES, picture, seeds
 from training.data import open_dataset
 from training.data.labels import plain_ids
 from training.engine.checkpoint import load_checkpoint
@@ -183,6 +185,8 @@ def _open_strange(target: str, path: Path) -> None:
         plain_ids(3, void=255).read(path)
     elif target == "classes":
         _open_data_set(path)
+    elif target == "shapes":
+        _open_shapes(path)
     else:
         with answering(path.read_bytes()) as port:
             watch(open_source(f"{target}://127.0.0.1:{port}/live", policy=IMPATIENT), MOST_LIVE_FRAMES)
@@ -196,6 +200,32 @@ def _open_data_set(classes: Path) -> None:
             (root / folder / "train" / "a.png").write_bytes(content)
         (root / "classes.json").symlink_to(classes)
     open_dataset("folder", root, "train")[0]
+
+
+def _open_shapes(path: Path) -> None:
+    """Open a file of labels as each format that draws its labels; raise where none takes it."""
+    root = path.parent / "shapes"
+    refusals = []
+    for kind, name in SHAPE_FILES.items():
+        folder = root / kind
+        if not folder.exists():
+            for image in ("images/a.png", "train/img/a.png"):
+                (folder / image).parent.mkdir(parents=True)
+                (folder / image).write_bytes(cv2.imencode(".png", picture())[1].tobytes())
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(path)
+            if kind == "yolo":
+                (folder / "a.yaml").write_text(f"train: images\nnames: {list(CLASSES)}\n")
+            if kind == "supervisely":
+                (folder / "meta.json").write_text(
+                    json.dumps({"classes": [{"title": each} for each in CLASSES]})
+                )
+        try:
+            open_dataset(kind, folder, "train")[0]
+        except DatasetError as error:
+            refusals.append(error)
+    if len(refusals) == len(SHAPE_FILES):
+        raise refusals[-1]
 
 
 def watch(source: Source, most: int = MOST_FRAMES) -> int:

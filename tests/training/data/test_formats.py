@@ -55,7 +55,8 @@ def scene(road: int, car: int, empty: int, hole: bool = True) -> np.ndarray:
 
 def picture(path: Path, seed: int = 0, size_hw: tuple[int, int] = SIZE_HW) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.random.default_rng([seed, *path.name.encode()]).integers(0, 256, (*size_hw, 3)))
+    rng = np.random.default_rng([seed, *path.name.encode()])
+    cv2.imwrite(str(path), rng.integers(0, 256, (*size_hw, 3), np.uint8))
 
 
 def png(path: Path, pixels: np.ndarray) -> None:
@@ -597,6 +598,10 @@ CASES = {
                 lambda root: write(root / "annotations.xml", BOMB),
                 r"with a document type or entities",
             ),
+            "an unknown encoding": (
+                swap("annotations.xml", "utf-8", "ut3-8"),
+                r"expected XML, got text that is not",
+            ),
             "cut off": (swap("annotations.xml", "</annotations>", ""), r"expected XML, got text that is not"),
             "runs overflow": (
                 swap("annotations.xml", "1, 10", "1, 11"),
@@ -718,6 +723,10 @@ CASES = {
             "no base64": (
                 edit("train/ann/a.jpg.json", lambda said: said["objects"][1]["bitmap"].update(data="%%%")),
                 r"a\.jpg\.json: expected a bitmap as base64 of a PNG",
+            ),
+            "holes that are none": (
+                edit("train/ann/a.jpg.json", lambda said: said["objects"][0]["points"].update(interior=7)),
+                r"object 0: interior: expected list, got int",
             ),
             "unknown class": (
                 edit("train/ann/a.jpg.json", lambda said: said["objects"][1].update(classTitle="sea")),
@@ -874,11 +883,12 @@ def test_classes_json_chooses_and_merges_what_a_format_names(tmp_path: Path, nam
     np.testing.assert_array_equal(
         dataset[0].label == 1, case.masks["train"][0] == case.masks["train"][0][5, 5]
     )
-    write(tmp_path / "classes.json", {**described, "class_of": {"tank": "vehicle"}})
-    with pytest.raises(
-        DatasetError, match=r"classes\.json: expected names of the data set's classes, .* got 'tank'"
-    ):
-        open_dataset(case.kind, tmp_path, "train")
+    if case.kind != "label-studio":  # which does not list its labels
+        write(tmp_path / "classes.json", {**described, "class_of": {"tank": "vehicle"}})
+        with pytest.raises(
+            DatasetError, match=r"classes\.json: expected names of the data set's classes, .* got 'tank'"
+        ):
+            open_dataset(case.kind, tmp_path, "train")
     write(tmp_path / "classes.json", {**described, "unlisted": "error"})
     with pytest.raises(DatasetError, match=r"classes\.json: expected a class for each .* got none for"):
         open_dataset(case.kind, tmp_path, "train")
@@ -891,6 +901,12 @@ def test_classes_json_says_what_is_between_the_shapes(tmp_path: Path, unlabelled
     np.testing.assert_array_equal(
         open_dataset("coco", tmp_path, "train")[0].label, with_crowd(scene(0, 1, value))
     )
+
+
+def test_classes_json_lists_labels_that_an_export_happens_not_to_hold(tmp_path: Path) -> None:
+    make_label_studio(tmp_path)
+    write(tmp_path / "classes.json", {"names": ["sky", "road", "car"]})
+    np.testing.assert_array_equal(open_dataset("label-studio", tmp_path, "train")[0].label, scene(1, 2, VOID))
 
 
 def test_the_doctor_asks_what_is_between_the_shapes(tmp_path: Path) -> None:

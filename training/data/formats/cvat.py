@@ -205,7 +205,7 @@ def _read(path: Path) -> _Export:
             parser.ParseFile(file)
     except OSError as error:
         raise DatasetError(f"{path}: expected CVAT's XML, cannot read it ({error.strerror})") from None
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding
         raise DatasetError(f"{path}: expected XML, got text that is not ({error}); export it again") from None
     if not export.colors:
         raise DatasetError(f"{path}: expected a list of labels, found none; export it again")

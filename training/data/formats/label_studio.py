@@ -7,9 +7,10 @@ After the page on export formats of labelstud.io and the source of its converter
 the path in its `data`, with or without folders and without the code that an upload puts before its name
 (`1a2b3c4d-NAME`). Of several annotations of a task the one that is `ground_truth` counts, else the last that
 was not cancelled; tasks without one are left out. Brushes, polygons, rectangles and ellipses are drawn in the
-order of the result, later ones on top. Classes are the labels in the order in which they first occur in the
-alphabet, since the export does not list them. Pixels without a shape are void, or the class of a label that
-is named "background". The PNG export does not say which image a mask belongs to, so only the JSON is read.
+order of the result, later ones on top. Classes are the labels that occur, in alphabetical order, since the
+export does not list them; a `classes.json` may list them all. Pixels without a shape are void, or the class
+of a label that is named "background". The PNG export does not say which image a mask belongs to, so only the
+JSON is read.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def open_label_studio(root: Path, split: str) -> PairedFiles:
         raise DatasetError(
             f"{path}: expected tasks with drawn labels, found none; label some and export as JSON"
         )
-    vocabulary = Vocabulary.of(root, names, where=path)
+    vocabulary = Vocabulary.of(root, names, only_found=True, where=path)
     pairs, faults = [], []
     for where, task, result in labelled:
         picture = _picture(root, task, where)

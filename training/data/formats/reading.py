@@ -184,6 +184,7 @@ class Vocabulary:
         *,
         void: Sequence[str] = (),
         adds_background: bool = False,
+        only_found: bool = False,
         where: object = "",
     ) -> Vocabulary:
         """Return the classes of a data set.
@@ -195,6 +196,7 @@ class Vocabulary:
             void: which of the names are no class.
             adds_background: add a class "background" for pixels that no shape covers, where there is none;
                 otherwise they are void. A class of that name is theirs in any case.
+            only_found: the names are those that occur, so a `classes.json` may list more.
             where: the file that lists the names.
 
         Raises:
@@ -209,7 +211,7 @@ class Vocabulary:
             colors.setdefault(background, (0, 0, 0))
         path = root / "classes.json"
         if path.exists():
-            described, target_of = _chosen(path, names)
+            described, target_of = _chosen(path, names, only_found)
             where = path
         else:
             kept = tuple(name for name in names if name not in void)
@@ -269,7 +271,9 @@ class Vocabulary:
         )
 
 
-def _chosen(path: Path, names: Sequence[str]) -> tuple[FolderClasses, dict[str, str | None]]:
+def _chosen(
+    path: Path, names: Sequence[str], only_found: bool
+) -> tuple[FolderClasses, dict[str, str | None]]:
     """Return what a `classes.json` says, and the class of each of the data set's names, None for void."""
     stated: Mapping[str, str | None] | None
     try:
@@ -282,7 +286,7 @@ def _chosen(path: Path, names: Sequence[str]) -> tuple[FolderClasses, dict[str, 
     wrong = None
     if described.ignore_index is not None:
         wrong = "expected no ignore_index for a data set that names its classes; write null in class_of"
-    elif unknown := sorted(set(stated) - set(names)):
+    elif not only_found and (unknown := sorted(set(stated) - set(names))):
         wrong = f"expected names of the data set's classes, {shown(list(names))}, got {unknown[0]!r}"
     elif strange := sorted({name for name in stated.values() if name} - set(described.names)):
         wrong = f"class_of: expected names out of {list(described.names)}, got {strange[0]!r}"

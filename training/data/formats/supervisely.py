@@ -176,9 +176,8 @@ def _shape(entry: dict[str, Any], kind: str, value: int, where: str) -> Shape | 
     points = take(entry, "points", dict, where)
     outline = ring_of(take(points, "exterior", list, where))
     if kind == "polygon":
-        return Polygons(
-            value, ((outline, *map(ring_of, points.get("interior") or [])),), corners_are_pixels=True
-        )
+        holes = take(points, "interior", list, where) if points.get("interior") else []
+        return Polygons(value, ((outline, *map(ring_of, holes)),), corners_are_pixels=True)
     if len(outline) != 2:
         raise ShapeError(f"expected two corners of a rectangle, got {len(outline)}")
     (left, top), (right, bottom) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
