@@ -50,11 +50,6 @@ class ImageHeader:
     max_value: int = 0
     is_series: bool = False
 
-    @property
-    def pixels(self) -> int:
-        """How many pixels the decoder will make."""
-        return self.size_wh[0] * self.size_wh[1]
-
 
 def read_header(content: bytes) -> ImageHeader:
     r"""Return what an image file says of itself.

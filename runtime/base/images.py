@@ -158,8 +158,7 @@ def load_image(path: str | os.PathLike[str]) -> ImageFile:
         ConfigError: that variable is no number.
     """
     name = printable(os.fspath(path))
-    limit = _number(PIXELS_VARIABLE, 1, 1 << 40) or MAX_PIXELS
-    content = _read(Path(path), name, limit * _BYTES_A_PIXEL)
+    content = _read(Path(path), name, _limit() * _BYTES_A_PIXEL)
     return image_of(content, name)
 
 
@@ -175,26 +174,40 @@ def image_of(content: bytes, name: str) -> ImageFile:
             allows.
         ConfigError: that variable is no number.
     """
-    limit = _number(PIXELS_VARIABLE, 1, 1 << 40) or MAX_PIXELS
     if not content:
         raise SourceError(f"{name}: expected an image, got an empty file; copy it again")
     try:
         header = read_header(content)
     except UnknownImage as error:
         raise SourceError(f"{name}: expected an image, got {error}; remove it or copy it again") from None
-    if header.pixels > limit:
-        width, height = header.size_wh
-        raise SourceError(
-            f"{name}: expected an image of at most {limit / 1e6:g} million pixels, got {width}x{height}, "
-            f"{header.pixels / 1e6:.0f} million; make it smaller, or set {PIXELS_VARIABLE} if the memory "
-            "suffices"
-        )
+    check_pixels(name, "an image", *header.size_wh)
     if not header.is_whole:
         raise SourceError(
             f"{name}: expected an image that is whole, got a {header.kind} file that is truncated; copy it "
             "again"
         )
     return ImageFile(name, content, header)
+
+
+def check_pixels(name: str, kind: str, width: int, height: int) -> None:
+    """Check what a header asks for before anything is decoded.
+
+    Args:
+        name: what messages call it, fit to be shown.
+        kind: such as "an image".
+        width: in pixels.
+        height: in pixels.
+
+    Raises:
+        SourceError: more pixels than `EDGESEG_MAX_IMAGE_PIXELS` allows.
+        ConfigError: that variable is no number.
+    """
+    if width * height > (limit := _limit()):
+        raise SourceError(
+            f"{name}: expected {kind} of at most {limit / 1e6:g} million pixels, got {width}x{height}, "
+            f"{width * height / 1e6:.0f} million; make it smaller, or set {PIXELS_VARIABLE} if the memory "
+            "suffices"
+        )
 
 
 def turn(pixels: Image, orientation: int) -> Image:
@@ -254,6 +267,10 @@ def _advice(header: ImageHeader) -> str:
     if header.kind in ("AVIF", "GIF") or header.is_series:
         return "install a newer OpenCV, or convert it to PNG"
     return "it is damaged: remove it or copy it again"
+
+
+def _limit() -> int:
+    return _number(PIXELS_VARIABLE, 1, 1 << 40) or MAX_PIXELS
 
 
 def _number(variable: str, least: int, most: int) -> int | None:

@@ -26,6 +26,7 @@ import numpy as np
 from runtime.base.files import name_for_libraries
 from runtime.errors import OutputError
 from runtime.frame import Image
+from runtime.sources.container import RECORDED_HERE
 
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".avi": "avi"}
 SMALLEST_SIDE_PX = 16
@@ -140,6 +141,7 @@ class PyAvContainer(Container):
         # One thread, since the other cores are the network's.
         tuning = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"} if codec == "libx264" else {}
         self._file = av.open(self._raw, "w", format=kind, options=options)
+        self._file.metadata["comment"] = RECORDED_HERE
         self._stream = self._file.add_stream(
             codec, rate=Fraction(fps).limit_denominator(1000), options=tuning
         )

@@ -27,7 +27,7 @@ from runtime.sources.live import LiveSource
 from runtime.sources.policy import LivePolicy
 from runtime.sources.pts import StreamTimes
 from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource
-from runtime.sources.source import Capture, Source
+from runtime.sources.source import Capture, Source, opened
 from runtime.sources.video import SyntheticDrive, VideoAddress, VideoFile
 from runtime.sources.web import is_recording
 
@@ -161,9 +161,8 @@ def _camera(device: str, index: int | str, policy: LivePolicy | None, max_age_ms
 
     def open_capture() -> Capture:
         capture = cv2.VideoCapture(index, backend)
-        if capture.isOpened():
+        if opened(capture, name):
             return capture
-        capture.release()
         if users := users_of(device):
             others = f" and {len(users) - 3} more" if len(users) > 3 else ""
             raise SourceError(
@@ -204,15 +203,14 @@ def _address(address: str, realtime: bool, policy: LivePolicy, max_age_ms: float
 
     def open_capture() -> Capture:
         capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, params)
-        if capture.isOpened():
+        if opened(capture, name):
             return capture
-        capture.release()
         raise SourceError(
             f"{name}: expected a stream, but it does not open; check the address, the user and password, and "
             "that the camera can be reached"
         )
 
-    if scheme in ("http", "https") and is_recording(address):
+    if scheme in ("http", "https") and is_recording(address, open_capture):
         recording = VideoAddress(open_capture, name)
         return PacedSource(recording) if realtime else recording
     times = StreamTimes(is_network=True, may_lack_times=not scheme.startswith("rt"))

@@ -33,14 +33,16 @@ class RecordedSource(Source):
 
     def __init__(self) -> None:
         """Start before the first frame."""
-        self._count = 0
+        self._count = self._skipped = 0
         self._pts_ns: int | None = None  # of the latest frame
         self._life = Lifecycle()
 
     @property
     def status(self) -> SourceStatus:
         """What the source is doing; may be asked from any thread."""
-        return SourceStatus(self._life.state, self._life.since_ns, captured=self._count)
+        return SourceStatus(
+            self._life.state, self._life.since_ns, captured=self._count, skipped=self._skipped
+        )
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every frame; see `Source`."""
@@ -179,8 +181,7 @@ class PacedSource(Source):
     @property
     def status(self) -> SourceStatus:
         """What the source is doing; may be asked from any thread."""
-        status = self.recording.status
-        return SourceStatus(status.state, status.since_ns, captured=status.captured, dropped=self.dropped)
+        return dataclasses.replace(self.recording.status, dropped=self.dropped)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frame that is due each time; see `Source`."""

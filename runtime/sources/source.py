@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from runtime.base.closing import Closable
+from runtime.base.images import check_pixels
 from runtime.frame import Frame
 
 
@@ -166,6 +167,29 @@ class Capture(Protocol):
 
     def release(self) -> None:
         """Close the device or file."""
+
+
+def opened(capture: Capture, name: str) -> bool:
+    """Whether a capture is open; one that is not is released.
+
+    Args:
+        capture: just made.
+        name: what messages call it, fit to be shown.
+
+    Raises:
+        SourceError: pictures of more pixels than `EDGESEG_MAX_IMAGE_PIXELS` allows.
+        ConfigError: that variable is no number.
+    """
+    if not capture.isOpened():
+        capture.release()
+        return False
+    try:
+        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        check_pixels(name, "pictures", int(width), int(height))
+    except BaseException:
+        capture.release()
+        raise
+    return True
 
 
 def stated_fps(capture: Capture) -> float | None:

@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 
 from runtime.base.files import name_for_libraries
+from runtime.base.images import check_pixels
 from runtime.base.shown import shown
 from runtime.errors import SourceError
 from runtime.frame import Image, check_image, own_image
-from runtime.sources.completeness import what_is_missing
+from runtime.sources.container import largest_picture_wh, what_is_missing
 from runtime.sources.policy import Backoff
 from runtime.sources.pts import presentation_ns
 from runtime.sources.recorded import RecordedSource
-from runtime.sources.source import Capture, announced_frames, stated_fps
+from runtime.sources.source import Capture, announced_frames, opened, stated_fps
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ CLIP = Path(__file__).parent.parent / "assets" / "synthetic.avi"
 _BELIEVED_FPS = 240.0  # a browser's recording states 1000, its clock's ticks
 _FPS_FROM = 60  # frames that tell the rate where the header does not
 _ATTEMPTS = 4
+_MOST_DAMAGED = 250  # packets in a row that OpenCV cannot decode
 _SEEK_BACK_MS = 2000.0
 
 
@@ -83,6 +85,7 @@ class Video(RecordedSource):
             delivered, image_bgr = self._capture.retrieve()
             if delivered:
                 return own_image(check_image(image_bgr))
+            self._note_damage(1)
         return None
 
     def _pass(self) -> bool:
@@ -110,6 +113,23 @@ class Video(RecordedSource):
         self._pts_ns = self._latest_ns
         self._is_grabbed = True
         return True
+
+    def _pass_damage(self) -> bool:
+        """Grab the next frame that can be decoded; OpenCV says no once for each packet that it cannot."""
+        for packets in range(1, _MOST_DAMAGED):
+            if self._capture.grab():
+                self._note_damage(packets)
+                return True
+        return False
+
+    def _note_damage(self, frames: int) -> None:
+        if not self._skipped:
+            logger.warning(
+                "%s: damaged after frame %d, going on behind that; what follows may show it",
+                self._name,
+                self._count,
+            )
+        self._skipped += frames
 
     @abstractmethod
     def _goes_on(self) -> bool:
@@ -157,11 +177,15 @@ class VideoFile(Video):
         super().__init__(shown(path), self._open_file)
 
     def _open_file(self) -> Capture:
+        try:
+            largest_wh = largest_picture_wh(self._path)
+        except OSError:
+            largest_wh = 0, 0  # OpenCV cannot open it either
+        check_pixels(self._name, "pictures", *largest_wh)
         with name_for_libraries(self._path) as name:
             capture = self._open_named(name)
-        if capture.isOpened():
+        if opened(capture, self._name):
             return capture
-        capture.release()
         missing = self._missing()
         found = (
             f"got a truncated file ({missing})"
@@ -173,6 +197,8 @@ class VideoFile(Video):
         )
 
     def _goes_on(self) -> bool:
+        if self._pass_damage():
+            return True
         if missing := self._missing():
             raise SourceError(
                 f"{self._name}: file is truncated after frame {self._count} ({missing}); copy it again from "
@@ -243,7 +269,7 @@ class VideoAddress(Video):
             assert isinstance(self._capture, Seekable)  # every capture of OpenCV is
             self._capture.set(cv2.CAP_PROP_POS_MSEC, before_ms)
         is_first = True
-        while self._capture.grab():
+        while self._capture.grab() or self._pass_damage():
             pts_ns = presentation_ns(self._capture, None)
             assert pts_ns is not None
             if pts_ns > self._latest_ns + self._period_ns // 2:

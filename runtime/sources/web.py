@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPException
 from pathlib import PurePosixPath
@@ -10,6 +11,8 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from runtime.base.shown import shown
+from runtime.errors import SourceError
+from runtime.sources.source import Capture, announced_frames
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +21,16 @@ _TIMEOUT_S = 5.0
 _LARGEST_PLAYLIST = 8 << 20
 
 
-def is_recording(address: str) -> bool:
+def is_recording(address: str, open_capture: Callable[[], Capture]) -> bool:
     """Whether an http or https address is a recording.
 
     It is where the server states a length and that it is no picture, or where a playlist of HLS says that it
-    has an end. Where the server does not answer, the name decides: .mp4 and the like are recordings.
+    has an end. Where the server states no length the video itself may: a stream has none. Where the server
+    does not answer, the name decides: .mp4 and the like are recordings.
+
+    Args:
+        address: with user and password.
+        open_capture: opens it or raises SourceError.
     """
     path = PurePosixPath(urlsplit(address).path)
     try:
@@ -31,10 +39,21 @@ def is_recording(address: str) -> bool:
             if path.suffix.lower() == ".m3u8" or "mpegurl" in kind:
                 return _has_end(address, answer)
             length = answer.headers.get("Content-Length", "")
-            return length.isdecimal() and int(length) > 0 and not kind.startswith(("image/", "multipart/"))
+            if kind.startswith(("image/", "multipart/")):
+                return False
+            if length.isdecimal():
+                return int(length) > 0
     except (OSError, HTTPException, ValueError) as error:
         logger.info("%s: cannot ask what it is (%s)", shown(address), shown(error))
         return path.suffix.lower() in _RECORDED
+    try:
+        capture = open_capture()
+    except SourceError:
+        return False  # what is not there yet may be a camera
+    try:
+        return announced_frames(capture) > 0
+    finally:
+        capture.release()
 
 
 def _has_end(address: str, answer: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ import pytest
 from runtime.base.codec import to_plain
 from runtime.errors import SourceError
 from runtime.sources import Backoff, LivePolicy, LiveSource, SourceState, open_source
+from tests.fuzz.answering import answering
+from tests.fuzz.seeds import seeds
 
 ROOT = Path(__file__).parents[3]
 WAIT_S = 60.0
@@ -109,6 +112,25 @@ def watch(address: str, **policy: float) -> LiveSource:
     source = open_source(address, policy=rules)
     assert isinstance(source, LiveSource)
     return source
+
+
+GOODBYE = b"$\1\0\x08\x81\xcb\0\1\0\0\0\1"  # of RTCP (RFC 3550, section 6.6)
+
+
+@pytest.mark.parametrize("last", [GOODBYE, b""], ids=["goodbye", "closed"])
+def test_a_recording_ends_and_is_not_played_again(last):
+    """Its server states how long it plays; a camera's does not, and is connected to again."""
+    script = seeds("rtsp")[2]
+    head, _, sdp = script.partition(b"t=0 0\r\n")
+    more = b"a=range:npt=0-0.4\r\n"
+    length = int(re.search(rb"Content-Length: (\d+)", head)[1])
+    head = head.replace(b"Content-Length: %d" % length, b"Content-Length: %d" % (length + len(more)))
+    with answering(head + b"t=0 0\r\n" + more + sdp + last) as port:
+        policy = LivePolicy(give_up_s=WAIT_S)
+        with open_source(f"rtsp://127.0.0.1:{port}/drive.mp4", policy=policy) as source:
+            list(source)
+    status = source.status
+    assert (status.state, status.captured, status.reconnects) == (SourceState.ENDED, 6, 0)
 
 
 def test_server_that_is_killed_and_comes_back_with_another_size(serve, caplog, capfd):

@@ -52,7 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(found[1]) if found else 0
         self.send_response(206 if found else 200)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(data) - start))
+        if "nolength" not in self.path:
+            self.send_header("Content-Length", str(len(data) - start))
         self.send_header("Accept-Ranges", "bytes")
         if found:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -98,6 +99,10 @@ def write_straight(path: Path) -> Path:
     return write_av(path, times_ms, codec="libvpx", kind="webm", options={"live": "1"})
 
 
+def never() -> cv2.VideoCapture:
+    raise AssertionError("what the server says is enough")
+
+
 def numbers(source: object) -> list[int]:
     return [number_of(frame.image_bgr) for frame in source]  # type: ignore[attr-defined]
 
@@ -111,6 +116,25 @@ def test_a_recording_gives_every_frame_once_and_ends(tmp_path, address, name):
         assert numbers(source) == pytest.approx(range(FRAMES), abs=2)
         assert source.status.state is SourceState.ENDED
         assert list(source) == []
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mkv"])
+def test_a_recording_of_no_stated_length_that_says_how_long_it_plays_is_one(tmp_path, address, name):
+    """As a server sends it that makes the file on its way, and knows of no ranges."""
+    if name == "clip.avi":
+        write_cv2(tmp_path / name, FRAMES)
+    else:
+        times_ms = [40 * number for number in range(FRAMES)]
+        write_av(tmp_path / name, times_ms, options={"movflags": "faststart"} if name == "clip.mp4" else None)
+    with open_source(address(name + "?nolength")) as source:
+        assert isinstance(source, VideoAddress)
+        assert numbers(source) == pytest.approx(range(FRAMES), abs=2)
+
+
+def test_a_video_of_no_stated_length_and_no_duration_is_live(tmp_path, address):
+    write_straight(tmp_path / "live.webm")
+    with open_source(address("live.webm?nolength")) as source:
+        assert isinstance(source, LiveSource)
 
 
 @pytest.mark.parametrize("name", ["long.mkv", "live.webm", "long.ts"])
@@ -132,8 +156,8 @@ def test_a_recording_of_hls_is_a_recording(tmp_path, address):
     (tmp_path / "vod.m3u8").write_text(head + parts + "#EXT-X-ENDLIST\n")
     (tmp_path / "live.m3u8").write_text(head + parts)
     (tmp_path / "all.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nvod.m3u8\n")
-    assert not is_recording(address("live.m3u8"))
-    assert is_recording(address("all.m3u8"))
+    assert not is_recording(address("live.m3u8"), never)
+    assert is_recording(address("all.m3u8"), never)
     with open_source(address("vod.m3u8")) as source:
         assert len(numbers(source)) == 60
 
@@ -195,7 +219,7 @@ def test_a_server_that_stays_away_is_an_error_and_no_end(tmp_path, address, hand
 def test_what_is_a_recording(tmp_path, address, name, expected):
     write_cv2(tmp_path / "clip.avi", 2)
     (tmp_path / "empty.mp4").touch()
-    assert is_recording(address(name)) is expected
+    assert is_recording(address(name), never) is expected
 
 
 def test_a_recording_that_is_not_there_is_an_error_at_once(address):
