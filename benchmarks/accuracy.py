@@ -15,7 +15,8 @@ from shlex import quote
 from benchmarks.render.document import Table, to_text
 from benchmarks.subjects.unknown import UnknownShare, unknown_of, unknown_of_labelled, unknown_rows
 from runtime.base.codec import to_plain
-from runtime.base.flags import flag, nested, run_command
+from runtime.base.flags import check_fields, flag, nested, run_command
+from runtime.errors import ConfigError
 from runtime.network.options import ModelOptions
 from training.class_maps.translation import open_translation
 from training.data.catalog import SplitOptions
@@ -51,6 +52,14 @@ class AccuracyOptions:
         metavar="P",
     )
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
+
+    def __post_init__(self) -> None:
+        """Check what does not go together."""
+        check_fields(self)
+        if self.class_map is not None and self.unlabelled:
+            raise ConfigError(
+                "unlabelled: expected a model of the labels' own classes, got --class-map; leave one out"
+            )
 
 
 def command(options: AccuracyOptions) -> None:

@@ -65,6 +65,9 @@ COMMANDS = {
     "ground": Command("benchmarks.ground", "all", "compare metres with exact rendered streets"),
     "demo": Command("benchmarks.demo", "all", "train, export, run and measure on built-in scenes"),
     "recipe-ablation": Command("benchmarks.recipe_ablation", "all", "measure each part of a training"),
+    "selection-ablation": Command(
+        "benchmarks.selection_ablation", "all", "compare training on selected frames with others"
+    ),
     "residual-ablation": Command(
         "benchmarks.residual_ablation", "all", "compare residual with plain networks"
     ),

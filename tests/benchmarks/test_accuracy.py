@@ -126,6 +126,7 @@ GROUPS = {
         (["--data", "synthetic", "--limit", "1", "--unlabelled", "no-such.mp4"], "no-such.mp4"),
         (["--data", "synthetic", "--unknown-below", "2"], "unknown_below"),
         (["--data", "synthetic", "--class-map", "no-such-map"], "no-such-map"),
+        (["--data", "synthetic", "--class-map", "x", "--unlabelled", "a.mp4"], "leave one out"),
         (["--data", "synthetic", "--leave-out", "0006R0"], "0006R0"),
     ],
 )

@@ -69,6 +69,7 @@ def test_a_run_that_goes_on_makes_only_what_is_missing_or_damaged(tmp_path, labe
     before = contents(out)
     (out / "soft" / "frame_1.npz").write_bytes(b"PK damaged")
     (out / "labels" / "frame_2.png").unlink()
+    (out / "soft" / ".frame_1.7-0123.part.npz").write_bytes(b"of a run that was killed")
     arguments = [*labelled[1], "--out", str(out)]
     assert main(arguments) == 0
     assert "5 frames" in (said := capsys.readouterr().out)
@@ -95,6 +96,7 @@ def test_a_run_that_goes_on_makes_only_what_is_missing_or_damaged(tmp_path, labe
         (["--source", "synthetic", "--out", "{new}"], "add --limit"),
         (["--source", "0", "--out", "{new}"], "record it first"),
         (["--source", "{pictures}/*.png", "--out", "{new}"], "give the folder of the images"),
+        (["--source", "{pictures}/..", "--out", "{new}"], "check --source"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -130,6 +132,17 @@ def test_two_images_of_one_name_are_refused(tmp_path, pictures, model, capsys):
     assert "frame_3.jpg too; rename one" in capsys.readouterr().err
 
 
+def test_odd_names_are_kept(tmp_path, pictures, model):
+    (tmp_path / "odd").mkdir()
+    odd = "caf\udce9 [1] ✓"  # not UTF-8, and a pattern
+    shutil.copy(pictures / "frame_0.png", tmp_path / "odd" / f"{odd}.png")
+    out = tmp_path / "out"
+    arguments = ["--model", str(model), "--source", str(tmp_path / "odd"), "--out", str(out)]
+    assert main([*arguments, "--select", "1"]) == 0
+    assert (out / "round-1" / "images" / f"{odd}.png").is_file()
+    assert (out / "soft" / f"{odd}.npz").is_file()
+
+
 def test_a_video_gives_every_nth_frame_once(tmp_path, model, capsys):
     out = tmp_path / "out"
     arguments = ["--model", str(model), "--source", "synthetic", "--out", str(out), "--every", "7"]
@@ -147,6 +160,24 @@ def test_a_video_gives_every_nth_frame_once(tmp_path, model, capsys):
     frames = cv2.VideoCapture(str(Path("runtime/assets/synthetic.avi").resolve()))
     wanted = [frames.read()[1] for _ in range(15)][14]
     np.testing.assert_array_equal(cv2.imread(str(out / "images" / "synthetic_000014.png")), wanted)
+
+
+def test_a_bag_gives_every_frame_once_though_one_is_damaged(tmp_path, pictures, model, capsys):
+    pytest.importorskip("rosbags.rosbag2")
+    from tests.runtime.ros import bag_files
+
+    jpeg = (pictures / "frame_3.jpg").read_bytes()
+    messages = [bag_files.compressed(b"damaged" if index == 2 else jpeg) for index in range(5)]
+    entries = [("/camera", bag_files.START_NS + index, message) for index, message in enumerate(messages)]
+    bag = bag_files.write_ros2(tmp_path / "drive", entries)
+    out = tmp_path / "out"
+    arguments = ["--model", str(model), "--source", str(bag), "--out", str(out), "--every", "2"]
+    for labelled_before in (0, 3):
+        assert main(arguments) == 0
+        assert f"3 frames in {out}, {labelled_before} of them labelled before" in capsys.readouterr().out
+        # The third picture is damaged, so the next one stands for it.
+        names = [path.stem for path in (out / "images").iterdir()]
+        assert sorted(names) == ["drive_000000", "drive_000003", "drive_000004"]
 
 
 def test_rounds_hold_other_frames_each_and_end(tmp_path, labelled, capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -67,56 +67,57 @@ class Recording:
             ConfigError: what is no recording.
         """
         folder = Path(self.source)
-        frames = self._of_files(folder, is_done) if _is_pictures(folder) else self._of_recording(is_done)
-        yield from tracked(islice(frames, self.limit), "labelling", self.total())
-
-    def total(self) -> int | None:
-        """Return how many frames there will be, None where nothing says so."""
-        folder = Path(self.source)
-        if _is_pictures(folder):
-            found = len(find_files(folder, IMAGE_SUFFIXES))
+        if folder.is_dir() and not is_bag(folder):
+            files = self._files(folder)
+            yield from tracked(self._of_files(files, is_done), "labelling", len(files))
         else:
             with self._open() as recording:
-                found = recording.announced
-        if not found:
-            return self.limit
-        taken = math.ceil(found / self.every)
-        return taken if self.limit is None else min(taken, self.limit)
+                frames = islice(self._of_recording(recording, is_done), self.limit)
+                announced = math.ceil(recording.announced / self.every) or self.limit
+                total = announced if self.limit is None else min(announced or 0, self.limit)
+                yield from tracked(frames, "labelling", total)
 
-    def _of_files(self, folder: Path, is_done: Callable[[Taken], bool]) -> Iterator[Taken]:
-        files = find_files(folder, IMAGE_SUFFIXES)
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the images to take, each of a name of its own."""
+        try:
+            files = find_files(folder, IMAGE_SUFFIXES)
+        except DatasetError:
+            raise DatasetError(
+                f"{folder}: expected images, a video or a bag, found a folder without images; check --source"
+            ) from None
         by_stem: dict[str, Path] = {}
         for file in files:
-            if file.stem in by_stem:
+            if by_stem.setdefault(file.stem, file) != file:
                 raise DatasetError(
                     f"{file}: expected one image a name, found {by_stem[file.stem].name} too; rename one"
                 )
-            by_stem[file.stem] = file
-        for file in files[:: self.every]:
+        return files[:: self.every][: self.limit]
+
+    def _of_files(self, files: Sequence[Path], is_done: Callable[[Taken], bool]) -> Iterator[Taken]:
+        for file in files:
             frame = Taken(file.stem, file)
             if not is_done(frame):
                 frame = dataclasses.replace(frame, image_bgr=read_image(file, self._depth))
             yield frame
 
-    def _of_recording(self, is_done: Callable[[Taken], bool]) -> Iterator[Taken]:
+    def _of_recording(self, recording: RecordedSource, is_done: Callable[[Taken], bool]) -> Iterator[Taken]:
         stem = Path(self.source.split("?")[0]).stem
-        with self._open() as recording:
-            number = 0
-            while True:
-                frame = Taken(f"{stem}_{number:06d}")
-                if number % self.every == 0 and not is_done(frame):
-                    read = recording.read()
-                    if read is None:
-                        return
-                    number = read.frame_id  # beyond what a bag holds damaged
-                    frame = Taken(f"{stem}_{number:06d}")
-                    picture = None if is_done(frame) else read.image_bgr
-                    yield dataclasses.replace(frame, image_bgr=picture)
-                elif not recording.skip():
+        number = 0
+        while True:
+            frame = Taken(f"{stem}_{number:06d}")
+            if number % self.every == 0 and not is_done(frame):
+                read = recording.read()
+                if read is None:
                     return
-                elif number % self.every == 0:
-                    yield frame
-                number += 1
+                number = read.frame_id  # beyond what a bag holds damaged
+                frame = Taken(f"{stem}_{number:06d}")
+                picture = None if is_done(frame) else read.image_bgr
+                yield dataclasses.replace(frame, image_bgr=picture)
+            elif not recording.skip():
+                return
+            elif number % self.every == 0:
+                yield frame
+            number += 1
 
     def _open(self) -> RecordedSource:
         source = open_source(self.source, topic=self.topic)
@@ -132,7 +133,3 @@ class Recording:
         raise ConfigError(
             f"source: expected a folder of images, a video or a bag, got {shown(self.source)}; {advice}"
         )
-
-
-def _is_pictures(folder: Path) -> bool:
-    return folder.is_dir() and not is_bag(folder)

@@ -27,7 +27,7 @@ import numpy as np
 from runtime.base.codec import DecodeError, from_plain, to_plain
 from runtime.base.files import file_sha256, read_regular, replacing, write_text
 from runtime.base.images import IMAGE_SUFFIXES
-from runtime.base.shown import shown
+from runtime.base.shown import printable, shown
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, DatasetError
 from runtime.frame import Image
@@ -55,7 +55,7 @@ class LabelRecord:
         source: name of the recording.
         every: one frame in so many.
         networks: name and SHA-256 of each file.
-        weights: of each.
+        weights: of each, as they were given; none for equal ones.
         class_maps: name and SHA-256 of each.
         flip: whether each network also saw mirrored frames.
         scales: sizes at which each saw the frames.
@@ -167,6 +167,8 @@ class LabelFolder:
             OutputError: it cannot be written.
         """
         record.claim(root)
+        for leftover in root.glob("*/.*.part.*"):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
         names = tuple(member.contract.name for member in ensemble.members)
         teacher = TeacherFile(
             ensemble.classes.names,
@@ -226,7 +228,7 @@ class LabelFolder:
             DatasetError: a file that is missing or damaged.
         """
         label = plain_ids(len(self.classes), IGNORE).read(self._label(name))
-        return Sample(read_picture(load_file(self.image(name))), label, name)
+        return Sample(read_picture(load_file(self.image(name))), label, printable(name))
 
     def draw_sheets(self, names: Sequence[str], title: str) -> list[Path]:
         """Draw sheets of frames beside their labels, evenly spread over these; return the files.

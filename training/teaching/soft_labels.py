@@ -103,7 +103,7 @@ class SoftLabels:
                 f"{path}: expected a scale of {SCALE}, a stride of at least 1 and up to {IGNORE} classes, "
                 f"got {teacher.scale}, {teacher.stride} and {len(teacher.classes)}; correct it"
             )
-        return cls(folder, teacher, tuple(sorted(file.stem for file in folder.glob("*.npz"))))
+        return cls(folder, teacher, tuple(sorted(file.stem for file in folder.glob("[!.]*.npz"))))
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a file for a frame."""
