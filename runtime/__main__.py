@@ -39,6 +39,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "camera": Command("runtime.camera", "", "segment a camera, stream, video or images"),
     "calibrate": Command("runtime.calibrate", "", "calibrate a camera, so that pixels become metres"),
+    "archive": Command("runtime.archive", "", "segment recordings by the thousand, on Ray or without"),
     "info": Command("runtime.info", "", "print a model's contract, accuracy and terms of use"),
     "ros-node": Command("runtime.ros_node", "ros", "run a node of ROS 2 (never yet tried inside ROS)"),
     "label": Command(

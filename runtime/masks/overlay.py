@@ -112,6 +112,12 @@ class Overlay:
         return drawn
 
 
+def legend(classes: ClassMap, size_hw: tuple[int, int]) -> Image | None:
+    """Return the legend of a picture of this size, uint8 (h, W, 3) BGR on black; None for no room."""
+    plate = _legend(classes, *size_hw)
+    return None if plate is None else plate.picture_bgr.copy()
+
+
 def _hatch_unknown(drawn_bgr: Image, mask: Image) -> None:
     """Draw white diagonals where the mask is 255, unknown; in place."""
     unknown = np.asarray(cv2.inRange(mask, UNKNOWN, UNKNOWN), np.uint8)

@@ -234,7 +234,9 @@ def _files(spec: str) -> RecordedSource:
     matches = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
     named = next(place for place, part in enumerate(path.parts) if glob.has_magic(part))
     files = (Path(match) for match in matches if Path(match).is_file())
-    paths = sorted((str(file) for file in files if not is_clutter(Path(*file.parts[named:]))), key=_natural)
+    paths = sorted(
+        (str(file) for file in files if not is_clutter(Path(*file.parts[named:]))), key=natural_order
+    )
     if not paths:
         raise SourceError(
             f"{shown(spec)}: expected image files, but no file matches; {_pattern_advice(path)}"
@@ -255,7 +257,7 @@ def _pattern_advice(path: Path) -> str:
     return "check the folder and the pattern"
 
 
-def _natural(path: str) -> list[tuple[int, int, str]]:
+def natural_order(path: str) -> list[tuple[int, int, str]]:
     """Sort key by which frame_9 comes before frame_10."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path)]
 

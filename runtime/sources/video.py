@@ -31,6 +31,8 @@ _FPS_FROM = 60  # frames that tell the rate where the header does not
 _ATTEMPTS = 4
 _MOST_DAMAGED = 250  # packets in a row that OpenCV cannot decode
 _SEEK_BACK_MS = 2000.0
+_JUMPS_BACK_NS = (0, 2_000_000_000, 20_000_000_000)
+_SAME_TIME_NS = 500_000  # OpenCV tells times as fractions of a millisecond
 
 
 @runtime_checkable
@@ -76,6 +78,40 @@ class Video(RecordedSource):
         super().close()
         self._capture.release()
 
+    def seek(self, time_ns: int, number: int) -> None:
+        """Make the next frame the first one that is not shown before a time.
+
+        OpenCV jumps by the usual rate, so where frames come unevenly it may land too late, which their times
+        show: then it jumps farther back, and at last reads from the start.
+
+        Args:
+            time_ns: presentation time, as frames' `pts_ns`.
+            number: of that frame.
+
+        Raises:
+            SourceError: as `read`.
+        """
+        assert isinstance(self._capture, Seekable)  # every capture of OpenCV is
+        self._count = number
+        for back_ns in _JUMPS_BACK_NS:
+            self._capture.set(cv2.CAP_PROP_POS_MSEC, max(0, time_ns - back_ns) / 1e6)
+            if self._find(time_ns, is_start=False):
+                return
+        self._capture.release()
+        self._capture = self._open()
+        self._find(time_ns, is_start=True)
+
+    def _find(self, time_ns: int, *, is_start: bool) -> bool:
+        """Grab up to the first frame that is not shown before a time; False where the first one is later."""
+        self._is_grabbed, self._latest_ns = False, None
+        is_first = not is_start
+        while self._capture.grab() or self._pass_damage():
+            shown_ns = self._note_time()
+            if shown_ns >= time_ns - _SAME_TIME_NS:
+                return not (is_first and shown_ns > time_ns + _SAME_TIME_NS)
+            self._is_grabbed = is_first = False
+        return False
+
     def _peek(self) -> int | None:
         return self._latest_ns if self._grab() else None
 
@@ -103,6 +139,11 @@ class Video(RecordedSource):
                     f"{self._name}: expected a video, got one without a frame that can be decoded"
                 )
             return False
+        self._note_time()
+        return True
+
+    def _note_time(self) -> int:
+        """Return when the frame is shown that was grabbed just now."""
         stated_ns = presentation_ns(self._capture, self._latest_ns)
         if self._latest_ns is None:
             self._latest_ns = stated_ns or 0
@@ -112,7 +153,7 @@ class Video(RecordedSource):
             self._latest_ns = stated_ns
         self._pts_ns = self._latest_ns
         self._is_grabbed = True
-        return True
+        return self._latest_ns
 
     def _pass_damage(self) -> bool:
         """Grab the next frame that can be decoded; OpenCV says no once for each packet that it cannot."""

@@ -1,0 +1,313 @@
+"""The command as a whole: every kind of recording, resuming, and recordings that are not what they seem."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.archives.shards import read_shard
+from runtime.masks.formats import decode_palette_png
+from runtime.segmenter import Segmenter
+from runtime.sources import ImageFiles, VideoFile
+from tests.runtime.archives.conftest import frames_of, shards_of, write_images
+from tests.runtime.sources.media import picture, write_av, write_cv2
+
+ROOT = Path(__file__).parents[3]
+EVEN_MS = [40 * number for number in range(24)]
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_every_frame_of_every_recording_is_segmented_once(fleet, model, run, tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    report = run(fleet, "--out", tmp_path / "out", "--format", form)
+    assert (report["code"], report["recordings"], report["frames"]) == (0, 4, 112)
+    assert frames_of(tmp_path / "out") == {
+        "indexed.mp4": list(range(40)),
+        "plain.mkv": list(range(24)),
+        "motion.avi": list(range(24)),
+        "stills": list(range(24)),
+    }
+    masks = {}
+    for entry in json.loads((tmp_path / "out/manifest.json").read_text())["recordings"]:
+        for one in entry["shards"]:
+            shard = read_shard(tmp_path / "out" / one["file"])
+            areas = shard.areas()
+            for row, png in enumerate(shard.columns["mask"]):
+                mask = decode_palette_png(png)
+                assert np.bincount(mask.ravel(), minlength=3)[:3].tolist() == areas[row].tolist()
+                masks[Path(entry["name"]).name, int(shard.columns["frame"][row])] = mask
+    stills = [fleet / "stills" / f"frame_{number}.png" for number in range(24)]
+    with Segmenter(model, threads=1) as segment:
+        for source in (VideoFile(fleet / "indexed.mp4"), ImageFiles(stills)):
+            name = "indexed.mp4" if isinstance(source, VideoFile) else "stills"
+            with source:
+                for frame in source:
+                    np.testing.assert_array_equal(segment(frame).mask, masks[name, frame.frame_id])
+    assert (tmp_path / "out/contact-sheet.jpg").stat().st_size > 1000
+    assert len(list((tmp_path / "out/timelines").glob("*.png"))) == 4
+    if form == "parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "out/frames.parquet").to_pylist()
+    else:
+        with (tmp_path / "out/frames.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+    assert len(table) == 112
+    assert all(sum(float(row[f"share_{name}"]) for name in ("blue", "green", "red")) > 0.999 for row in table)
+    assert all(0 < float(row["confidence"]) <= 1 for row in table)
+
+
+def test_the_same_bytes_without_an_index_are_the_same_frames(fleet, run, tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    run(fleet / "indexed.mp4", "--out", tmp_path / "indexed", "--no-masks")
+    monkeypatch.setitem(sys.modules, "av", None)  # the base install
+    run(fleet / "indexed.mp4", "--out", tmp_path / "base", "--no-masks")
+    assert len(shards_of(tmp_path / "base")) == len(shards_of(tmp_path / "indexed")) == 4
+    assert frames_of(tmp_path / "base") == frames_of(tmp_path / "indexed")
+
+
+@pytest.mark.parametrize("every", [3, 7, 11, 50])
+def test_every_nth_frame_is_the_same_however_a_recording_is_cut(fleet, run, tmp_path, every):
+    run(fleet, "--out", tmp_path / "out", "--every", str(every))
+    expected = {"indexed.mp4": 40, "plain.mkv": 24, "motion.avi": 24, "stills": 24}
+    found = {name: list(range(0, count, every)) for name, count in expected.items()}
+    assert frames_of(tmp_path / "out") == found
+
+
+def test_what_is_there_is_not_done_again(fleet, run, tmp_path):
+    out = tmp_path / "out"
+    first = run(fleet, "--out", out)
+    before, times = shards_of(out), {path: path.stat().st_mtime_ns for path in out.rglob("0*")}
+    again = run(fleet, "--out", out)
+    assert (again["frames"], again["frames_there"], again["chunks"]) == (0, 112, 0)
+    assert again["chunks_there"] == first["chunks"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("0*")} == times
+    damaged, gone, *_ = sorted(path for path in out.rglob("0*") if path.is_file())
+    damaged.write_bytes(damaged.read_bytes()[:-40] + bytes(40))
+    gone.unlink()
+    (gone.with_name(f".{gone.stem}.1-ab.part{gone.suffix}")).write_bytes(b"of a worker that was killed")
+    (gone.with_name(f".{gone.name}.lock")).touch()
+    mended = run(fleet, "--out", out)
+    assert mended["chunks"] == 2
+    assert shards_of(out) == before
+    assert [path for path in out.rglob(".*") if path.parent != out] == []
+
+
+def test_results_of_another_model_or_other_options_are_refused(fleet, run, tmp_path):
+    run(fleet / "motion.avi", "--out", tmp_path)
+    refused = run(fleet / "motion.avi", "--out", tmp_path, "--every", "2")
+    assert refused["code"] == 1
+    assert "expected results of the same every, got every 1 there and 2 now" in refused["said"]
+
+
+def test_runs_into_one_folder_make_one_manifest_and_copies_are_segmented_once(fleet, run, tmp_path):
+    shutil.copy(fleet / "motion.avi", tmp_path / "copy.avi")
+    run(fleet / "plain.mkv", "--out", tmp_path / "out")
+    report = run(fleet / "motion.avi", tmp_path / "copy.avi", "--out", tmp_path / "out")
+    assert report["frames"] == 24
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert [Path(one["name"]).name for one in manifest["recordings"]] == ["motion.avi", "plain.mkv"]
+    assert manifest["recordings"][0]["copies"] == [str(tmp_path / "copy.avi")]
+
+
+def test_lists_patterns_and_addresses_name_recordings(fleet, run, tmp_path):
+    pytest.importorskip("fsspec")
+    listed = tmp_path / "list.txt"
+    (tmp_path / "here.avi").symlink_to(fleet / "motion.avi")
+    listed.write_text(f"# tonight\nhere.avi\n\nfile://{fleet}/plain.mkv\n{fleet}/still*/*.png\n")
+    report = run(listed, "--out", tmp_path / "out")
+    assert (report["code"], report["frames"]) == (0, 72)
+    assert run(f"file://{fleet}/*.mkv", "--out", tmp_path / "out")["frames_there"] == 24
+
+
+def cut(folder: Path) -> Path:
+    path = write_av(folder / "cut.mp4", EVEN_MS, options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 8])
+    return path
+
+
+def lying(folder: Path) -> Path:
+    """An AVI whose head states ten times as many frames as there are."""
+    path = write_cv2(folder / "lying.avi", 24)
+    data = bytearray(path.read_bytes())
+    for place in (data.index(b"avih") + 24, data.index(b"strh") + 40):
+        data[place : place + 4] = (240).to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+def without_key_frames(folder: Path) -> Path:
+    """An MPEG-TS that begins behind its only key frame."""
+    av = pytest.importorskip("av")
+    path = folder / "nokey.ts"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"x264-params": "keyint=999:scenecut=0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = [
+            packet
+            for number in range(24)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture(number), format="bgr24"))
+        ]
+        for packet in [*packets, *stream.encode(None)][1:]:
+            file.mux(packet)
+    return path
+
+
+def of_two_sizes(folder: Path) -> Path:
+    write_images(folder / "sizes", 12)
+    for number in range(12, 24):
+        content = cv2.imencode(".png", np.full((30, 80, 3), number, np.uint8))[1].tobytes()
+        (folder / "sizes" / f"frame_{number}.png").write_bytes(content)
+    return folder / "sizes"
+
+
+def with_a_damaged_image(folder: Path) -> Path:
+    images = write_images(folder / "damaged", 24)
+    (images / "frame_13.png").write_bytes((images / "frame_13.png").read_bytes()[:200])
+    return images
+
+
+def text(folder: Path) -> Path:
+    (folder / "text.mp4").write_text("no video " * 99)
+    return folder / "text.mp4"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.mp4").touch()
+    return folder / "empty.mp4"
+
+
+FAULTS = {  # what is wrong: frames at least, and what failed.jsonl says
+    cut: (10, "file is truncated after frame"),
+    lying: (24, ""),
+    without_key_frames: (0, "expected a video, got"),
+    of_two_sizes: (24, ""),
+    with_a_damaged_image: (17, "expected an image that is whole"),
+    text: (0, "expected a video, got a file that OpenCV cannot open"),
+    empty: (0, "got an empty file"),
+    lambda folder: folder / "gone.mp4": (0, "found no such file"),
+    lambda folder: folder / "*.mkv": (0, "no file matches"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_bad_recording_does_not_stop_the_rest(fleet, run, tmp_path, fault):
+    frames, said = FAULTS[fault]
+    bad = fault(tmp_path)
+    report = run(bad, fleet / "motion.avi", "--out", tmp_path / "out")
+    found = frames_of(tmp_path / "out")
+    assert found.pop("motion.avi") == list(range(24))
+    (numbers,) = found.values() or [[]]
+    assert len(numbers) >= frames
+    assert sorted(set(numbers)) == numbers
+    failed = [json.loads(line) for line in (tmp_path / "out/failed.jsonl").read_text().splitlines()]
+    assert [one["recording"] for one in failed] == [str(bad)] * bool(said)
+    assert all(said in one["reason"] for one in failed)
+    assert report["code"] == bool(said)
+    again = run(bad, fleet / "motion.avi", "--out", tmp_path / "out")
+    assert (again["code"], again["frames_there"] + again["frames"]) == (report["code"], report["frames"])
+
+
+def test_a_full_disk_ends_the_run_and_leaves_only_what_is_whole(fleet, model, run, tmp_path):
+    out = tmp_path / "out"
+    limited = f"""
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+sys.argv = ["", {str(fleet / "indexed.mp4")!r}, "--out", {str(out)!r}, "--model", {str(model)!r}]
+sys.argv += ["--workers", "0", "--threads", "1", "--chunk-frames", "10"]
+runpy.run_module("runtime.archive", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "expected a file that can be written, got File too large" in done.stderr
+    assert len(done.stderr.strip().splitlines()[-1]) < 400
+    assert shards_of(out) == {}
+    assert not [path for path in out.rglob("*") if ".part" in path.name]
+    assert run(fleet / "indexed.mp4", "--out", out)["frames"] == 40
+
+
+def test_results_may_lie_on_another_file_system(fleet, run, tmp_path):
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    out = shared / f"edgeseg-{os.getpid()}"
+    try:
+        assert run(fleet / "motion.avi", "--out", out)["frames"] == 24
+    finally:
+        shutil.rmtree(out)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux only")
+def test_recordings_and_folders_of_any_name(fleet, model, tmp_path):
+    for name in ("a b'c 路面".encode(), b"caf\xe9 \x1b[2J"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        shutil.copy(fleet / "indexed.mp4", folder / os.fsdecode(name + b".mp4"))
+        whole = (fleet / "plain.mkv").read_bytes()
+        (folder / os.fsdecode(name + b".mkv")).write_bytes(whole[: len(whole) // 2])
+        write_images(folder / os.fsdecode(name), 2)
+        out = tmp_path / os.fsdecode(name + b" out")
+        command = [sys.executable, "-m", "runtime.archive", folder, "--out", out, "--model", model, "--json"]
+        command += ["--workers", "0", "--select", "3"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)  # OpenCV might end it
+        assert (done.returncode, bool(done.stdout)) == (1, True), done.stderr  # for the one that is cut
+        assert all(line.isprintable() for line in done.stderr.decode().splitlines())
+        assert json.loads(done.stdout)["frames"] >= 43
+        assert len(list(out.glob("selected-001/images/*.png"))) == 3
+
+
+def test_selected_frames_are_a_folder_to_label(fleet, run, tmp_path):
+    report = run(fleet, "--out", tmp_path / "out", "--select", "8", "--known", fleet / "stills")
+    folder = Path(str(report["selected"]))
+    chosen = [json.loads(line) for line in (folder / "selected.jsonl").read_text().splitlines()]
+    assert chosen
+    assert sorted(one["file"] for one in chosen) == sorted(
+        path.relative_to(folder).as_posix() for path in folder.glob("images/*")
+    )
+    assert json.loads((folder / "classes.json").read_text())["names"] == ["blue", "green", "red"]
+    for one in chosen:
+        if one["recording"].endswith("motion.avi"):
+            with VideoFile(fleet / "motion.avi") as source:
+                image_bgr = list(source)[one["frame"]].image_bgr
+            np.testing.assert_array_equal(cv2.imread(str(folder / one["file"])), image_bgr)
+    assert run(fleet, "--out", tmp_path / "out", "--select", "8")["selected"].endswith("selected-002")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--known", "x"], "known: expected --select N"),
+        (["--address", "auto"], "address: expected workers"),
+        (["--model", "no.onnx"], "no.onnx"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(fleet, run, tmp_path, arguments, said):
+    refused = run(fleet, "--out", tmp_path / "out", *arguments)
+    assert refused["code"] == 1
+    assert said in refused["said"]
+
+
+def test_without_a_recording_there_is_nothing_to_do(run, tmp_path):
+    (tmp_path / "none").mkdir()
+    assert "expected at least one" in run(tmp_path / "none", "--out", tmp_path / "out")["said"]
+
+
+@pytest.mark.parametrize("missing", ["ray", "pyarrow"])
+def test_a_package_that_is_missing_is_named(fleet, model, tmp_path, capsys, monkeypatch, missing):
+    from runtime import archive
+
+    monkeypatch.setitem(sys.modules, missing, None)
+    flags = {"ray": ["--workers", "2"], "pyarrow": ["--workers", "0", "--format", "parquet"]}[missing]
+    code = archive.main([str(fleet), "--out", str(tmp_path), "--model", str(model), *flags])
+    assert code == 1
+    assert "pip install 'edgeseg[archive]'" in capsys.readouterr().err
