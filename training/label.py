@@ -135,14 +135,13 @@ def _label(options: LabelOptions, source: str) -> None:
 
 def _select(out: Path, count: int) -> None:
     folder = LabelFolder.open(out)
-    rounds = list(out.glob("round-*"))
-    taken = [path.stem for each in rounds for path in (each / "images").glob("*.png")]
+    rounds = [int(each.name[6:]) for each in out.glob("round-*") if each.name[6:].isdecimal()]
+    taken = [path.stem for path in out.glob("round-*/images/*.png")]
     chosen = select_to_correct(folder.soft, count, lambda name: folder.sample(name).image_bgr, taken)
     if not chosen:
         raise ConfigError(f"{out}: expected frames that no round holds yet, found none; label more of them")
     names = [name for name, _ in chosen]
-    number = 1 + max((int(each.name.removeprefix("round-")) for each in rounds), default=0)
-    task = out / f"round-{number}"
+    task = out / f"round-{max(rounds, default=0) + 1}"
     write_tasks(task, names, folder.sample, folder.classes, folder.soft.teacher.terms)
     print(f"{len(names)} frames to correct in {task}, the most valuable first; how unsure each is, 0 to 1:")
     for name, unsure in chosen:

@@ -184,6 +184,7 @@ def test_rounds_hold_other_frames_each_and_end(tmp_path, labelled, capsys):
     out = shutil.copytree(labelled[0], tmp_path / "drive")
     assert main(["--out", str(out), "--select", "3"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"--data folder --root {out}/round-1")
+    (out / "round-one").mkdir()
     assert main(["--out", str(out), "--select", "3"]) == 0
     held = [{path.stem for path in (out / f"round-{n}" / "images").iterdir()} for n in (1, 2)]
     assert len(held[0]) == 3
