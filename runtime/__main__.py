@@ -47,6 +47,7 @@ COMMANDS = {
     ),
     "train": Command("training.train", "train", "train a network"),
     "recipe": Command("training.recipe", "train", "train a network in the stages of a recipe"),
+    "self-train": Command("training.self_train", "train", "adapt a network to a road without labels"),
     "evaluate": Command("training.evaluate", "train", "measure a checkpoint in PyTorch"),
     "doctor": Command("training.doctor", "train", "list every fault of a data set"),
     "export": Command("export.to_onnx", "export", "write a checkpoint as ONNX and prove the file"),

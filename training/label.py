@@ -20,7 +20,7 @@ from runtime.network.session import MAX_THREADS
 from training.teaching.annotation import write_tasks
 from training.teaching.ensemble import Ensemble
 from training.teaching.frames import Recording
-from training.teaching.labelling import LabelFolder, LabelRecord
+from training.teaching.labelling import LabelFolder, LabelRecord, label_recording
 from training.teaching.selection import select_to_correct
 
 
@@ -119,14 +119,7 @@ def _label(options: LabelOptions, source: str) -> None:
         threads=options.threads,
     ) as ensemble:
         print(ensemble.describe(), file=sys.stderr)
-        folder = LabelFolder.start(options.out, ensemble, record)
-        names, known = [], 0
-        for frame in recording.frames(folder.holds):
-            if frame.image_bgr is None:
-                known += 1
-            else:
-                folder.add(frame, ensemble(frame.image_bgr), options.void_below)
-            names.append(frame.name)
+        folder, names, known = label_recording(options.out, recording, ensemble, record)
     print(f"{len(names)} frames in {options.out}, {known} of them labelled before")
     if names:
         sheets = folder.draw_sheets(names, "labels")

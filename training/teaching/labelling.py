@@ -40,7 +40,7 @@ from training.data.folder import read_classes
 from training.data.labels import load_file, plain_ids, read_picture
 from training.figures.sheets import label_sheet, write_sheet
 from training.teaching.ensemble import FLOOR, Ensemble, Probabilities
-from training.teaching.frames import Taken
+from training.teaching.frames import Recording, Taken
 from training.teaching.soft_labels import SoftLabels, TeacherFile, write_description, write_soft_labels
 
 RECORD = "label.json"
@@ -248,6 +248,35 @@ class LabelFolder:
 
     def _label(self, name: str) -> Path:
         return self.root / "labels" / f"{name}.png"
+
+
+def label_recording(
+    out: Path, recording: Recording, ensemble: Ensemble, record: LabelRecord
+) -> tuple[LabelFolder, list[str], int]:
+    """Label the frames of a recording that a folder does not hold yet.
+
+    Args:
+        out: the folder.
+        recording: what to label.
+        ensemble: who labels.
+        record: what the labels are made with.
+
+    Returns:
+        The folder, the names of the recording's frames, and how many of them it held before.
+
+    Raises:
+        ConfigError: the folder holds labels that were made otherwise.
+        EdgesegError: a recording or a network that breaks; all frames before are kept.
+    """
+    folder = LabelFolder.start(out, ensemble, record)
+    names, known = [], 0
+    for frame in recording.frames(folder.holds):
+        if frame.image_bgr is None:
+            known += 1
+        else:
+            folder.add(frame, ensemble(frame.image_bgr), record.void_below)
+        names.append(frame.name)
+    return folder, names, known
 
 
 def write_classes(folder: Path, classes: ClassMap, terms: str) -> None:
