@@ -63,7 +63,7 @@ READERS = {
     "a2d2": Reader(open_a2d2, a2d2_splits, ("*/camera/cam_*", "class_list.json")),
     "voc": Reader(open_voc, voc_splits, ("ImageSets/Segmentation", "SegmentationClass")),
 }
-DATASETS = (*READERS, "synthetic")
+DATASETS = (*READERS, "synthetic", "synthetic-varied")
 
 
 def open_dataset(
@@ -75,7 +75,7 @@ def open_dataset(
 
     Args:
         name: one of `DATASETS`.
-        root: the data set's folder; None for "synthetic", which has none.
+        root: the data set's folder; None for "synthetic" and "synthetic-varied", which have none.
         split: "train", "val" or "test".
         leave_out: a recording of "train", such as CamVid's drive 0006R0 or a city of Cityscapes: "train" is
             then all the others and "val" is this one, whatever the data set's own "val" holds.
@@ -90,15 +90,15 @@ def open_dataset(
     """
     if name not in DATASETS:
         raise DatasetError(f"data set: expected one of {', '.join(DATASETS)}, got {name!r}; choose one")
-    if name == "synthetic":
+    if name not in READERS:
         if root is not None:
-            raise DatasetError(f"synthetic: expected no folder, got {root}; leave out --root")
+            raise DatasetError(f"{name}: expected no folder, got {root}; leave out --root")
         if leave_out is not None:
             raise DatasetError(
-                "synthetic: expected no drive to leave out, since every scene is a street of its own, "
+                f"{name}: expected no drive to leave out, since every scene is a street of its own, "
                 f"got {leave_out!r}; give another data set"
             )
-        return SyntheticStreets(split)
+        return SyntheticStreets(split, name=name, varied=name == "synthetic-varied")
     if root is None:
         raise DatasetError(f"{name}: expected the data set's folder, got none; add --root DIR")
     folder = find_root(name, root)

@@ -21,7 +21,8 @@ class SyntheticStreets:
         split: "train", "val" or "test".
         size_hw: height and width of the scenes in pixels.
         scenes: how many; None for the split's own number (train 400, val and test 60).
-        name: "synthetic".
+        varied: other places, weathers and times of day too, see `training.streets.scenes.World`.
+        name: as `open_dataset` knows it.
         classes: CamVid's.
         terms: empty, since nobody else's data is in it.
     """
@@ -29,6 +30,7 @@ class SyntheticStreets:
     split: str
     size_hw: tuple[int, int] = (360, 480)
     scenes: int | None = None
+    varied: bool = False
     name: str = "synthetic"
     classes: ClassMap = CAMVID_CLASSES
     terms: str = ""
@@ -64,6 +66,6 @@ class SyntheticStreets:
             raise IndexError(f"synthetic: expected an index from 0 to {len(self) - 1}, got {index}")
         if index not in self._drawn:
             seed = SPLITS[self.split][0] + index
-            scene = render_scene(seed, self.size_hw)
+            scene = render_scene(seed, self.size_hw, self.varied)
             self._drawn[index] = Sample(scene.image_bgr, scene.label, f"street_{seed}")
         return self._drawn[index]

@@ -64,6 +64,11 @@ class TrainConfig:
         below=1,
         group=_DATA,
     )
+    synthetic_varied: bool = flag(
+        "rendered streets of the country, motorways, hills, night, rain and a low sun too",
+        default=False,
+        group=_DATA,
+    )
     synthetic_scenes: int = flag("how many different streets", default=1500, at_least=1, group=_DATA)
 
     network: str = flag("network and size", default="residual-s", choices=SIZES, group=_NETWORK)

@@ -105,7 +105,8 @@ def build_batches(
     )
     extras: list[tuple[SegmentationDataset, int]] = []
     if count := round(config.synthetic_share * config.batch_size):
-        extras.append((SyntheticStreets("train", scenes=config.synthetic_scenes), count))
+        streets = SyntheticStreets("train", scenes=config.synthetic_scenes, varied=config.synthetic_varied)
+        extras.append((streets, count))
     if soft.unlabelled is not None:
         # One at least: a share that rounds to none would leave them out without a word.
         extras.append((soft.unlabelled, max(1, round(config.unlabelled_share * config.batch_size))))

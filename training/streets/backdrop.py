@@ -48,17 +48,47 @@ def paint_sky(canvas: Canvas, drift: float) -> None:
     canvas.label[:] = SKY
 
 
-def paint_skyline(canvas: Canvas, seed: int) -> None:
+def paint_skyline(canvas: Canvas, seed: int, layout: Layout) -> None:
     """Paint the far silhouettes: hills or woods, then roofs, then nearer trees."""
+    for ridge in range(3 if layout.hills else 0):
+        _paint_hills(canvas, seed, ridge, layout)
     layers: tuple[tuple[int, int, float, float, Color, float], ...] = (
         (0, TREE, 0.05, 0.02, (60, 74, 66), 220.0),
         (1, BUILDING, 0.06, 0.03, (96, 104, 120), 150.0),
         (2, TREE, 0.06, 0.04, (46, 70, 62), 110.0),
     )
+    if layout.place != "town":
+        layers = ((0, TREE, 0.03, 0.012, (60, 74, 66), 220.0), (2, TREE, 0.03, 0.02, (46, 70, 62), 110.0))
     for number, class_id, mean, spread, albedo, distance in layers:
         profile = _profile(seed, number, class_id == BUILDING) * spread + mean
         color = canvas.light.seen(albedo, canvas.light.on((-0.8, 0.0, 0.3)), distance)
         _paint_profile(canvas, profile, color, class_id)
+
+
+def _paint_hills(canvas: Canvas, seed: int, ridge: int, layout: Layout) -> None:
+    """Paint a range of hills, the far ones first: woods above, and fields on their slopes."""
+    rng = np.random.default_rng((seed, 9, ridge))
+    place = np.arange(_SPAN) / _SPAN
+    shape = np.zeros(_SPAN)
+    for waves in (3, 7, 13):
+        shape += rng.uniform(0.3, 1.0) / waves * np.sin(2 * np.pi * (waves * place + rng.uniform()))
+    share = (1.0, 0.75, 0.5)[ridge]
+    heights = np.maximum(layout.hills * share * (0.75 + 1.2 * shape), 0.004)
+    distance = (420.0, 300.0, 200.0)[ridge]
+    gain = canvas.light.on((-0.4, 0.0, 0.8))
+    b, g, r = layout.grass
+    wood = (0.75 * b, 0.72 * g, 0.7 * r)
+    _paint_profile(canvas, heights.astype(np.float32), canvas.light.seen(wood, gain, distance), TREE)
+    for _ in range(60):
+        begin, wide = int(rng.integers(_SPAN)), int(rng.integers(8, 40))
+        tone, dry = rng.uniform(0.8, 1.25), rng.uniform(0, 1)
+        field_bgr = (b * tone, g * tone * (1 + 0.15 * dry), r * tone * (1 + 0.5 * dry))
+        low, high = np.sort(rng.uniform(0, 0.85, 2))
+        here = np.zeros(_SPAN, np.float32)
+        places = (begin + np.arange(wide)) % _SPAN
+        tilt = np.linspace(-0.04, 0.04, wide) * rng.choice((-1, 1))
+        here[places] = heights[places] * np.clip(high + tilt, 0, 0.95)
+        _paint_profile(canvas, here, canvas.light.seen(field_bgr, gain, distance), TREE, heights * low)
 
 
 def _profile(seed: int, number: int, blocky: bool) -> npt.NDArray[np.float32]:
@@ -84,8 +114,14 @@ def _azimuths(canvas: Canvas) -> npt.NDArray[np.float32]:
     return np.asarray(np.arctan(across) + np.float32(camera.yaw + camera.tangent[1]), np.float32)
 
 
-def _paint_profile(canvas: Canvas, heights: npt.NDArray[np.float32], color: Color, class_id: int) -> None:
-    """Fill between the horizon and the skyline, given as tangents of its elevation."""
+def _paint_profile(
+    canvas: Canvas,
+    heights: npt.NDArray[np.float32],
+    color: Color,
+    class_id: int,
+    foot: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Fill between the horizon, or what stands before it, and the skyline, as tangents of their elevation."""
     azimuth = _azimuths(canvas)[:: 2 if canvas.camera.size_hw[1] > 128 else 1].astype(np.float64)
     place = np.mod(azimuth / (2 * np.pi) * _SPAN * 2, _SPAN)
     before = place.astype(int) % _SPAN
@@ -94,7 +130,7 @@ def _paint_profile(canvas: Canvas, heights: npt.NDArray[np.float32], color: Colo
     toward = azimuth - canvas.camera.tangent[1]
     direction: Points = np.stack((np.sin(toward), np.maximum(level, 0.004), np.cos(toward)), axis=1)
     low = direction.copy()
-    low[:, 1] = -0.01
+    low[:, 1] = -0.01 if foot is None else np.minimum(foot[before], direction[:, 1])
     ring = np.concatenate((direction, low[::-1])) * 1000.0
     canvas.fill(canvas.camera.toward(ring), color, class_id)
 
@@ -111,20 +147,23 @@ def paint_ground(canvas: Canvas, layout: Layout, chunks: Iterable[Chunk]) -> Non
     camera, light = canvas.camera, canvas.light
     plain = np.array([[-1500.0, -camera.height_m, 0.7], [1500.0, -camera.height_m, 0.7],
                       [1500.0, -camera.height_m, 1500.0], [-1500.0, -camera.height_m, 1500.0]])  # fmt: skip
-    canvas.fill(camera.toward(plain), light.seen((66, 84, 84), light.on(_UP), 120.0), TREE)
+    is_town = layout.place == "town"
+    beyond: Color = (66, 84, 84) if is_town else layout.grass
+    canvas.fill(camera.toward(plain), light.seen(beyond, light.on(_UP), 120.0), TREE)
     near = camera.s - 3.0
     bands: list[Band] = []
     for side in (-1, 1):
         kerb, front = layout.kerb(side), layout.front(side)
-        bands += _ribbon(near, side * (kerb - 0.2), side * (front + 4.0), layout.paving, PAVEMENT)
+        surface = (layout.paving, PAVEMENT) if is_town else (layout.grass, TREE)
+        bands += _ribbon(near, side * (kerb - 0.2), side * (front + 4.0), *surface)
     bands += _ribbon(near, -layout.kerb(-1), layout.kerb(1), layout.asphalt, ROAD)
     for chunk in chunks:
         for patch in chunk.patches:
-            raised = KERB_M if patch.class_id == TREE else 0.0
+            raised = KERB_M if patch.class_id == TREE and is_town else 0.0
             s = np.linspace(patch.s, patch.s_end, 5 if patch.s_end - patch.s > 6 else 2)
             bands.append(Band(s, patch.left, patch.right, raised, raised, patch.albedo, patch.class_id))
     bands += _lines(layout, near)
-    for side in (-1, 1):
+    for side in (-1, 1) if is_town else ():
         bands += _kerbs(layout, chunks, side, near)
     _paint_bands(canvas, bands)
 

@@ -133,6 +133,25 @@ class Canvas:
         if class_id is not None:
             cv2.polylines(self.label, path, False, class_id, wide, cv2.LINE_8, SHIFT)
 
+    def glow(self, center: Points, radius_px: float, color: Color) -> None:
+        """Add the light of a lamp around one pixel (2,) of a whole shot; its label stays."""
+        radius = max(2, round(radius_px))
+        x, y = (round(float(each) / ONE) for each in center)
+        height, width = self.camera.size_hw
+        left, up, right, down = (
+            max(0, x - radius),
+            max(0, y - radius),
+            min(width, x + radius),
+            min(height, y + radius),
+        )
+        if right <= left or down <= up or radius > width:
+            return
+        rows = (np.arange(up, down, dtype=np.float32) - y)[:, None] / radius
+        columns = (np.arange(left, right, dtype=np.float32) - x)[None] / radius
+        share = np.maximum(0.0, 1.0 - rows * rows - columns * columns) ** 3
+        part = self.image[up:down, left:right]
+        cv2.add(part, (share[..., None] * np.asarray(color, np.float32)).astype(np.uint8), part)
+
     def disc(self, center: Points, radius_px: float, color: Color, class_id: int | None) -> None:
         """Draw a ball around one pixel (2,) of a whole shot."""
         at = (round(float(center[0])), round(float(center[1])))

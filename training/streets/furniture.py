@@ -15,8 +15,11 @@ from training.streets.textures import Color
 from training.streets.thing import POLE, SIGN
 
 KERB_M = 0.12
-Face = Literal["round", "triangle", "board", "blue", "stop", "back"]
-FACES: tuple[Face, ...] = ("round", "triangle", "board", "blue", "stop", "back")
+Face = Literal[
+    "round", "triangle", "board", "blue", "stop", "back", "diamond", "give way", "tall", "arrow", "chevron"
+]
+FACES: tuple[Face, ...] = ("round", "triangle", "board", "blue", "stop")
+MORE_FACES: tuple[Face, ...] = (*FACES, "diamond", "give way", "tall", "arrow", "chevron")
 
 
 def _bar(canvas: Canvas, shot: Shot, ends: slice, width_m: float, color: Color) -> None:
@@ -52,7 +55,13 @@ class Lamp:
     paint_bgr: Color
 
     def shadows(self, light: Light) -> list[tuple[Points, float]]:
-        """Return its shadow."""
+        """Return its shadow, or at night the pool of light below it."""
+        if light.night:
+            inward = self.x - float(np.sign(self.x)) * (self.arm_m + 0.35)
+            angles = np.arange(20) * (np.pi / 10)
+            ring = np.stack((self.s + 0 * angles, inward + 0 * angles, 0 * angles), axis=1)
+            round_it = np.stack((np.cos(angles), np.sin(angles), 0 * angles), axis=1)
+            return [(ring + reach * round_it, 1.1 - reach / 16.0) for reach in (11.0, 9.0, 7.0, 5.0, 3.0)]
         return _bar_shadow(self.s, self.x, self.height_m, 0.16, light)
 
     def outline(self) -> Points:
@@ -78,6 +87,8 @@ class Lamp:
         else:
             lantern = canvas.light.seen((190, 196, 198), canvas.light.on((-0.7, 0.0, 0.3)), shot.distance_m)
             canvas.disc(shot.points[2], 0.24 * shot.px_per_m, lantern, POLE)
+        if canvas.light.night:
+            canvas.glow(shot.points[4 if self.arm_m > 0 else 2], 0.9 * shot.px_per_m, (150, 215, 255))
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,8 @@ def _ring(count: int, turn: float) -> Points:
 
 _ROUND, _OCTAGON, _TRIANGLE = _ring(16, 0.0), _ring(8, np.pi / 8), _ring(3, np.pi / 2)
 _BOARD = np.array([[-1.2, -0.75], [1.2, -0.75], [1.2, 0.75], [-1.2, 0.75]])
+_TALL = np.array([[-0.6, -1.3], [0.6, -1.3], [0.6, 1.0], [-0.6, 1.0]])
+_ARROW = np.array([[-1.3, -0.5], [1.0, -0.5], [1.5, 0.0], [1.0, 0.5], [-1.3, 0.5]])
 _BOARDS: tuple[Color, ...] = ((60, 110, 30), (160, 80, 30), (225, 228, 228), (40, 190, 225))
 # Outline, rim and inside of each plate, in half sizes.
 _PLATES: dict[Face, tuple[Points, Color, Color]] = {
@@ -149,6 +162,11 @@ _PLATES: dict[Face, tuple[Points, Color, Color]] = {
     "board": (_BOARD, (210, 212, 212), (210, 212, 212)),
     "blue": (_ROUND, (170, 80, 24), (170, 80, 24)),
     "stop": (_OCTAGON, (40, 32, 180), (40, 32, 180)),
+    "diamond": (1.1 * _ring(4, 0.0), (225, 228, 228), (40, 190, 225)),
+    "give way": (1.1 * _ring(3, -np.pi / 2), (36, 30, 190), (228, 230, 230)),
+    "tall": (_TALL, (210, 212, 212), (170, 80, 24)),
+    "arrow": (_ARROW, (225, 228, 228), (60, 110, 30)),
+    "chevron": (_BOARD, (36, 30, 190), (225, 228, 228)),
     "back": (_ROUND, (112, 114, 116), (104, 106, 108)),
 }
 _STROKES = tuple(

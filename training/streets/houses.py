@@ -134,7 +134,7 @@ class Fence:
         x: metres right of the centre line.
         base_m: height of its foot above the road.
         height_m: of the fence.
-        style: texture index; -1 for a hedge.
+        style: texture index; -1 for a hedge, -2 and below for a wall of stone or brick.
     """
 
     s: float
@@ -162,7 +162,7 @@ class Fence:
 
     def shadows(self, light: Light) -> list[tuple[Points, float]]:
         """Return a strip of shade where the fence is solid."""
-        if self.style not in (-1, 2, 5):
+        if self.style not in (2, 5) and self.style >= 0:
             return []
         base = np.array([[self.s, self.x, 0.0], [self.s_end, self.x, 0.0]])
         return [(np.concatenate((base, cast(base, self.height_m, light)[::-1])), light.shadow)]
@@ -172,7 +172,10 @@ class Fence:
         gain = canvas.light.on((0.0, -float(np.sign(self.x)), 0.0))
         for number, (begin, end) in enumerate(self._panels()):
             panel, share = shot.points[4 * number : 4 * number + 4], (end - begin) / _PANEL_M
-            if self.style < 0:
+            if self.style < -1:
+                wall = fronts.plain_wall(-2 - self.style)
+                canvas.paste(wall, panel, gain, shot.distance_m, BUILDING, repeat=share)
+            elif self.style < 0:
                 canvas.paste(textures.hedge(0), panel, gain, shot.distance_m, TREE, repeat=share)
             else:
                 texture = fronts.fence(self.style)
@@ -180,6 +183,55 @@ class Fence:
 
 
 _PANEL_M = 12.0
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge over the road, on two piers.
+
+    Attributes:
+        s: near edge, metres along the street.
+        half_m: how far it reaches to each side of the centre line.
+        pier_m: distance of its piers from the centre line.
+        clear_m: height of its underside.
+        albedo: its colour.
+    """
+
+    s: float
+    half_m: float
+    pier_m: float
+    clear_m: float
+    albedo: Color
+
+    @property
+    def x(self) -> float:
+        """Lateral position: it stands over the road."""
+        return 0.0
+
+    def shadows(self, light: Light) -> list[tuple[Points, float]]:
+        """Return the ground under it."""
+        half = self.half_m
+        near, far = self.s, self.s + 9.0
+        ground = np.array([[near, -half, 0], [near, half, 0], [far, half, 0], [far, -half, 0]])
+        return [(ground, light.shadow)]
+
+    def outline(self) -> Points:
+        """Return underside, near face and the faces of the piers, four corners each."""
+        near, far, half, low = self.s, self.s + 9.0, self.half_m, self.clear_m
+        high = low + 1.3
+        corners = [[near, -half, low], [near, half, low], [far, half, low], [far, -half, low]]
+        corners += [[near, -half, high], [near, half, high], [near, half, low], [near, -half, low]]
+        for left in (-self.pier_m - 1.2, self.pier_m):
+            corners += [[near, left, low], [near, left + 1.2, low], [near, left + 1.2, 0], [near, left, 0]]
+        return np.array(corners)
+
+    def paint(self, canvas: Canvas, shot: Shot) -> None:
+        """Paint underside, piers and near face."""
+        light, at = canvas.light, shot.points
+        shaded = light.seen(self.albedo, light.on((0.0, 0.0, -1.0), 0.35), shot.distance_m)
+        face = light.seen(self.albedo, light.on((-1.0, 0.0, 0.0)), shot.distance_m)
+        for corners, color in ((at[:4], shaded), (at[8:12], face), (at[12:16], face), (at[4:8], face)):
+            canvas.fill(corners, color, BUILDING)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,9 @@ class Light:
         noise: deviation of the sensor noise, 0..255 scale.
         blur_px: deviation of the lens blur in pixels at 480 columns.
         vignette: darkening of the corners, 0..1.
+        night: whether lamps are what lights the street.
+        wet: share of light that the road mirrors, 0..1.
+        glare: how much a low sun ahead blinds the lens, 0..1.
     """
 
     sun: tuple[float, float, float]
@@ -52,6 +55,9 @@ class Light:
     noise: float
     blur_px: float
     vignette: float
+    night: bool = False
+    wet: float = 0.0
+    glare: float = 0.0
 
     def on(self, normal: tuple[float, float, float], gain: float = 1.0) -> Color:
         """Return the light on a surface with this unit normal (along, right, up) as B, G, R gains."""

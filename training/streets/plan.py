@@ -6,6 +6,7 @@ made without the places before it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +14,23 @@ from typing import Literal
 import numpy as np
 
 from training.streets.fronts import FACADES, FENCES
-from training.streets.furniture import FACES, KERB_M, Bollard, Lamp, Sign, TrafficLight
-from training.streets.houses import Building, Fence, Tree
+from training.streets.furniture import (
+    FACES,
+    KERB_M,
+    MORE_FACES,
+    Bollard,
+    Face,
+    Lamp,
+    Sign,
+    TrafficLight,
+)
+from training.streets.houses import Bridge, Building, Fence, Tree
 from training.streets.people import Cyclist
 from training.streets.textures import BARE_CROWNS, CROWNS, Color
 from training.streets.thing import ROAD, TREE, Dice, Thing
 from training.streets.vehicles import PAINTS, Vehicle
+
+Place = Literal["town", "country", "motorway"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,10 @@ class Layout:
         foliage: B, G, R factors on all leaves.
         lamp_m: height of the lamp posts.
         lamp_arm_m: reach of their arms.
+        place: what kind of street it is. A motorway is one carriageway of two lanes, with another beside it.
+        grass: albedo of verges and meadows outside of towns.
+        hills: how high the hills behind everything stand, as the tangent of their elevation; 0 for none.
+        faces: what its signs may show.
     """
 
     lane_m: float
@@ -56,6 +72,10 @@ class Layout:
     foliage: Color
     lamp_m: float
     lamp_arm_m: float
+    place: Place = "town"
+    grass: Color = (50.0, 100.0, 90.0)
+    hills: float = 0.0
+    faces: tuple[Face, ...] = FACES
 
     def kerb(self, side: int) -> float:
         """Return the distance of a side's kerb from the centre line."""
@@ -92,6 +112,41 @@ def draw_layout(rng: np.random.Generator) -> Layout:
     )
 
 
+def vary_layout(rng: np.random.Generator, layout: Layout) -> Layout:
+    """Return a street with other surroundings: hills, more signs, and often a country road or a motorway."""
+    place: Place = ("town", "country", "motorway")[int(rng.choice(3, p=[0.4, 0.35, 0.25]))]
+    dry = rng.uniform(0, 1)
+    varied = dataclasses.replace(
+        layout,
+        place=place,
+        grass=(float(rng.uniform(36, 56)), float(88 + 20 * dry), float(60 + 48 * dry)),
+        hills=float(rng.choice([0.0, rng.uniform(0.04, 0.17)], p=[0.3, 0.7])),
+        faces=MORE_FACES,
+    )
+    if place == "town":
+        return varied
+    if place == "country":
+        verges = float(rng.uniform(0.8, 3.5)), float(rng.uniform(0.8, 3.5))
+        return dataclasses.replace(
+            varied, lane_m=float(rng.uniform(2.5, 3.5)), parking_m=(0.0, 0.0), pavement_m=verges,
+            edge_lines=int(rng.integers(2)), edge_bgr=(200.0, 200.0, 200.0), avenue=(0, 0),
+        )  # fmt: skip
+    shoulder, outer = float(rng.uniform(1.2, 3.0)), int(layout.drives_on > 0)
+    verge, median = float(rng.uniform(2.0, 6.0)), float(rng.uniform(2.0, 4.5))
+    return dataclasses.replace(
+        varied,
+        lane_m=float(rng.uniform(3.5, 3.9)),
+        parking_m=(0.4, shoulder) if outer else (shoulder, 0.4),
+        pavement_m=(median, verge) if outer else (verge, median),
+        edge_lines=1,
+        edge_bgr=(200.0, 200.0, 200.0),
+        dash_m=(3.0, 9.0),
+        avenue=(0, 0),
+        lamp_m=float(rng.uniform(9.0, 12.0)),
+        lamp_arm_m=2.0,
+    )
+
+
 CHUNK_M = 24.0
 _PARKED = (0, 0, 0, 0, 1, 1, 1, 2, 2, 3)  # vehicle shapes, the common ones more often
 District = Literal["shops", "terrace", "suburb", "park"]
@@ -105,6 +160,10 @@ DISTRICTS: tuple[District, ...] = (
     "suburb",
     "park",
 )
+
+
+Land = Literal["field", "wood", "walled", "farm"]
+_LANDS: tuple[Land, ...] = ("field", "field", "field", "wood", "wood", "walled", "farm")
 
 
 @dataclass(frozen=True)
@@ -152,12 +211,23 @@ class _Planner:
         self.number = number
         district = Dice(seed, 2, number // 3)
         self.districts = [district.one_of(DISTRICTS) for _ in range(2)]
+        land = Dice(seed, 11, number // 4)
+        self.lands = [land.one_of(_LANDS) for _ in range(2)]
         self.patches: list[Patch] = []
         self.walls: list[Building | Fence | Tree] = []
         self.things: list[Thing] = []
 
     def chunk(self) -> Chunk:
         """Fill both sides and the kerbs between them."""
+        if self.layout.place != "town":
+            for side in (-1, 1):
+                self._land(side)
+                if self.layout.place == "motorway":
+                    self._motorway(side)
+                else:
+                    self._roadside(side)
+            self._mark_road()
+            return Chunk(tuple(self.patches), tuple(self.walls), tuple(self.things))
         for side in (-1, 1):
             district = self.districts[side > 0]
             {"shops": self._row, "terrace": self._row, "suburb": self._villas, "park": self._park}[district](
@@ -246,6 +316,102 @@ class _Planner:
             Fence(s, s + CHUNK_M, side * (front + 0.05), KERB_M, self.dice.between(0.9, 1.8), style)
         )
 
+    def _land(self, side: int) -> None:
+        """Fields, woods, walls and farms behind the verge of a country road or a motorway."""
+        is_motorway = self.layout.place == "motorway"
+        if is_motorway and side != self.layout.drives_on:
+            return
+        land = self.lands[side > 0]
+        front, s = self.layout.front(side), self.begin
+        b, g, r = self.layout.grass
+        tone = self.dice.between(0.85, 1.15)
+        crop: Color = (
+            (60.0, 120.0, 140.0)
+            if land == "field" and self.number // 4 % 3 == 0
+            else (b * tone, g * tone, r * tone)
+        )
+        self._patch(s, s + CHUNK_M, side, front + 0.4, front + 90, crop, TREE)
+        if land == "wood":
+            for _ in range(7):
+                x = side * (front + self.dice.between(1.0, 16.0))
+                self.walls.append(self._tree(s + self.dice.between(0, CHUNK_M), x, self.dice.between(7, 16)))
+            for _ in range(4):
+                self._bush(s + self.dice.between(0, CHUNK_M), side * (front + self.dice.between(0.5, 3.0)))
+            return
+        if land == "walled":
+            style = -2 - self.dice.pick(8)
+            self.walls.append(
+                Fence(s, s + CHUNK_M, side * (front + 0.3), 0.0, self.dice.between(0.9, 2.4), style)
+            )
+        elif self.dice.chance(0.85):
+            style = (-1, -1, 1, 3, 4, 5)[self.dice.pick(6)]
+            height = self.dice.between(1.2, 2.6) if style < 0 else self.dice.between(0.9, 1.4)
+            self.walls.append(Fence(s, s + CHUNK_M, side * (front + 0.3), 0.0, height, style))
+        for _ in range(self.dice.pick(3)):
+            x = side * (front + self.dice.between(1.5, 40.0))
+            self.walls.append(self._tree(s + self.dice.between(0, CHUNK_M), x, self.dice.between(5, 13)))
+        if land == "farm":
+            near, back = s + self.dice.between(0, 6), front + self.dice.between(6, 25)
+            height = self.dice.between(4, 7.5)
+            self.walls.append(
+                self._building(side, near, near + self.dice.between(9, 16), back, height, False)
+            )
+
+    def _bush(self, s: float, x: float) -> None:
+        tree = self._tree(s, x, self.dice.between(1.2, 2.6))
+        self.walls.append(dataclasses.replace(tree, clear_m=0.0, width_m=1.5 * tree.width_m))
+
+    def _roadside(self, side: int) -> None:
+        """Put signs, poles of wires, marker posts and a guard rail on the verge of a country road."""
+        kerb, s = self.layout.kerb(side), self.begin
+        if self.dice.chance(0.45):
+            facing = side == self.layout.drives_on
+            face = self.dice.one_of(self.layout.faces) if facing or self.dice.chance(0.3) else "back"
+            at, x = s + self.dice.between(2, 22), side * (kerb + self.dice.between(0.5, 1.2))
+            size = self.dice.between(0.5, 1.0)
+            self.things.append(Sign(at, x, self.dice.between(1.4, 2.6), size, face, self.dice.pick(16)))
+        if self.dice.chance(0.25):
+            self.things.append(
+                Bollard(s + 5.0, side * (self.layout.front(side) + 0.1), self.dice.between(6, 9))
+            )
+        if self.dice.chance(0.3):
+            self.things.append(Fence(s, s + CHUNK_M, side * (kerb + 0.4), 0.0, 0.75, 3))
+        elif self.dice.chance(0.4):
+            for step in (3.0, 15.0):
+                self.things.append(Bollard(s + step, side * (kerb + 0.4), 1.0))
+        if self.dice.chance(0.2):
+            self._bush(s + self.dice.between(2, 22), side * (kerb + 1.2))
+
+    def _motorway(self, side: int) -> None:
+        """Put guard rails, large boards, lamps, bridges and the other carriageway along a motorway."""
+        kerb, front, s = self.layout.kerb(side), self.layout.front(side), self.begin
+        outer = side == self.layout.drives_on
+        if not outer:
+            self._patch(s, s + CHUNK_M, side, front, front + 8.5, self.layout.asphalt, ROAD)
+            self.walls.append(Fence(s, s + CHUNK_M, side * (front + 9.0), 0.0, 0.8, 3))
+            for _ in range(2 + self.dice.pick(4)):
+                x = side * (front + self.dice.between(11, 40))
+                self.walls.append(self._tree(s + self.dice.between(0, CHUNK_M), x, self.dice.between(5, 14)))
+            if self.number % 2 == 0 and self.layout.edge_lines:
+                gray = self.dice.between(90, 150)
+                x = side * (kerb + 1.0)
+                self.things.append(
+                    Lamp(s + 4.0, x, self.layout.lamp_m, self.layout.lamp_arm_m, (gray, gray, gray))
+                )
+        if not outer or self.dice.chance(0.6):
+            self.things.append(Fence(s, s + CHUNK_M, side * (kerb + 0.6), 0.0, 0.8, 3))
+        if outer and self.dice.chance(0.3):
+            at, size = s + self.dice.between(4, 20), self.dice.between(1.2, 3.0)
+            x = side * (kerb + 1.6 + 0.6 * size)
+            face: Face = "board" if self.dice.chance(0.7) else "tall"
+            self.things.append(Sign(at, x, 1.6 + 0.7 * size, size, face, self.dice.pick(16)))
+        if outer and self.dice.chance(0.08):
+            gray = self.dice.between(110, 160)
+            pier = max(self.layout.front(-1), self.layout.front(1))
+            self.things.append(
+                Bridge(s + 6.0, pier + 30.0, pier - 0.4, self.dice.between(5.2, 6.5), (gray, gray, gray))
+            )
+
     def _grass(self) -> Color:
         return (self.dice.between(42, 60), self.dice.between(88, 112), self.dice.between(78, 104))
 
@@ -276,7 +442,7 @@ class _Planner:
             )
         for _ in range(1 + self.dice.pick(2)):
             facing = side == self.layout.drives_on
-            face = FACES[self.dice.pick(5)] if facing or self.dice.chance(0.3) else "back"
+            face = self.dice.one_of(self.layout.faces) if facing or self.dice.chance(0.3) else "back"
             at, x = s + self.dice.between(6, 23), side * (kerb + self.dice.between(0.3, 0.7))
             height, size = self.dice.between(2.1, 3.0), self.dice.between(0.45, 0.75)
             self.things.append(Sign(at, x, height, size, face, self.dice.pick(16)))
@@ -335,7 +501,7 @@ class _Planner:
         if self.dice.chance(0.5):
             at, x = s + self.dice.between(0, 22), self.dice.between(-lane, lane - 1)
             self.patches.append(Patch(at, at + 0.6, x, x + 0.6, (48, 50, 52), None))
-        if self.dice.chance(0.12):  # a zebra crossing
+        if self.dice.chance(0.12) and self.layout.place == "town":  # a zebra crossing
             stripe, x = 0.55, -self.layout.kerb(-1) + 0.3
             while x < self.layout.kerb(1) - stripe:
                 self.patches.append(Patch(s + 16, s + 19, x, x + stripe, (205, 205, 205), None))

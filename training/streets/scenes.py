@@ -6,6 +6,7 @@ any moment can be made without the moments before it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,14 @@ from runtime.errors import ConfigError
 from training.streets.backdrop import light_ground, paint_ground, paint_sky, paint_skyline
 from training.streets.camera import Bend, Camera
 from training.streets.canvas import Canvas
-from training.streets.furniture import KERB_M
+from training.streets.furniture import KERB_M, Lamp
 from training.streets.light import draw_light, expose
 from training.streets.people import CLOTHES, Cyclist, Pedestrian, draw_look
-from training.streets.plan import CHUNK_M, Chunk, Layout, draw_layout, plan_chunk
+from training.streets.plan import CHUNK_M, Chunk, Layout, draw_layout, plan_chunk, vary_layout
 from training.streets.textures import Image
 from training.streets.thing import Dice, Thing
 from training.streets.vehicles import PAINTS, Vehicle
+from training.streets.weather import finish, light_by_night, vary_light
 
 DRIVEN = (0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4)
 
@@ -70,6 +72,29 @@ def draw_streams(rng: np.random.Generator, layout: Layout, cruise_mps: float) ->
                 Stream("walker", x, direction * float(rng.uniform(0.9, 1.6)), float(rng.uniform(12, 40)))
             )
     return tuple(streams)
+
+
+def vary_streams(rng: np.random.Generator, layout: Layout, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
+    """Return the traffic of other places: crowds in town, few on foot in the country, none on a motorway."""
+    if layout.place == "town":
+        crowd = float(rng.choice([1.0, rng.uniform(0.2, 0.4)], p=[0.7, 0.3]))
+        return tuple(
+            dataclasses.replace(each, spacing_m=each.spacing_m * (crowd if each.kind == "walker" else 1.0))
+            for each in streams
+        )
+    if layout.place == "country":
+        return tuple(
+            dataclasses.replace(each, spacing_m=each.spacing_m * (1.0 if each.kind == "car" else 4.0))
+            for each in streams
+        )
+    ours, lane = layout.drives_on, layout.lane_m
+    beyond = layout.front(-ours)
+    return (
+        Stream("car", -ours * lane * 0.5, float(rng.uniform(3, 9)), float(rng.uniform(25, 60))),
+        Stream("car", ours * lane * 0.5, float(rng.uniform(3, 9)), float(rng.uniform(40, 90))),
+        Stream("car", -ours * (beyond + 2.2), -float(rng.uniform(15, 25)), float(rng.uniform(20, 60))),
+        Stream("car", -ours * (beyond + 5.8), -float(rng.uniform(15, 25)), float(rng.uniform(20, 60))),
+    )
 
 
 def stream_things(
@@ -120,15 +145,27 @@ class Scene:
 class World:
     """One endless street with its weather, its traffic and the camera that drives along it."""
 
-    def __init__(self, seed: int, size_hw: tuple[int, int]) -> None:
-        """Draw a world; equal seeds give equal worlds."""
+    def __init__(self, seed: int, size_hw: tuple[int, int], varied: bool = False) -> None:
+        """Draw a world; equal seeds give equal worlds.
+
+        Args:
+            seed: decides everything.
+            size_hw: height and width of pictures in pixels.
+            varied: not the town by day alone, but country roads, motorways, hills, crowds, night, rain and a
+                low sun too.
+        """
         _check(seed, size_hw)
         self.seed, self.size_hw = seed, (int(size_hw[0]), int(size_hw[1]))
         rng = np.random.default_rng((seed, 0))
         self.layout = draw_layout(rng)
         self.light = draw_light(rng)
         self.cruise_mps = float(rng.uniform(6.5, 10.0))
+        other = np.random.default_rng((seed, 8))
+        if varied:
+            self.layout, self.light = vary_layout(other, self.layout), vary_light(other, self.light)
         self.streams = draw_streams(rng, self.layout, self.cruise_mps)
+        if varied:
+            self.streams = vary_streams(other, self.layout, self.streams)
         reach = rng.uniform(0, 7, 2) * rng.choice([0.15, 1.0], 2)
         wave = rng.uniform((0.010, 0.022), (0.02, 0.034))
         self.bend = Bend(tuple(reach), tuple(wave), tuple(rng.uniform(0, 2 * np.pi, 2)))
@@ -161,7 +198,7 @@ class World:
         first = int(np.floor((s - 2.0) / CHUNK_M))
         chunks = {number: self._chunk(number) for number in range(first, first + _VIEW_CHUNKS)}
         paint_sky(canvas, (self.seed % 97) / 97)
-        paint_skyline(canvas, self.seed)
+        paint_skyline(canvas, self.seed, self.layout)
         paint_ground(canvas, self.layout, list(chunks.values()))
         things = [thing for chunk in chunks.values() for thing in chunk.things]
         things += [*self._moving(s, time_s), *extra]
@@ -175,11 +212,16 @@ class World:
             ):
                 if shot is not None:
                     thing.paint(canvas, shot)
+        finish(canvas, np.random.default_rng((self.seed, 10)))
         noise = np.random.default_rng((self.seed, 5, noise_key))
         return Scene(expose(canvas.image, self.light, noise), canvas.label)
 
     def _darken(self, canvas: Canvas, walls: Sequence[Thing], things: Sequence[Thing]) -> None:
         """Throw the shadows of houses and trees, then those of the nearer small things."""
+        if self.light.night:
+            lamps = [thing for thing in things if isinstance(thing, Lamp)]
+            light_by_night(canvas, [pool for lamp in lamps for pool in lamp.shadows(self.light)])
+            return
         casting = list(walls) if self.light.shadow < _SHADELESS else []
         casting += [thing for thing in things if thing.s - canvas.camera.s < _SHADOWS_M]
         canvas.darken([shadow for thing in casting for shadow in thing.shadows(self.light)])
@@ -217,12 +259,13 @@ class World:
         return things
 
 
-def render_scene(seed: int, size_hw: tuple[int, int] = (360, 480)) -> Scene:
+def render_scene(seed: int, size_hw: tuple[int, int] = (360, 480), varied: bool = False) -> Scene:
     """Paint one street scene.
 
     Args:
         seed: at least 0; equal seeds and sizes give equal scenes.
         size_hw: height and width in pixels, at least 48 and 64.
+        varied: other places, weathers and times of day too, see `World`.
 
     Returns:
         The scene, in CamVid's 11 classes.
@@ -234,13 +277,13 @@ def render_scene(seed: int, size_hw: tuple[int, int] = (360, 480)) -> Scene:
     >>> scene.image_bgr.shape, scene.label.shape
     ((90, 120, 3), (90, 120))
     """
-    world = World(seed, size_hw)
+    world = World(seed, size_hw, varied)
     dice = Dice(seed, 6)
     time_s = dice.between(0, 600)
     turn = dice.around(0, 0.07)
     crossing: list[Thing] = []
     s = world.cruise_mps * time_s
-    if dice.chance(0.45):
+    if dice.chance(0.45) and world.layout.place != "motorway":
         for _ in range(1 + dice.pick(3)):
             x = dice.between(-world.layout.kerb(-1), world.layout.kerb(1))
             heading = dice.one_of((-1, 1)) * math.pi / 2

@@ -135,6 +135,7 @@ class Vehicle:
         count = len(shape.profile)
         if shot.px_per_m < 5 and shot.whole:
             self._paint_speck(canvas, shot)
+            self._shine(canvas, shape, self._camera_from_here(canvas)[0], shot)
             return
         points = shot.points
         ahead, aside = self._camera_from_here(canvas)
@@ -147,6 +148,18 @@ class Vehicle:
         if abs(aside) > shape.width_m / 2:
             flank = points[:count] if aside < 0 else points[count : 2 * count]
             self._paint_flank(canvas, shape, flank, 1 if aside > 0 else -1, shot)
+        self._shine(canvas, shape, ahead, shot)
+
+    def _shine(self, canvas: Canvas, shape: Shape, ahead: float, shot: Shot) -> None:
+        """At night, light the lamps of the end that the camera sees."""
+        if not canvas.light.night or not shot.whole:
+            return
+        count = len(shape.profile)
+        edge, color = (count - 2, (255.0, 250.0, 235.0)) if ahead > 0 else (1, (40.0, 30.0, 230.0))
+        strip = shot.points[[edge, edge + 1, count + edge + 1, count + edge]]
+        reach = (1.0 if ahead > 0 else 0.45) * shot.px_per_m
+        for left in (0.05, 0.77):
+            canvas.glow(_part(strip, left, left + 0.2, 0.1, 0.5).mean(axis=0), reach, color)
 
     def _paint_speck(self, canvas: Canvas, shot: Shot) -> None:
         """Paint a car too far away for its parts to show: a dark foot, a body and glass."""

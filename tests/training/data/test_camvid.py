@@ -136,7 +136,7 @@ def test_reading_refuses_a_damaged_pair_by_its_name(camvid_root: Path, damage: o
 @pytest.mark.parametrize(
     ("name", "root", "split", "message"),
     [
-        ("kitti", ".", "train", "expected one of camvid, .*, synthetic, got 'kitti'"),
+        ("kitti", ".", "train", "expected one of camvid, .*, synthetic, synthetic-varied, got 'kitti'"),
         ("camvid", None, "train", "expected the data set's folder, got none; add --root"),
         ("camvid", "no/such/folder", "train", "no/such/folder: expected a folder"),
         ("camvid", ".", "dev", "expected a split out of train, val, test, got 'dev'"),
