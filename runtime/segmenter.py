@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import threading
 import time
@@ -18,6 +19,7 @@ from runtime.contract import ModelContract
 from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
 from runtime.masks.confidence import winner_confidence, without_the_unsure
+from runtime.masks.steadiness import Steadiness
 from runtime.network.mask import WHOLE, Window, class_mask, fit_mask
 from runtime.network.resize import fit_image, placement
 from runtime.network.session import NetworkSession
@@ -91,6 +93,7 @@ class Segmenter(Closable):
         provider_options: Mapping[str, str] | None = None,
         confidence: bool = False,
         unknown_below: float | None = None,
+        steady: bool = False,
     ) -> None:
         """Open a model.
 
@@ -106,10 +109,12 @@ class Segmenter(Closable):
             confidence: whether results hold the probability of each pixel's class.
             unknown_below: probability, 0 to 1, under which a pixel's mask is 255, unknown; None for never.
                 Results then hold the confidence, too.
+            steady: whether masks are steadied by those before them, see `runtime.masks.steadiness`; for the
+                frames of one camera, in order.
 
         Raises:
             ConfigError: a number of threads outside 1 to 256, a size that the file does not take, a
-                probability outside 0 to 1, or a confidence of a file that gives masks only.
+                probability outside 0 to 1, or a confidence or steady masks of a file that gives masks only.
             ProviderError: a provider that is unknown, or was not granted as asked for; there is no quiet
                 fallback.
             ModelLoadError: a file that is missing or cannot be opened.
@@ -133,11 +138,13 @@ class Segmenter(Closable):
         self._unknown_below = unknown_below
         if unknown_below is not None and not 0 <= unknown_below <= 1:
             raise ConfigError(f"unknown_below: expected a probability from 0 to 1, got {unknown_below}")
-        if self._sure and not self._contract.output.has_logits:
-            raise ConfigError(
-                "confidence: expected a file that gives logits, got one that gives masks only; export it "
-                "with --output logits"
-            )
+        for name, is_asked_for in (("confidence", self._sure), ("steady", steady)):
+            if is_asked_for and not self._contract.output.has_logits:
+                raise ConfigError(
+                    f"{name}: expected a file that gives logits, got one that gives masks only; export it "
+                    "with --output logits"
+                )
+        self._steadiness = Steadiness(self._contract.output.temperature) if steady else None
         self._provider = session.provider
         self._threads = session.threads
         self._session: NetworkSession | None = session
@@ -225,6 +232,9 @@ class Segmenter(Closable):
         """
         started_ns = time.perf_counter_ns()
         fitted = inferred.fitted
+        if self._steadiness is not None:
+            logits = self._steadiness(fitted.image_bgr, inferred.output)
+            inferred = dataclasses.replace(inferred, output=logits)
         if self._contract.input.fit.mode != "stretch":
             mask, confidence = self._part(inferred)
         else:

@@ -42,6 +42,7 @@ class ModelOptions:
         provider_options: Mapping[str, str] | None = None,
         confidence: bool = False,
         unknown_below: float | None = None,
+        steady: bool = False,
     ) -> Segmenter:
         """Open the file; the rest is as of `Segmenter`.
 
@@ -57,4 +58,5 @@ class ModelOptions:
             provider_options=provider_options,
             confidence=confidence,
             unknown_below=unknown_below,
+            steady=steady,
         )

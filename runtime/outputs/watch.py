@@ -69,6 +69,7 @@ class WatchOptions:
         metavar="P",
         unset="none",
     )
+    steady: bool = flag("steady masks by those of the frames before", default=False)
     max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
     max_age_ms: float | None = flag(
         "drop frames whose capture is longer ago",
@@ -133,6 +134,7 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
                 provider_options=dict(options.provider_options),
                 confidence=options.confidence,
                 unknown_below=options.unknown_below,
+                steady=options.steady,
             )
         )
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))

@@ -38,6 +38,7 @@ class NodeOptions:
         at_least=0,
         at_most=1,
     )
+    steady: bool = flag("steady masks by those of the pictures before", default=False)
     image_topic: str = flag(
         "topic of the pictures, Image, or CompressedImage if it ends in /compressed",
         default="/camera/image_raw",
@@ -84,7 +85,9 @@ class Work:
         """
         self._options = options
         self._segment = options.model.open(
-            confidence=options.confidence, unknown_below=options.unknown_below or None
+            confidence=options.confidence,
+            unknown_below=options.unknown_below or None,
+            steady=options.steady,
         )
         classes = self._segment.contract.classes
         try:
