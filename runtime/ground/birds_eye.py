@@ -149,16 +149,16 @@ class BirdsEye:
         free = ~_looked_up(not_free, flat.take(cells.places, mode="clip"))
         if confidence is None:
             reach_m = lines.first_m(blocked)
-            nearest_m = shortest_m = cells.shortest(reach_m)
+            nearest_m = shortest_m = cells.shortest(reach_m[None])[0]
             is_sure = None
         else:
             self._check_like(confidence)
             certain = _flat(confidence)
-            sure = certain.take(lines.places, mode="clip") >= min_confidence
-            reach_m = lines.first_m(blocked & sure)
-            nearest_m = cells.shortest(reach_m)
+            unsure = certain.take(lines.places, mode="clip") < min_confidence
+            reach_m = lines.first_m(blocked > unsure)
             # Where sight ends: the first sample of a line that is not free, or not sure.
-            shortest_m = cells.shortest(np.minimum(reach_m, lines.first_m(lines.of(~sure))))
+            sight_m = np.minimum(reach_m, lines.first_m(lines.of(unsure)))
+            nearest_m, shortest_m = cells.shortest(np.stack([reach_m, sight_m]))
             is_sure = certain.take(cells.places, mode="clip") >= min_confidence
         values = np.full(len(free), UNKNOWN, np.int8)
         # A cell is as wide as several lines; it is free only if all of them pass it.
@@ -390,15 +390,17 @@ class _Cells:
         return np.asarray(numbers[self._seen[numbers]])
 
     def shortest(self, reach_m: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the shortest reach of the lines that pass each cell, (N,), from that of each line."""
+        """Return the shortest reach of the lines that pass each cell, (K, N), from that of lines, (K, L)."""
+        rows, lines = reach_m.shape
         levels = [reach_m]
         for level in range(1, self._levels):
             # The lines around one are those around its neighbours on both sides, half as far.
             side = 2 ** max(0, level - 2)
-            before = np.pad(levels[-1], side, constant_values=np.inf)
-            here = np.minimum(before[: -2 * side], before[2 * side :])
+            before = np.full((rows, lines + 2 * side), np.inf, np.float32)
+            before[:, side:-side] = levels[-1]
+            here = np.minimum(before[:, : -2 * side], before[:, 2 * side :])
             levels.append(np.minimum(here, levels[-1]) if level == 1 else here)
-        return np.asarray(np.concatenate(levels).take(self._entries, mode="clip"))
+        return np.asarray(np.concatenate(levels, axis=1).take(self._entries, axis=1, mode="clip"))
 
 
 def _pixel_table(

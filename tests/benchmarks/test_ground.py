@@ -91,4 +91,4 @@ def test_the_command_prints_tables_and_writes_the_figure(tmp_path, capsys):
     assert ground.main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["streets"]["frames"] == 1
-    assert found["cost"]["parts_ms"].keys() == {"bird's eye", "occupancy", "scan"}
+    assert found["cost"]["parts_ms"].keys() == {"bird's eye", "occupancy", "scan", "confidence"}
