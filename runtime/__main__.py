@@ -65,6 +65,7 @@ COMMANDS = {
     "soak": Command("benchmarks.soak", "bench", "run for hours and watch for leaks"),
     "faults": Command("benchmarks.faults", "bench", "strike recordings and say what they lost"),
     "steadiness": Command("benchmarks.steadiness", "bench", "measure what steady masks give and cost"),
+    "archive-rate": Command("benchmarks.archive", "all", "measure archives, and kill them"),
     "ground": Command("benchmarks.ground", "all", "compare metres with exact rendered streets"),
     "demo": Command("benchmarks.demo", "all", "train, export, run and measure on built-in scenes"),
     "recipe-ablation": Command("benchmarks.recipe_ablation", "all", "measure each part of a training"),

@@ -101,6 +101,7 @@ class ChunkResult:
         problem: why frames of the range are missing; "" for no reason.
         is_fatal: whether the problem is none of the recording, and all others would have it too.
         seconds: that it took.
+        ended_s: wall clock when it was done.
         network_s: of these, inside of the network.
     """
 
@@ -115,6 +116,7 @@ class ChunkResult:
     problem: str = ""
     is_fatal: bool = False
     seconds: float = 0.0
+    ended_s: float = 0.0
     network_s: float = 0.0
 
 
@@ -159,7 +161,7 @@ class ChunkSegmenter(Closable):
             result = _whole(target, job, self._options) or self._claimed(target, job)
         except (EdgesegError, OSError) as error:
             result = ChunkResult(job, problem=_one_line(error), is_fatal=True)
-        return replace(result, seconds=time.perf_counter() - started_s)
+        return replace(result, seconds=time.perf_counter() - started_s, ended_s=time.time())
 
     def follow(self, job: ChunkJob) -> Iterator[ChunkResult]:
         """Segment a chunk, and of a recording whose end nobody knows all that follow."""

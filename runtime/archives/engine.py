@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from runtime.errors import ConfigError, OutputError
 
 _BLOCKS_A_WORKER = 64
 _STORE_BYTES = 128 << 20  # Ray would take a third of the memory; jobs and results are small
+_REACHED_S = 10.0
 _PACKAGES = Path(__file__).parents[2]
 
 
@@ -132,6 +134,8 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
         ConfigError: Ray is not installed or there is no such cluster, or fewer processors than one worker
             needs.
     """
+    if address is not None:
+        _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it would tell its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -153,6 +157,7 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
         settings |= {
             "num_cpus": cpus if workers is None else workers * threads,
             "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",  # nobody else is to reach it
             "object_store_memory": _STORE_BYTES,
             "runtime_env": {"env_vars": {"PYTHONPATH": _python_path()}},
         }
@@ -160,10 +165,7 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
     try:
         ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"address: expected a Ray cluster at {shown(address)}, got {shown(error, 300)}; start one with "
-            "ray start --head, or leave --address out"
-        ) from None
+        raise _no_cluster(address, error) from None
     try:
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end with another exit code
         fitting = int(ray.cluster_resources().get("CPU", 0)) // threads
@@ -175,6 +177,28 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
         yield RayEngine(ray, fitting if workers is None else workers, threads)
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens; Ray would knock for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # "auto", or one of Ray's own names
+        return
+    try:
+        socket.create_connection((host, int(port)), _REACHED_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"address: expected a Ray cluster at {shown(address)}, got {shown(error, 300)}; start one with ray "
+        "start --head, or leave --address out"
+    )
 
 
 def _cpus() -> int:

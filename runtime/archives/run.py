@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -115,8 +114,9 @@ class Report:
         chunks: segmented by this run.
         chunks_there: that were there.
         size_bytes: of the shards of both.
-        seconds: that the segmenting took.
-        network_s: seconds inside of the network, of all workers together.
+        seconds: from the first chunk's start to the last one's end.
+        worked_s: of all workers together, in chunks.
+        network_s: of these, inside of the network.
         failed: recordings that lack frames.
         selected: folder of the frames to label; None where none were asked for.
     """
@@ -130,6 +130,7 @@ class Report:
     chunks_there: int
     size_bytes: int
     seconds: float
+    worked_s: float
     network_s: float
     failed: tuple[Failure, ...]
     selected: str | None = None
@@ -147,6 +148,7 @@ class Report:
                 f"{self.size_bytes / 1e6:,.1f} MB, {self.size_bytes / max(every, 1):,.0f} bytes a frame",
             ),
             ("rate", f"{rate:,.1f} frames a second, {self.engine}"),
+            ("network", f"{self.network_s / max(self.worked_s, 1e-9):.0%} of the workers' time"),
             ("results", f"{self.out}: manifest.json, frames.*, timelines/, contact-sheet.jpg"),
         ]
         if self.selected is not None:
@@ -207,9 +209,7 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
         raise ConfigError("recordings: expected at least one, found none; check the folders and patterns")
     with _engine(options, workers, threads) as (engine, where):
         say(f"{len(work.jobs):,} chunks of {work.recordings:,} recordings, {where}")
-        started_s = time.perf_counter()
         results = list(_watched(segment_all(engine, work.jobs, chunk), work.jobs, options.every))
-        seconds = time.perf_counter() - started_s
     tidy(options.out)
     entries = _entries(work, results)
     manifest = update_manifest(options.out, chunk, contract.name, contract.classes, entries)
@@ -227,7 +227,8 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
         chunks=len(done),
         chunks_there=len(there),
         size_bytes=sum(one.size_bytes for one in results),
-        seconds=seconds,
+        seconds=_span_s(done),
+        worked_s=sum(one.seconds for one in done),
         network_s=sum(one.network_s for one in done),
         failed=tuple(one for one in manifest.failed if one.recording in own),
         selected=selected,
@@ -288,6 +289,13 @@ def _entries(work: _Plan, results: Sequence[ChunkResult]) -> list[RecordingEntry
     for result in results:
         tally.add(result)
     return list(tally.entries(work.copies))
+
+
+def _span_s(results: Sequence[ChunkResult]) -> float:
+    """Return the seconds from the first start to the last end."""
+    if not results:
+        return 0.0
+    return max(one.ended_s for one in results) - min(one.ended_s - one.seconds for one in results)
 
 
 def _selected(

@@ -18,7 +18,7 @@ from tests.runtime.sources.media import picture, write_av, write_cv2
 def write_images(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
-        content = cv2.imencode(".png", picture(number))[1].tobytes()
+        content = cv2.imencode(".png", picture(number % 60))[1].tobytes()
         (folder / f"frame_{number}.png").write_bytes(content)
     return folder
 

@@ -28,7 +28,7 @@ def write_cv2(path: Path, frames: int, fps: float = 25.0) -> Path:
     fourcc = {".avi": "MJPG", ".mp4": "mp4v", ".mkv": "mp4v"}[path.suffix]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), fps, SIZE_WH)
     for number in range(frames):
-        writer.write(picture(number))
+        writer.write(picture(number % 60))
     writer.release()
     return path
 

@@ -1,0 +1,210 @@
+"""Frames a second of an archive, how much of it is the network, and whether its memory stays flat."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.machine.description import Machine, this_machine
+from benchmarks.stress.archives import Kill, Work, measure_kills, report_of
+from runtime.base.flags import check_fields, flag, nested
+from runtime.errors import ConfigError
+from runtime.frame import Image
+from runtime.network.options import ModelOptions
+from runtime.sources import open_source, without_secrets
+
+_FPS = 25.0
+_TINY_WH = (64, 48)
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class ArchiveConfig:
+    """What to measure, and how."""
+
+    model: ModelOptions = nested(ModelOptions, without=("threads", "provider"))
+    source: str = flag("recording that is archived; it starts anew at its end", default="synthetic")
+    frames: int = flag("frames of each run", default=600, at_least=20)
+    rounds: int = flag("runs of one worker and of two, in turn; medians count", default=3, at_least=0)
+    kills: int = flag("of a worker, of the driver and of all, each at random moments", default=10, at_least=0)
+    memory_frames: int = flag(
+        "small frames over which memory must stay flat; 0 leaves that out", default=20_000, at_least=0
+    )
+    seed: int = flag("of the random moments", default=0, at_least=0)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One run.
+
+    Attributes:
+        workers: processes of one thread each.
+        fps: frames a second, from the first chunk's start to the last one's end.
+        network_share: of the workers' time inside the network, so the ratio to the bare network.
+        bytes_a_frame: of the shards.
+    """
+
+    workers: int
+    fps: float
+    network_share: float
+    bytes_a_frame: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of one process over a long recording, in MB.
+
+    Attributes:
+        frames: of the recording.
+        early: highest in the second tenth of the run.
+        late: highest in the last tenth, the making of tables and pictures among it.
+    """
+
+    frames: int
+    early: float
+    late: float
+
+
+@dataclass(frozen=True)
+class ArchiveReport:
+    """A measurement."""
+
+    machine: Machine
+    config: ArchiveConfig
+    source: str
+    model: str
+    rates: tuple[Rate, ...]
+    kills: tuple[Kill, ...]
+    memory: Memory | None
+
+    def median_fps(self, workers: int) -> float | None:
+        """Return the median of the runs with so many workers; None without one."""
+        found = [rate.fps for rate in self.rates if rate.workers == workers]
+        return statistics.median(found) if found else None
+
+    @property
+    def speed_up(self) -> float | None:
+        """Frames a second of two workers over one, the median of the rounds' own ratios."""
+        one, two = ([rate.fps for rate in self.rates if rate.workers == count] for count in (1, 2))
+        return statistics.median(b / a for a, b in zip(one, two, strict=True)) if one else None
+
+    @property
+    def network_share(self) -> float | None:
+        """The bare network's share of one worker's time, median."""
+        found = [rate.network_share for rate in self.rates if rate.workers == 1]
+        return statistics.median(found) if found else None
+
+
+def measure_archive(config: ArchiveConfig, show: Callable[[str], None] = lambda line: None) -> ArchiveReport:
+    """Measure rates, then kills, then memory.
+
+    Args:
+        config: what of it, and how often.
+        show: gets a line for each run.
+
+    Raises:
+        EdgesegError: the source does not open, or the archive fails.
+    """
+    rates: list[Rate] = []
+    kills: list[Kill] = []
+    memory = None
+    with tempfile.TemporaryDirectory() as folder:
+        recordings = Path(folder, "recordings")
+        recordings.mkdir()
+        write_recording(recordings / "drive.avi", islice(_looped(config.source), config.frames))
+        model = ("--model", str(config.model.file), "--threads", "1")
+        chunk = str(max(10, config.frames // 20))
+        work = Work(recordings, (*model, "--chunk-frames", chunk))
+        for number in range(config.rounds):
+            for workers in (1, 2) if number % 2 == 0 else (2, 1):
+                rates.append(_rate(work, Path(folder, f"rate-{number}-{workers}"), workers))
+                show(
+                    f"{workers} workers {number + 1} of {config.rounds}: {rates[-1].fps:.1f} frames a second"
+                )
+        if config.kills:
+            kills = measure_kills(work, config.kills, config.seed, show=show)
+        if config.memory_frames:
+            tiny = Path(folder, "tiny")
+            tiny.mkdir()
+            write_recording(tiny / "drive.avi", _tiny(config.memory_frames))
+            tiny_work = Work(tiny, (*model, "--chunk-frames", "100"))
+            memory = _memory(tiny_work, Path(folder, "memory"), config.memory_frames)
+            show(f"memory: {memory.early:.0f} MB early, {memory.late:.0f} MB late")
+    return ArchiveReport(
+        this_machine(),
+        config,
+        without_secrets(config.source),
+        config.model.file.name,
+        tuple(rates),
+        tuple(kills),
+        memory,
+    )
+
+
+def write_recording(path: Path, frames: Iterator[Image]) -> None:
+    """Write frames as Motion JPEG, which can be cut at any of them."""
+    writer = None
+    for image_bgr in frames:
+        if writer is None:
+            size_wh = image_bgr.shape[1], image_bgr.shape[0]
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), _FPS, size_wh)
+        writer.write(image_bgr)
+    if writer is None:
+        raise ConfigError("archive: expected a source with frames, got none")
+    writer.release()
+
+
+def _looped(spec: str) -> Iterator[Image]:
+    """Yield a recording's frames, again and again."""
+    while True:
+        with open_source(spec) as source:
+            for frame in source:
+                yield frame.image_bgr
+
+
+def _tiny(count: int) -> Iterator[Image]:
+    noise = np.random.default_rng(0).integers(0, 255, (100, _TINY_WH[1], _TINY_WH[0], 3), np.uint8)
+    for number in range(count):
+        yield noise[number % len(noise)]
+
+
+def _rate(work: Work, out: Path, workers: int) -> Rate:
+    report = work.finish(out, "--workers", str(workers))
+    return Rate(
+        workers,
+        report["frames"] / report["seconds"],
+        report["network_s"] / report["worked_s"],
+        report["size_bytes"] / report["frames"],
+    )
+
+
+def _memory(work: Work, out: Path, frames: int) -> Memory:
+    """Watch the resident memory of a run in one process, as Linux tells it."""
+    process = work.start(out, "--workers", "0")
+    samples: list[tuple[int, float]] = []  # chunks that were there, and MB
+    while process.poll() is None:
+        with suppress(OSError, ValueError, IndexError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            resident_mb = int(status.split("VmRSS:")[1].split()[0]) / 1024
+            samples.append((len(list((out / "shards").rglob("[0-9]*.*"))), resident_mb))
+        time.sleep(_POLL_S)
+    report_of(process)
+    chunks = max((count for count, _ in samples), default=0)
+    early = [mb for count, mb in samples if 0.1 * chunks <= count <= 0.2 * chunks]
+    late = [mb for count, mb in samples if count >= 0.9 * chunks]
+    if not early or not late:
+        raise ConfigError(f"memory: expected a run that can be watched, got {chunks} chunks; add frames")
+    return Memory(frames, max(early), max(late))
