@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -107,6 +109,9 @@ def exit_code(command: Callable[[], None]) -> int:
         _drop_output()  # the reader of a pipe went away
         return EXIT_ERROR
     except OSError as error:
+        if error.errno == errno.ENOENT and not _has_working_directory():
+            print("error: the working directory is gone; change to one that is there", file=sys.stderr)
+            return EXIT_ERROR
         if error.errno != errno.ENOSPC:
             raise
         print("error: no space left on the disk; free some and run this again", file=sys.stderr)
@@ -184,11 +189,13 @@ def prepare_output() -> None:
     What is written to a terminal that was closed goes nowhere, and so does what cannot be written to stderr:
     no message is worth the end of the work that it is about.
     """
-    for name in ("stdout", "stderr"):
+    _occupy_standard_descriptors()
+    for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell's >&-
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115
-        elif type(stream) is io.TextIOWrapper:  # a test's or a notebook's own is left alone
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, f"__{name}__", stream)
+        if type(stream) is io.TextIOWrapper:  # a test's or a notebook's own is left alone
             stream.flush()  # it stays as sys.__stdout__
             shown_stream = ShownStream(
                 _forgiving(stream, None if name == "stderr" else errno.EIO),
@@ -200,6 +207,15 @@ def prepare_output() -> None:
             setattr(sys, name, shown_stream)
         elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open what the shell closed, to nowhere; else a recording would get its number, and messages inside."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 class _Forgiving(io.FileIO):
@@ -243,9 +259,18 @@ class _LogFormatter(logging.Formatter):
 
 
 def _show_logs() -> None:
-    """Let the warnings that nobody else handles come out as messages do."""
+    """Let the warnings and tracebacks that nobody else handles come out as messages do."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_LogFormatter())
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_traceback
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda raised: _show_traceback(*raised[:3])
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException | None, place: Any) -> None:
+    lines = "".join(traceback.format_exception(kind, error, place))
+    print(printable_lines(without_secrets(lines)), end="", file=sys.stderr)
 
 
 def _drop_output() -> None:
@@ -263,6 +288,14 @@ def _silence_opencv() -> None:
         # OpenCV 5 moved the function.
         set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
         set_level(0)
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_ignored(number: int) -> bool:

@@ -199,7 +199,20 @@ def _jpeg_2000(content: bytes) -> ImageHeader:
 
 def _gif(content: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", content, 6)
-    return ImageHeader("GIF", (width, height))
+    place, pictures = 13 + _gif_colors(content[10]), 0
+    while pictures < 2 and place + 10 < len(content) and content[place] in b"!,":
+        is_picture = content[place : place + 1] == b","
+        pictures += is_picture
+        place += 11 + _gif_colors(content[place + 9]) if is_picture else 2
+        while place < len(content) and content[place]:
+            place += 1 + content[place]
+        place += 1
+    return ImageHeader("GIF", (width, height), is_series=pictures > 1)
+
+
+def _gif_colors(flags: int) -> int:
+    """Return the bytes of a table of colours."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _pnm(content: bytes) -> ImageHeader:

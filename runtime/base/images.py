@@ -266,6 +266,8 @@ def _advice(header: ImageHeader) -> str:
         return "convert it to JPEG"
     if header.kind in ("AVIF", "GIF") or header.is_series:
         return "install a newer OpenCV, or convert it to PNG"
+    if header.kind == "TIFF":
+        return "convert it to 8 or 16 bits a channel, or, if it is damaged, copy it again"
     return "it is damaged: remove it or copy it again"
 
 

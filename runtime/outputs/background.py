@@ -74,6 +74,11 @@ class Background(Output):
         return facts
 
     @property
+    def can_reopen(self) -> bool:  # type: ignore[override]
+        """Whether the other output can be opened again."""
+        return self.inner.can_reopen
+
+    @property
     def can_pause(self) -> bool:
         """Whether the other output can begin another file."""
         return self.inner.can_pause

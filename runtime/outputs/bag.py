@@ -138,6 +138,7 @@ class BagOutput(DiskOutput):
         logged_ns = stamp_ns
         try:
             writer = self._writer_for(frame.captured_ns)
+            self._written.stat()  # one that was removed takes messages all the same
             if self._copy is not None:
                 for record in self._copy.until(frame.frame_id):
                     writer.write(record.channel, record.logged_ns, record.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,8 +65,10 @@ class DiskOutput(Output):
             OutputError: its folder cannot be made or read.
         """
         self.is_regular = self._locked.is_file() or not self._locked.exists()
-        if not self.is_regular:
-            return  # several may write to a pipe
+        if not self.is_regular:  # several may write to a pipe
+            # What a shell made with | has no name, and nobody can read it once its reader went away.
+            self.can_reopen = Path(os.path.realpath(self.path)).exists()
+            return
         self._lock.enter_context(only_run_on(self._locked))
         self._space = self._space or FreeSpace(self._locked.absolute().parent)
         if self._options is not None and (stream.source.live or self._options.segment_s is not None):

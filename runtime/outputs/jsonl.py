@@ -76,7 +76,7 @@ class JsonLines(DiskOutput):
         self._masks = masks
         self._epsilon_px = epsilon_px
         self._file: io.FileIO | None = None
-        self._written: Path | None = None
+        self._written = self.path
         self._first_ns = 0
 
     @property
@@ -105,6 +105,8 @@ class JsonLines(DiskOutput):
         line = json.dumps(self._record(step), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         try:
             file = self._file_for(step.frame.captured_ns)
+            if self.is_regular:
+                self._written.stat()  # one that was removed takes lines all the same
             whole = os.fstat(file.fileno()).st_size
             try:
                 left = memoryview(line)
@@ -128,7 +130,7 @@ class JsonLines(DiskOutput):
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
-            if self._segments is not None and self._written is not None:
+            if self._segments is not None:
                 self._segments.finished(self._written)
 
     def _file_for(self, time_ns: int) -> io.FileIO:

@@ -88,6 +88,7 @@ class Output(Closable, Protocol):
 
     Attributes:
         kind: what flags call it, such as "save".
+        can_reopen: whether opening it again may help where it failed.
         state: kept by `Outputs`; the output itself sets DONE.
         problem: what it failed with last; None where all went well.
         failures: how often it failed; kept by `Outputs`.
@@ -96,6 +97,7 @@ class Output(Closable, Protocol):
     """
 
     kind: str = ""
+    can_reopen: bool = True
     state: OutputState = OutputState.NEW
     problem: str | None = None
     failures: int = 0
@@ -292,9 +294,9 @@ class Outputs(Closable):
     def _part_with(self, output: Output, failure: EdgesegError) -> None:
         """Close an output that failed, now, while there is room for its end, and plan what comes next."""
         output.problem, output.failures = str(failure), output.failures + 1
-        is_live = self._stream.source.live
         is_fatal = output.kind in self._required
-        output.state = OutputState.RETRYING if is_live and not is_fatal else OutputState.FAILED
+        may_help = self._stream.source.live and output.can_reopen and not is_fatal
+        output.state = OutputState.RETRYING if may_help else OutputState.FAILED
         if is_fatal or all(each.state is OutputState.FAILED for each in self._outputs):
             raise failure
         if not any(str(failure) == str(each) for each in self._failures):

@@ -163,6 +163,7 @@ class VideoWriter(Closable):
                 logger.warning("%s: frames of %s are scaled to %s", self._path, size_wh, self._size_wh)
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
         try:
+            self._part.stat()  # one that was removed takes frames all the same
             self._latest_ns = self._since_first_ns(file, time_ns)
             file.write(image_bgr, self._latest_ns)
         except OSError as error:
@@ -278,6 +279,8 @@ class VideoSegments(Closable):
             if self._file is not None and self._is_over(size_wh, time_ns):
                 self._finish()
             file = self._file or self._begin(size_wh, time_ns)
+            if self.path is not None:
+                self.path.stat()  # one that was removed takes frames all the same
             file.write(image_bgr, time_ns - self._first_ns)
         except OSError as error:
             self._abandon()

@@ -111,6 +111,5 @@ def is_loopback_host(host: str) -> bool:
 
 def _without_port(host_header: str) -> str:
     """Return the host of a Host header."""
-    if host_header.startswith("["):
-        return host_header[1:].partition("]")[0]
-    return host_header.partition(":")[0]
+    found = re.fullmatch(r"(?:\[([^]]*)\]|([^:]*))(?::\d{0,5})?", host_header)
+    return "" if found is None else found[1] or found[2] or ""

@@ -167,7 +167,11 @@ class PageHandler(BaseHTTPRequestHandler):
         except ValueError:  # such as an address whose host is half an IPv6 one
             self._text(HTTPStatus.BAD_REQUEST, "the address cannot be read\n")
             return None
-        if not self._board.guard.admits(self.headers.get("Host"), self._tokens(query)):
+        hosts = self.headers.get_all("Host", [])
+        if url.scheme:  # of an address that a proxy wrote out (RFC 9112, section 3.2.2)
+            hosts.append(url.netloc)
+        host = hosts[0] if len({*hosts}) == 1 else None
+        if not self._board.guard.admits(host, self._tokens(query)):
             self._refuse()
             return None
         return url.path, query

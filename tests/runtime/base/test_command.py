@@ -160,6 +160,26 @@ def test_closed_stdout():
 
 
 @POSIX
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_no_file_gets_the_number_of_a_stream_that_the_shell_closed(tmp_path, closed):
+    """Else what the program or a library says would be written into a recording."""
+    code = (
+        "make_parser('m', 'd'); import gc, os; gc.collect(); file = open(sys.argv[1], 'w'); "
+        "assert file.fileno() > 2; [os.write(number, b'said') for number in (1, 2)]; "
+        "sys.exit(exit_code(lambda: print('x')))"
+    )
+    assert in_shell(code, f'"{tmp_path}/drive.avi" >/dev/null {closed}')[0] == 0
+    assert (tmp_path / "drive.avi").read_bytes() == b""
+
+
+@POSIX
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path):
+    code = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir('.' + '/../{tmp_path.name}'); "
+    code += "from pathlib import Path; sys.exit(exit_code(lambda: Path('a').resolve()))"
+    assert in_shell(code, "") == (1, "error: the working directory is gone; change to one that is there\n")
+
+
+@POSIX
 def test_closed_stderr_does_not_move_errors_to_stdout():
     code = "from runtime.errors import OutputError\ndef f(): raise OutputError('no')\nsys.exit(exit_code(f))"
     done = in_shell(code, "2>&- | grep -c . >&2")
@@ -176,6 +196,19 @@ def test_full_disk_behind_stdout(unbuffered):
 def test_other_os_errors_keep_their_traceback():
     with pytest.raises(PermissionError):
         exit_code(raising(PermissionError(13, "denied")))
+
+
+@POSIX
+@pytest.mark.parametrize("where", ["exit_code(f)", "import threading; threading.Thread(target=f).start()"])
+def test_a_traceback_shows_no_secret_of_any_cause(where):
+    code = (
+        "\ndef f():\n try: raise KeyError('rtsp://robot:s3cr3t@cam/1')\n"
+        " except KeyError as error: raise ValueError('cannot open http://cam/?token=s3cr3t') from error\n"
+        f"exit_code(lambda: None)\n{where}"
+    )
+    _, said = in_shell(code, "")
+    assert "direct cause" in said
+    assert ("rtsp://***@cam/1" in said, "s3cr3t" in said) == (True, False)
 
 
 @POSIX

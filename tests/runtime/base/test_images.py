@@ -452,8 +452,9 @@ def test_of_several_pictures_the_first_is_read(
     first.save(path, kind, save_all=True, append_images=[second])
     with caplog.at_level(logging.WARNING):
         assert 190 < read_image(path).mean() < 210
-    if kind != "GIF":
-        assert f"{path}: holds several pictures, the first one is used" in caplog.text
+    assert f"{path}: holds several pictures, the first one is used" in caplog.text
+    first.save(path, kind)
+    assert not load_image(path).header.is_series
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -78,6 +80,22 @@ def test_every_output_that_records_can_pause_and_goes_on(tmp_path, make_stream, 
     assert output.facts()["free_bytes"] > 0
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("kind", ["save", "jsonl", "out"])
+def test_a_file_that_is_removed_under_way_is_told_at_the_next_frame(tmp_path, make_stream, step, kind, live):
+    with disk_output(kind, tmp_path / "a") as output:
+        output.open(make_stream(live=live))
+        output.take(step(0))
+        shutil.rmtree(tmp_path / "a")
+        with pytest.raises(OutputError, match="No such file"):
+            output.take(step(1))
+        with contextlib.suppress(OutputError):
+            output.close()
+        output.open(make_stream(live=live))  # as `Outputs` does after a while
+        output.take(step(2))
+    assert bytes_in(tmp_path / "a") > 0
+
+
 def test_a_pipe_cannot_pause_since_its_reader_would_take_that_for_the_end(tmp_path, make_stream):
     os.mkfifo(tmp_path / "pipe")
     threading.Thread(target=lambda: (tmp_path / "pipe").read_bytes(), daemon=True).start()
@@ -93,6 +111,15 @@ def test_a_pipe_cannot_pause_since_its_reader_would_take_that_for_the_end(tmp_pa
     with output:
         until(is_open)
         assert not output.can_pause
+
+
+def test_a_pipe_of_the_shell_whose_reader_went_away_ends_the_loop(make_stream, step):
+    reading, writing = os.pipe()
+    with Outputs([JsonLines(f"/dev/fd/{writing}")], make_stream(live=True)) as outputs:
+        os.close(reading)
+        with pytest.raises(OutputError, match="Broken pipe"):
+            list(outputs.feed([step(0)]))
+    os.close(writing)
 
 
 def test_a_disk_that_hangs_is_not_opened_a_second_time(tmp_path, make_stream, step, monkeypatch):
