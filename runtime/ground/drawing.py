@@ -15,6 +15,7 @@ from runtime.frame import Image
 from runtime.ground.birds_eye import FREE, OCCUPIED, BirdsEye
 from runtime.ground.camera_model import CameraModel
 from runtime.ground.options import GridOptions, GroundOptions
+from runtime.masks.confidence import UNKNOWN
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LINE_BGR = (255, 255, 255)
@@ -35,6 +36,7 @@ class GroundSight:
 
     Attributes:
         draws_grid: whether overlays show the lines of metres.
+        free_classes: classes that may be driven on.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class GroundSight:
         Raises:
             ConfigError: a grid that cannot be.
         """
-        self._free = frozenset(free_classes)
+        self.free_classes = frozenset(free_classes)
         self._grid = grid or GridOptions()
         self._camera = camera
         self._sizes: dict[tuple[int, ...], _Size] = {
@@ -106,7 +108,8 @@ class GroundSight:
         """
         at = self._for(mask)
         view = at.view
-        cells = view.occupancy(mask, self._free)
+        known = np.asarray(cv2.compare(mask, UNKNOWN, cv2.CMP_NE), np.uint8)  # 255 where it is known
+        cells = view.occupancy(mask, self.free_classes, known)
         seen = np.asarray(view.upright(colors(view.warp(mask))), np.uint8)
         shown = np.asarray(cv2.convertScaleAbs(seen, alpha=_DIM), np.uint8)
         cells = np.asarray(view.upright(cells))

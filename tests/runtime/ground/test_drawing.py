@@ -70,6 +70,18 @@ def test_the_birds_eye_shows_classes_where_they_are_known_and_what_blocks():
     assert [above[round((20 - ring_m) * 20), 200].min() > 60 for ring_m in (5, 10, 15)] == [True] * 3
 
 
+def test_unknown_pixels_are_no_obstacles_from_above():
+    mask = np.zeros((360, 640), np.uint8)
+    ((_, row),) = CAMERA.ground_to_pixels([(8.0, 0.0)])
+    mask[: round(row)] = 255
+    above = sight().from_above(mask, Overlay(CLASSES).colors, height=424)
+    assert not (above.astype(int) @ [0, -1, 1] > 100).any()  # no red
+    assert above[round((20 - 6.5) * 20), round((10 - 0.9) * 20)].tolist() == list(
+        CLASSES.palette_rgb[0][::-1]
+    )
+    assert (above[round((20 - 12.5) * 20), round((10 - 1.3) * 20)] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("ahead", "side", "shape"),
     [
