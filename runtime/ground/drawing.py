@@ -108,7 +108,7 @@ class GroundSight:
         """
         at = self._for(mask)
         view = at.view
-        known = np.asarray(cv2.compare(mask, UNKNOWN, cv2.CMP_NE), np.uint8)  # 255 where it is known
+        known = np.where(mask == UNKNOWN, np.uint8(0), np.uint8(255))
         cells = view.occupancy(mask, self.free_classes, known)
         seen = np.asarray(view.upright(colors(view.warp(mask))), np.uint8)
         shown = np.asarray(cv2.convertScaleAbs(seen, alpha=_DIM), np.uint8)
