@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from array import array
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from runtime.base.images import is_clutter
 from runtime.contract import Rgb
@@ -188,9 +187,8 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
     }
     parts = entry.get("segmentation")
     if isinstance(parts, list):
-        # What is no number is told where the image is read.
-        with contextlib.suppress(TypeError, ValueError, OverflowError), np.errstate(over="ignore"):
-            kept["segmentation"] = [np.array(part, np.float32) for part in parts]
+        with contextlib.suppress(TypeError):  # what is no number is told where the image is read
+            kept["segmentation"] = [array("f", part) for part in parts]
     return kept
 
 
@@ -267,10 +265,10 @@ def _images(content: Any, path: Path, root: Path, faults: list[str]) -> dict[int
         where = f"{path}: image {number}"
         size_hw = take(entry, "height", int, where), take(entry, "width", int, where)
         name = take(entry, "file_name", str, where)
-        places = [inside(folder, name, where) for folder in folders]
-        image = next((place for place in places if place.exists()), None)
+        beneath = inside(folders[0], name, where).relative_to(folders[0])
+        image = next((place for folder in folders if (place := folder / beneath).exists()), None)
         if image is None:
-            faults.append(f"{where}: expected its picture {places[0]}, found none; copy it there")
+            faults.append(f"{where}: expected its picture {folders[0] / beneath}, found none; copy it there")
             continue
         found[take(entry, "id", int, where)] = image, size_hw
     return dict(sorted(found.items(), key=lambda item: item[1][0]))
