@@ -25,15 +25,14 @@ classes that a robot may drive on, and `terms` says what the data allows; both t
 on it.
 
 Labels made for other or more classes need not be rewritten: `class_of` names the class of each id, null for
-void. Labels with a palette count by their palette's indices, as Mapillary Vistas' do (its
-`{training,validation}/images` and `labels` linked as `images/train`, `labels/train` and so on; ids are
-the places in the list "labels" of its config file; these are of v1.2):
+void. Labels with a palette count by their palette's indices. What label tools and others write has readers of
+its own, see `training.data.formats`:
 
     {
       "names": ["drivable", "person", "vehicle"],
       "class_of": {"13": "drivable", "24": "drivable", "19": "person", "55": "vehicle", "65": null},
       "unlisted": "void",
-      "terms": "Mapillary Vistas: research use"
+      "terms": "our own"
     }
 
 Labels drawn in colours take colours in place of ids: `"class_of": {"#804080": "road", "#000000": null}`.
