@@ -16,7 +16,7 @@ from runtime.base.files import open_regular
 from runtime.base.shown import shown
 from runtime.errors import ModelLoadError
 from runtime.network.graph_walk import ExternalWeights, GraphValue, GraphWalk, text_pair
-from runtime.network.protobuf import Field, ProtobufError, fields
+from runtime.network.protobuf import Field, ProtobufError, bounded, fields
 
 __all__ = ["SEAL_KEY", "GraphValue", "OnnxFile", "content_sha256", "parse_onnx", "read_onnx_file"]
 
@@ -91,6 +91,11 @@ def parse_onnx(content: bytes, folder: Path | None = None) -> OnnxFile:
     Raises:
         ProtobufError: saying what is wrong with it.
     """
+    with bounded():
+        return _parsed(content, folder)
+
+
+def _parsed(content: bytes, folder: Path | None) -> OnnxFile:
     view = memoryview(content)
     walk = GraphWalk(takes_external=folder is not None)
     metadata: dict[str, str] = {}

@@ -350,7 +350,7 @@ def _check_graph(
         if found != expected[side]:
             raise ContractError(
                 f"model {path}: its contract promises {side} {_signature(expected[side])}, its graph has "
-                f"{_signature(found)}; export it again"
+                f"{_signature(found) or 'none'}; export it again"
             )
 
 

@@ -129,8 +129,11 @@ class JsonLines(DiskOutput):
     def _finish(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            is_empty = os.fstat(file.fileno()).st_size == 0
             file.close()
-            if self._segments is not None:
+            if self._segments is not None and is_empty:  # the disk was full
+                self._written.unlink(missing_ok=True)
+            elif self._segments is not None:
                 self._segments.finished(self._written)
 
     def _file_for(self, time_ns: int) -> io.FileIO:

@@ -260,6 +260,7 @@ class VideoSegments(Closable):
         self._file: Container | None = None
         self._size_wh = (0, 0)
         self._first_ns = self._latest_ns = 0
+        self._is_empty = True
 
     def write(self, image_bgr: Image, time_ns: int | None = None) -> None:
         """Append a frame.
@@ -288,7 +289,7 @@ class VideoSegments(Closable):
         except OutputError:
             self._abandon()
             raise
-        self._latest_ns = time_ns
+        self._latest_ns, self._is_empty = time_ns, False
         self.frames += 1
 
     def close(self) -> None:
@@ -322,7 +323,7 @@ class VideoSegments(Closable):
             with suppress(OSError):
                 path.unlink()  # nothing is in it
             raise
-        self.path, self._size_wh, self._first_ns = path, size_wh, time_ns
+        self.path, self._size_wh, self._first_ns, self._is_empty = path, size_wh, time_ns, True
         self.saved += (path,)
         return self._file
 
@@ -337,9 +338,14 @@ class VideoSegments(Closable):
             self._segments.finished(path)
 
     def _abandon(self) -> None:
-        """Leave a file that failed as it is; its end can fail too."""
+        """Leave a file that failed as it is, unless its first frame did; its end can fail too."""
+        path = self.path
         with suppress(OSError, OutputError):
             self._finish()
+        if path is not None and self._is_empty:
+            self.saved = tuple(each for each in self.saved if each != path)
+            with suppress(OSError):
+                path.unlink()
 
 
 def _checked(path: Path) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.errors import ModelLoadError
+from runtime.network import protobuf
 from runtime.network.onnx_file import parse_onnx, read_onnx_file
 from runtime.network.protobuf import ProtobufError
 
@@ -140,6 +141,7 @@ def deep_graphs() -> bytes:
             lambda: model_of([node("Add", "x w", "y")], constants={"w": [1] * 60}),
             "60 axes",
         ),
+        (lambda: model_of([node("Relu", "x", "y", numbers=list(range(60)))]), "more than 100 fields"),
         (doubling_concats, "Concat makes a tensor of at least"),
         (growing_tiles, "Tile makes a tensor of at least"),
         (expands_and_joins, "Concat makes a tensor of at least"),
@@ -152,7 +154,11 @@ def deep_graphs() -> bytes:
         (deep_graphs, "nested more than 16 deep"),
     ],
 )
-def test_what_has_no_bound_is_refused(write: Callable[[], bytes], says: str) -> None:
+def test_what_has_no_bound_is_refused(
+    write: Callable[[], bytes], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "fields" in says:
+        monkeypatch.setattr(protobuf, "MAX_NUMBERS", 100)
     with pytest.raises(ProtobufError, match=says):
         parse_onnx(write())
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import sys
@@ -12,7 +14,7 @@ import pytest
 from runtime.errors import ConfigError, OutputError
 from runtime.masks.areas import class_areas
 from runtime.masks.formats import decode_rle, mask_polygons
-from runtime.outputs import JsonLines
+from runtime.outputs import JsonLines, jsonl
 from runtime.outputs.segments import SegmentOptions
 
 NEEDS_POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
@@ -79,6 +81,20 @@ def test_jsonl_where_no_file_can_be(tmp_path, stream):
 def test_jsonl_in_an_unknown_form(tmp_path):
     with pytest.raises(ConfigError, match="none, rle, polygons"):
         JsonLines(tmp_path / "log.jsonl", masks="png")  # type: ignore[arg-type]
+
+
+def test_a_full_disk_leaves_no_empty_segment_a_try(tmp_path, make_stream, step, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jsonl.io, "FileIO", Full)
+    for _ in range(3):
+        with JsonLines(tmp_path / "log.jsonl") as output:
+            output.open(make_stream(live=True))
+            with pytest.raises(OutputError, match="No space left"):
+                output.take(step())
+    assert list(tmp_path.iterdir()) == []
 
 
 @NEEDS_POSIX
