@@ -92,6 +92,11 @@ class GroundSight:
         """Return the grid as the camera sees it in pictures of this one's size."""
         return self._for(picture).view
 
+    def occupancy(self, mask: Image) -> NDArray[np.int8]:
+        """Return which cells of `view` are free, as `BirdsEye.occupancy`; unknown pixels say nothing."""
+        known = np.where(mask == UNKNOWN, np.uint8(0), np.uint8(255))
+        return self._for(mask).view.occupancy(mask, self.free_classes, known)
+
     def from_above(self, mask: Image, colors: Callable[[Image], Image], height: int | None = None) -> Image:
         """Return the ground as seen from above, forward up, in the colours of the classes.
 
@@ -107,9 +112,7 @@ class GroundSight:
             uint8 (height, W', 3), in the proportions of the grid and a strip for the robot.
         """
         at = self._for(mask)
-        view = at.view
-        known = np.where(mask == UNKNOWN, np.uint8(0), np.uint8(255))
-        cells = view.occupancy(mask, self.free_classes, known)
+        view, cells = at.view, self.occupancy(mask)
         seen = np.asarray(view.upright(colors(view.warp(mask))), np.uint8)
         shown = np.asarray(cv2.convertScaleAbs(seen, alpha=_DIM), np.uint8)
         cells = np.asarray(view.upright(cells))

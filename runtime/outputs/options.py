@@ -12,6 +12,7 @@ from runtime.base.secret_files import read_secret
 from runtime.errors import ConfigError, OutputError
 from runtime.ground.options import GroundOptions
 from runtime.outputs.background import Background
+from runtime.outputs.foxglove import Foxglove
 from runtime.outputs.jsonl import JsonLines, MaskFormat
 from runtime.outputs.output import Output
 from runtime.outputs.page import Page
@@ -22,7 +23,7 @@ from runtime.outputs.window import Window
 from runtime.serve.address import Address
 
 TOKEN_VARIABLE = "EDGESEG_TOKEN"
-KINDS = ("window", "serve", "save", "save-masks", "snapshots", "out", "jsonl")
+KINDS = ("window", "serve", "foxglove", "save", "save-masks", "snapshots", "out", "jsonl")
 _DEFAULT_ADDRESS = Address("127.0.0.1", 8080)
 
 
@@ -76,6 +77,14 @@ class OutputOptions:
         metavar="HOST:PORT",
         if_bare=_DEFAULT_ADDRESS,
     )
+    foxglove: int | None = flag(
+        "port of this machine for a live view in Foxglove",
+        default=None,
+        at_least=0,
+        at_most=65535,
+        metavar="PORT",
+        unset="none",
+    )
     token: str | None = flag(
         "what the page asks for, required unless it is on loopback; other users of this machine see it in "
         f"the list of processes, so rather set {TOKEN_VARIABLE} or --token-file",
@@ -102,7 +111,7 @@ class OutputOptions:
         for name in ("copy_topics", "leave_out"):
             if getattr(self, name) and self.out is None:
                 raise ConfigError(f"{name}: expected --out FILE.mcap too, got none; name the bag it is for")
-        shows = not self.headless or self.serve is not None or self.out is not None
+        shows = not self.headless or any(each is not None for each in (self.serve, self.foxglove, self.out))
         if self.ground.is_wanted and not (shows or self.ground.draw_grid):
             raise ConfigError(
                 "camera: expected something that shows metres too, got nothing; add --draw-grid, --serve "
@@ -127,6 +136,8 @@ class OutputOptions:
             outputs.append(Window())
         if self.serve is not None:  # before the disks, so that the page is not as late as the slowest of them
             outputs.append(Page(self.serve, token=self._page_token()))
+        if self.foxglove is not None:
+            outputs.append(Foxglove(self.foxglove))
         if self.save is not None:
             outputs.append(Background(Recording(self.save, self.save_what, self.segments)))
         if self.save_masks is not None:
