@@ -70,7 +70,7 @@ class Memory:
     Attributes:
         frames: of the recording.
         early: highest in the second tenth of the run.
-        late: highest in the last tenth, the making of tables and pictures among it.
+        late: highest in the last tenth, before tables and pictures are made.
     """
 
     frames: int
@@ -204,7 +204,7 @@ def _memory(work: Work, out: Path, frames: int) -> Memory:
     report_of(process)
     chunks = max((count for count, _ in samples), default=0)
     early = [mb for count, mb in samples if 0.1 * chunks <= count <= 0.2 * chunks]
-    late = [mb for count, mb in samples if count >= 0.9 * chunks]
+    late = [mb for count, mb in samples if 0.9 * chunks <= count < chunks]
     if not early or not late:
         raise ConfigError(f"memory: expected a run that can be watched, got {chunks} chunks; add frames")
     return Memory(frames, max(early), max(late))

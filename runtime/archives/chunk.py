@@ -27,8 +27,11 @@ from runtime.archives.shards import FORMATS, VERSION, DamagedShard, Shard, Shard
 from runtime.base.closing import Closable
 from runtime.base.lock import only_run_on
 from runtime.base.shown import shown
+from runtime.contract import ClassMap
 from runtime.errors import ConfigError, EdgesegError, SourceError
-from runtime.frame import Frame
+from runtime.frame import Frame, Segmentation
+from runtime.ground.birds_eye import BirdsEye
+from runtime.ground.options import GroundOptions
 from runtime.masks.areas import label_areas
 from runtime.masks.formats import encode_palette_png
 from runtime.masks.overlay import Overlay
@@ -58,6 +61,9 @@ class ChunkOptions:
         confidence: whether it gives logits, and so confidences.
         every: frames from one that is segmented to the next.
         masks: whether shards hold the masks themselves.
+        mask_scale: sides of masks as a share of the frame's; confidences and areas are of that size too.
+        ground: the camera over the ground, for occupancy; None for none.
+        ground_sha256: hex digest of all that `ground` says; "" for none.
         format: of the shards, one of `FORMATS`.
         waits: whether a chunk that another run works on is waited for; else it is left for later.
         decoder_threads: of one video.
@@ -69,6 +75,9 @@ class ChunkOptions:
     confidence: bool = True
     every: int = 1
     masks: bool = True
+    mask_scale: float = 1.0
+    ground: GroundOptions | None = None
+    ground_sha256: str = ""
     format: str = "npz"
     waits: bool = False
     decoder_threads: int = 1
@@ -81,6 +90,8 @@ class ChunkOptions:
             "provider": self.model.provider,
             "every": str(self.every),
             "masks": "png" if self.masks else "none",
+            "mask_scale": f"{self.mask_scale:g}",
+            "ground": self.ground_sha256,
             "format": self.format,
         }
 
@@ -152,6 +163,7 @@ class ChunkSegmenter(Closable):
         self._options = options
         self._segment: Segmenter | None = None
         self._reader = ChunkReader(options.decoder_threads)
+        self._ground = None if options.ground is None else _Ground(options.ground)
 
     def __call__(self, job: ChunkJob) -> ChunkResult:
         """Segment a chunk, unless its shard is there and whole; never raises what belongs into a result."""
@@ -199,11 +211,11 @@ class ChunkSegmenter(Closable):
     def _work(self, target: Path, job: ChunkJob) -> ChunkResult:
         if self._segment is None:
             self._segment = self._options.model.open(confidence=self._options.confidence)
-        rows = _Rows(self._segment, self._options)
+        rows = _Rows(self._segment, self._options, self._ground)
         problem, is_end = "", False
         try:
             for frame in self._reader.frames(job, lambda number: number % self._options.every == 0):
-                rows.add(frame)
+                rows.add(frame, self._reader.source)
             is_end = self._reader.is_end
         except (EdgesegError, OSError, cv2.error, MemoryError) as error:
             problem = _one_line(error)
@@ -267,15 +279,18 @@ class _Rows:
 
     segment: Segmenter
     options: ChunkOptions
+    ground: _Ground | None
     count: int = 0
     network_s: float = 0.0
     _columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     _areas: list[Any] = field(default_factory=list)
     _picture: bytes = b""
 
-    def add(self, frame: Frame) -> None:
-        """Segment a frame."""
-        result = self.segment(frame)
+    def add(self, frame: Frame, source: RecordedSource) -> None:
+        """Segment a frame of a source."""
+        fitted = self.segment.fit(frame)
+        height, width = (max(1, round(side * self.options.mask_scale)) for side in fitted.frame_hw)
+        result = self.segment.finish(self.segment.infer(replace(fitted, frame_hw=(height, width))))
         classes = self.segment.contract.classes
         mask, columns = result.mask, self._columns
         if not self.count:
@@ -293,6 +308,8 @@ class _Rows:
         columns["layout"].append(layout(mask, len(classes)).tobytes())
         if self.options.masks:
             columns["mask"].append(encode_palette_png(mask, classes))
+        if self.ground is not None:
+            columns["occupancy"].append(self.ground.occupancy(result, classes, source))
 
     def shard(self, head: ShardHead) -> Shard:
         """Return what was collected."""
@@ -310,18 +327,46 @@ class _Rows:
         areas = np.array(self._areas, np.int64).reshape(-1, len(head.classes))  # (frames, C)
         columns |= {f"area_{name}": areas[:, index].copy() for index, name in enumerate(head.classes)}
         columns["layout"] = self._columns["layout"]
-        if self.options.masks:
-            columns["mask"] = self._columns["mask"]
+        columns |= {name: self._columns[name] for name in ("mask", "occupancy") if name in self._columns}
         return Shard(head, columns, self._picture)
+
+
+class _Ground:
+    """Makes occupancy grids, and keeps what a camera sees between frames."""
+
+    def __init__(self, options: GroundOptions) -> None:
+        self._options = options
+        self._source: RecordedSource | None = None
+        self._view: BirdsEye | None = None
+        self._free: frozenset[int] = frozenset()
+
+    def occupancy(self, seen: Segmentation, classes: ClassMap, source: RecordedSource) -> bytes:
+        """Return the grid of a mask as a PNG, grey: 0 free, 100 occupied, 255 unknown.
+
+        Raises:
+            ConfigError: no camera, or classes that the network does not know.
+        """
+        height, width = seen.mask.shape
+        camera = None if self._view is None else self._view.camera
+        is_other = self._options.camera is None and self._source is not source
+        if is_other or camera is None or (camera.height, camera.width) != (height, width):
+            self._source = source
+            self._free = self._options.free_indices(classes)
+            camera = self._options.camera_over(source).scaled_to(width, height)
+            self._view = self._options.grid.view(camera)
+        assert self._view is not None
+        grid = self._view.occupancy(seen.mask, self._free, seen.confidence)
+        return cv2.imencode(".png", grid.view(np.uint8))[1].tobytes()
 
 
 def _picture(frame: Frame, mask: Any, overlay: Overlay) -> bytes:
     """Return a small JPEG of a frame with its mask."""
-    height, width = mask.shape
+    height, width = frame.image_bgr.shape[:2]
     scale = min(1.0, _PICTURE_WIDTH / width)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    blended = cv2.resize(overlay.blend(frame.image_bgr, mask), size_wh, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", blended, [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
+    image = np.asarray(cv2.resize(frame.image_bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    small = np.asarray(cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+    _, jpeg = cv2.imencode(".jpg", overlay.blend(image, small), [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
     return jpeg.tobytes()
 
 
@@ -337,6 +382,12 @@ class ChunkReader(Closable):
     def is_end(self) -> bool:
         """Whether the last chunk ended because the recording did."""
         return self._open is not None and self._open.is_end
+
+    @property
+    def source(self) -> RecordedSource:
+        """The source of the chunk that is read; only while one is."""
+        assert self._open is not None
+        return self._open.source
 
     def frames(self, job: ChunkJob, is_wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """Yield the frames of a chunk whose numbers are wanted; the others are decoded only if they must be.
@@ -363,6 +414,7 @@ class _Reader(Closable):
 
     Attributes:
         is_end: whether the last chunk ended because the recording did.
+        source: that it reads.
     """
 
     def __init__(self, job: ChunkJob, decoder_threads: int) -> None:
@@ -380,7 +432,7 @@ class _Reader(Closable):
         self._folder = tempfile.TemporaryDirectory(prefix="edgeseg-") if job.recording.is_remote else None
         try:
             self._files = _local(job.files, self._folder)
-            self._source = _open(job.recording, self._files, decoder_threads)
+            self.source = _open(job.recording, self._files, decoder_threads)
         except BaseException:
             self._clean()
             raise
@@ -393,7 +445,7 @@ class _Reader(Closable):
 
     def close(self) -> None:
         """Close the recording, and delete what was fetched."""
-        self._source.close()
+        self.source.close()
         self._clean()
 
     def _clean(self) -> None:
@@ -405,15 +457,15 @@ class _Reader(Closable):
         self.is_end = False
         offset = job.first if self._recording.kind == "images" else 0
         if job.start_ns is not None:
-            assert isinstance(self._source, VideoFile)
-            self._source.seek(job.start_ns, job.first)
+            assert isinstance(self.source, VideoFile)
+            self.source.seek(job.start_ns, job.first)
             self._next = job.first
         while True:
             number = self._next + offset if self._ahead is None else self._ahead.frame_id
             if job.start_ns is None and number >= job.end:
                 break
             if job.end_ns is not None:
-                shown_ns = self._source.next_pts_ns()
+                shown_ns = self.source.next_pts_ns()
                 if shown_ns is not None and shown_ns >= job.end_ns - _HALF_MS_NS:
                     return
             frame = self._read(number >= job.first and is_wanted(number))
@@ -433,10 +485,10 @@ class _Reader(Closable):
             frame, self._ahead = self._ahead, None
             return frame if is_wanted else True
         if not is_wanted:
-            is_there = self._source.skip()
+            is_there = self.source.skip()
             self._next += is_there
             return True if is_there else None
-        read = self._source.read()
+        read = self.source.read()
         if read is not None:
             self._next = read.frame_id + 1
         return read

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +18,15 @@ from runtime.archives.manifest import RecordingEntry, Tally, check_folder, updat
 from runtime.archives.results import write_results
 from runtime.archives.selected import known_layouts, write_selected
 from runtime.archives.shards import has_pyarrow, pyarrow
+from runtime.base.codec import to_plain
 from runtime.base.files import file_sha256, make_folder
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.progress import tracked
 from runtime.base.shown import shown
 from runtime.contract import ModelContract
 from runtime.errors import ConfigError, EdgesegError
+from runtime.ground import CameraModel
+from runtime.ground.options import GroundOptions
 from runtime.network.options import ModelOptions
 from runtime.network.session import MAX_THREADS, default_threads
 
@@ -74,6 +79,13 @@ class ArchiveOptions:
         "topic of bags that holds the pictures", default=None, unset="the only one that fits"
     )
     masks: bool = flag("leave the masks out, and keep what they say in numbers", default=True)
+    mask_scale: float = flag(
+        "sides of masks, and of all that is told of them, as a share of the frame's",
+        default=1.0,
+        above=0,
+        at_most=1,
+        metavar="SHARE",
+    )
     format: Literal["parquet", "npz"] | None = flag(
         "of the shards; npz needs no package",
         default=None,
@@ -88,6 +100,7 @@ class ArchiveOptions:
     known: tuple[str, ...] = flag(
         "images that --select keeps away from, such as the training set's", default=(), metavar="DIR"
     )
+    ground: GroundOptions = nested(GroundOptions, without=("draw_grid",), group="occupancy")
     as_json: bool = flag("print one JSON object instead of the summary", default=False, name="--json")
 
     def __post_init__(self) -> None:
@@ -191,6 +204,7 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
     model = ModelOptions(options.model.model, threads, options.model.provider)
     with model.open() as segment:  # which also refuses a model that would fail everywhere
         contract = segment.contract
+    ground = _ground(options.ground, contract)
     chunk = ChunkOptions(
         out=options.out.absolute(),
         model=ModelOptions(model.file.absolute(), threads, model.provider),
@@ -198,6 +212,9 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
         confidence=contract.output.has_logits,
         every=options.every,
         masks=options.masks,
+        mask_scale=options.mask_scale,
+        ground=ground,
+        ground_sha256="" if ground is None else _ground_digest(ground),
         format=options.format or ("parquet" if has_pyarrow() else "npz"),
         decoder_threads=threads,
     )
@@ -245,6 +262,26 @@ def _engine(options: ArchiveOptions, workers: int | None, threads: int) -> Itera
     with on_ray(workers, threads, options.address) as engine:
         at = "this machine" if options.address is None else f"the cluster at {shown(options.address)}"
         yield engine, f"{engine.workers} workers of {each} on Ray, {at}"
+
+
+def _ground(options: GroundOptions, contract: ModelContract) -> GroundOptions | None:
+    """Return the options with absolute paths, since workers stand elsewhere; None where no grid is wanted."""
+    if not options.is_wanted:
+        return None
+    options.free_indices(contract.classes)  # now, so that what cannot be is told before the first frame
+    if options.camera is not None:
+        CameraModel.from_yaml(options.camera, options.pose)
+    camera, pose = (None if path is None else path.absolute() for path in (options.camera, options.pose))
+    return replace(options, camera=camera, pose=pose)
+
+
+def _ground_digest(options: GroundOptions) -> str:
+    """Return the hex SHA-256 of all that decides an occupancy grid."""
+    files = [path for path in (options.camera, options.pose) if path is not None]
+    if options.camera is not None and (beside := options.camera.with_name("pose.yaml")).is_file():
+        files.append(beside)
+    facts = [options.free, options.grid, *map(file_sha256, files)]
+    return hashlib.sha256(json.dumps(to_plain(facts)).encode()).hexdigest()
 
 
 def _planned(options: ArchiveOptions) -> _Plan:

@@ -5,11 +5,11 @@ Columns, one row a frame:
     frame           int64    number in the recording, from 0
     pts_ns          int64    presentation time; -1 for none
     stamp_ns        int64    the picture's own time stamp, as of a ROS header; -1 for none
-    height, width   int32    of the frame, pixels
+    height, width   int32    of the mask, pixels
     confidence      float32  mean probability of the pixels' classes; NaN where the network gives masks only
     area_<class>    int64    pixels of the class; what they lack of height * width is void
     layout          bytes    see `runtime.masks.selection.layout`
-    mask            bytes    palette PNG of class indices at the frame's size (see `runtime.masks.formats`)
+    mask            bytes    palette PNG of class indices (see `runtime.masks.formats`)
     occupancy       bytes    PNG of the grid on the ground, grey: 0 free, 100 occupied, 255 unknown
 
 The last two are there where they were asked for. Beside them is a description, see `ShardHead`, and one small

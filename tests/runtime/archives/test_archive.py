@@ -82,6 +82,22 @@ def test_every_nth_frame_is_the_same_however_a_recording_is_cut(fleet, run, tmp_
     assert frames_of(tmp_path / "out") == found
 
 
+def test_masks_may_be_smaller_and_occupancy_comes_with_a_camera(fleet, run, tmp_path):
+    flags = ["--mask-scale", "0.5", "--camera", ROOT / "docs/examples/camera.yaml", "--free", "red"]
+    flags += ["--grid-ahead", "0", "10", "--cell-m", "0.5"]
+    assert run(fleet / "motion.avi", "--out", tmp_path, *flags)["frames"] == 24
+    for path in (tmp_path / "shards").rglob("0*"):
+        shard = read_shard(path)
+        assert set(zip(shard.columns["height"], shard.columns["width"], strict=True)) == {(24, 32)}
+        assert (shard.areas().sum(axis=1) == 24 * 32).all()
+        assert {decode_palette_png(png).shape for png in shard.columns["mask"]} == {(24, 32)}
+        grid = cv2.imdecode(np.frombuffer(shard.columns["occupancy"][0], np.uint8), cv2.IMREAD_UNCHANGED)
+        assert grid.shape == (40, 20)
+        assert set(np.unique(grid)) <= {0, 100, 255}
+    refused = run(fleet / "motion.avi", "--out", tmp_path, *flags[:-1], "0.25")
+    assert "expected results of the same ground" in refused["said"]
+
+
 def test_what_is_there_is_not_done_again(fleet, run, tmp_path):
     out = tmp_path / "out"
     first = run(fleet, "--out", out)
@@ -311,3 +327,16 @@ def test_a_package_that_is_missing_is_named(fleet, model, tmp_path, capsys, monk
     code = archive.main([str(fleet), "--out", str(tmp_path), "--model", str(model), *flags])
     assert code == 1
     assert "pip install 'edgeseg[archive]'" in capsys.readouterr().err
+
+
+def test_two_runs_share_a_folder_and_the_work(fleet, model, tmp_path):
+    command = [sys.executable, "-m", "runtime.archive", fleet, "--out", tmp_path, "--model", model, "--json"]
+    command += ["--workers", "0", "--threads", "1", "--chunk-frames", "4"]
+    runs = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    reports = [json.loads(run.communicate()[0]) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sum(report["frames"] for report in reports) == 112
+    assert [report["frames"] + report["frames_there"] for report in reports] == [112, 112]
+    assert sum(map(len, frames_of(tmp_path).values())) == 112
