@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from typing import NamedTuple
 
-from runtime.base.command import EXIT_ERROR, EXIT_INTERRUPTED, PROGRAMS, prepare_output
+from runtime.base.command import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    PROGRAMS,
+    exit_code,
+    has_working_directory,
+    prepare_output,
+)
 from runtime.base.installation import missing_packages
 from runtime.base.shown import shown
 
@@ -100,11 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     prepare_output()
     if name in ("-h", "--help"):
-        print(usage())
-        return 0
+        return exit_code(lambda: print(usage()), uses_opencv=False)
     if name == "--version":
-        print(f"edgeseg {metadata.version('edgeseg')}")
-        return 0
+        return exit_code(lambda: print(f"edgeseg {metadata.version('edgeseg')}"), uses_opencv=False)
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, 1)
         meant = f"did you mean {close[0]}?" if close else "edgeseg --help lists the commands"
@@ -118,6 +123,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     module, extra, _ = COMMANDS[name]
     if missing := missing_packages():
         return _fail(missing[0])
+    if not has_working_directory():  # some libraries end the process without saying so
+        print("warning: the working directory is gone; change to one that is there", file=sys.stderr)
     PROGRAMS[module] = f"edgeseg {name}"
     try:
         return int(import_module(module).main(arguments))

@@ -15,6 +15,7 @@ from shlex import quote
 
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
+from runtime.base.shown import shown
 from runtime.outputs import Output
 from runtime.outputs.watch import Summary, WatchOptions, watch
 
@@ -37,7 +38,7 @@ def command(options: CameraOptions) -> None:
         print(summary.as_text())
         for output in outputs:
             for path in output.saved:
-                print(f"saved {path}")
+                print(f"saved {shown(path)}")
 
     watch(options.watch, report)
     if not options.as_json:

@@ -81,8 +81,12 @@ def make_parser(module: str, description: str) -> argparse.ArgumentParser:
     )
 
 
-def exit_code(command: Callable[[], None]) -> int:
+def exit_code(command: Callable[[], None], *, uses_opencv: bool = True) -> int:
     """Run a command and turn its outcome into an exit code.
+
+    Args:
+        command: what to run.
+        uses_opencv: whether OpenCV is to be silenced, which imports it.
 
     Returns:
         0 when it finished, 1 after a known error or a full disk (one line on stderr) or a closed output
@@ -93,7 +97,8 @@ def exit_code(command: Callable[[], None]) -> int:
         SystemExit: with 143 after SIGTERM and 129 after SIGHUP (the terminal was closed), so that what the
             command has open is closed on the way out. Under nohup SIGHUP stays ignored.
     """
-    _silence_opencv()
+    if uses_opencv:
+        _silence_opencv()
     _show_logs()
     try:
         with _unwinding():
@@ -109,7 +114,7 @@ def exit_code(command: Callable[[], None]) -> int:
         _drop_output()  # the reader of a pipe went away
         return EXIT_ERROR
     except OSError as error:
-        if error.errno == errno.ENOENT and not _has_working_directory():
+        if error.errno == errno.ENOENT and not has_working_directory():
             print("error: the working directory is gone; change to one that is there", file=sys.stderr)
             return EXIT_ERROR
         if error.errno != errno.ENOSPC:
@@ -290,7 +295,8 @@ def _silence_opencv() -> None:
         set_level(0)
 
 
-def _has_working_directory() -> bool:
+def has_working_directory() -> bool:
+    """Whether nobody removed it."""
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from runtime.base.files import open_regular
+from runtime.base.images import check_pixels
+from runtime.errors import SourceError
 
 RECORDED_HERE = "recorded by edgeseg"  # the comment in the head of our .mp4 and .mkv
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
@@ -30,7 +32,30 @@ _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"m
 _TS_PACKETS = ((188, 0), (192, 4))  # MPEG-TS, and as Blu-ray and AVCHD store it
 _UNKNOWN_AVI = (0, 0xFFFFFFFF)
 _HEAD_BYTES, _INDEX_BYTES = 1 << 20, 64 << 20
+_LIST = b"ffconcat version"
 _MOST_TRACKS, _MOST_BOXES = 64, 100_000
+
+
+def check_head(path: str | Path, name: str) -> None:
+    """Check what a video file's head says, before FFmpeg opens it.
+
+    Args:
+        path: the file; one that cannot be read passes, since FFmpeg says what is wrong.
+        name: what messages call it, fit to be shown.
+
+    Raises:
+        SourceError: pictures of more pixels than `EDGESEG_MAX_IMAGE_PIXELS` allows, or a list of other files.
+        ConfigError: that variable is no number.
+    """
+    try:
+        with open_regular(path) as file:
+            is_list = file.read(len(_LIST)) == _LIST
+        largest_wh = largest_picture_wh(path)
+    except OSError:
+        return
+    if is_list:
+        raise SourceError(f"{name}: expected a video, got a list of other files; give one of them")
+    check_pixels(name, "pictures", *largest_wh)
 
 
 def largest_picture_wh(path: str | Path) -> tuple[int, int]:

@@ -127,7 +127,7 @@ def open_source(
         )
     if topic is not None and not _is_bag(spec):
         raise ConfigError(f"topic: expected a bag as --source, got {shown(spec)}; leave it out")
-    if spec.isascii() and spec.isdecimal():
+    if spec.isascii() and spec.isdecimal() and len(spec) < 6:
         return _camera(f"/dev/video{int(spec)}", int(spec), policy, max_age_ms)
     if spec.startswith("/dev/"):
         return _camera(spec, spec, policy, max_age_ms)

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 
 from runtime.base.files import name_for_libraries
-from runtime.base.images import check_pixels
 from runtime.base.shown import shown
 from runtime.errors import SourceError
 from runtime.frame import Image, check_image, own_image
-from runtime.sources.container import largest_picture_wh, what_is_missing
+from runtime.sources.container import check_head, what_is_missing
 from runtime.sources.policy import Backoff
 from runtime.sources.pts import presentation_ns
 from runtime.sources.recorded import RecordedSource
@@ -218,11 +217,7 @@ class VideoFile(Video):
         super().__init__(shown(path), self._open_file)
 
     def _open_file(self) -> Capture:
-        try:
-            largest_wh = largest_picture_wh(self._path)
-        except OSError:
-            largest_wh = 0, 0  # OpenCV cannot open it either
-        check_pixels(self._name, "pictures", *largest_wh)
+        check_head(self._path, self._name)
         with name_for_libraries(self._path) as name:
             capture = self._open_named(name)
         if opened(capture, self._name):

@@ -65,6 +65,14 @@ def run_headless(model: Path, source: str, *more: str) -> int:
     return main(["--model", str(model), "--source", source, "--headless", *more])
 
 
+def test_an_address_that_was_given_as_a_file_shows_no_password(
+    tiny_onnx, images, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_headless(tiny_onnx, images, "--save", "rtsp://robot:s3cr3t@nas/out.avi") == 0
+    assert "s3cr3t" not in "".join(capsys.readouterr())
+
+
 def test_json_is_one_object_and_all_of_stdout(tiny_onnx, images, capsys):
     assert run_headless(tiny_onnx, images, "--json") == 0
     out, err = capsys.readouterr()

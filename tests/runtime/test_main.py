@@ -77,6 +77,16 @@ def test_the_exit_code_is_the_commands(tmp_path, capsys):
     assert edgeseg.main(["info"]) == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux")
+@pytest.mark.parametrize("asked", ["--help", "--version"])
+def test_a_full_disk_behind_stdout_is_one_line(asked):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime", asked], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
 def test_the_module_goes_on_working_by_its_path():
     for module, name in (("runtime", "edgeseg"), ("runtime.info", "python -m runtime.info")):
         done = subprocess.run(

@@ -270,6 +270,7 @@ def test_no_images():
         ("{}/*.png", "no file matches"),
         ("{}", "got a folder"),
         ("{}/clip.mov", "found no such file"),
+        ("99999999999999999999", "found no such file"),  # more than a C int holds
         ("ftp://host/clip", "got ftp"),
         ("", "got a folder"),
     ],

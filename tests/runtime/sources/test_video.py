@@ -273,6 +273,13 @@ def test_a_video_of_huge_pictures_is_refused_by_its_head(tmp_path, suffix, monke
         assert largest_picture_wh(path) == (30_000, 30_000)
 
 
+def test_a_list_of_other_files_is_no_video(tmp_path):
+    write_cv2(tmp_path / "private.avi", 3)
+    (tmp_path / "clip.mp4").write_text("ffconcat version 1.0\nfile private.avi\n")
+    with pytest.raises(SourceError, match="got a list of other files"):
+        VideoFile(tmp_path / "clip.mp4")
+
+
 def test_pictures_that_are_huge_although_no_head_says_so_are_refused_once_open(tmp_path, monkeypatch):
     path = write_av(tmp_path / "clip.ts", EVEN_MS)
     assert largest_picture_wh(path) == (0, 0)
