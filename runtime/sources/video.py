@@ -237,8 +237,8 @@ class VideoFile(Video):
             return True
         if missing := self._missing():
             raise SourceError(
-                f"{self._name}: file is truncated after frame {self._count} ({missing}); copy it again from "
-                "where it was recorded"
+                f"{self._name}: file is truncated after frame {self._count} ({missing}); copy it again, "
+                "unless its recorder was ended"
             )
         return False
 
