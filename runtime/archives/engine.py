@@ -13,8 +13,9 @@ import os
 import pickle
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -163,7 +164,8 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
         }
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**settings)
+        with _silent():
+            ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_cluster(address, error) from None
     try:
@@ -174,9 +176,29 @@ def on_ray(workers: int | None, threads: int, address: str | None = None) -> Ite
                 f"threads: expected a worker to fit, got {threads} threads and a cluster with fewer "
                 "processors; take fewer --threads"
             )
-        yield RayEngine(ray, fitting if workers is None else workers, threads)
+        with redirect_stdout(sys.stderr):  # where Ray tells of nodes that died
+            yield RayEngine(ray, fitting if workers is None else workers, threads)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what C++ writes to stderr meanwhile: Ray tells its own level of logging."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed by the shell's 2>&-
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def _check_reachable(address: str) -> None:
