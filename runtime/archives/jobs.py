@@ -169,7 +169,12 @@ def _at(path: Path) -> Iterator[Found]:
     if is_bag(path):
         yield Found(str(path), "bag", (str(path),))
         return
-    for place, folders, names in os.walk(path):
+    seen: set[str] = set()  # links may lead back
+    for place, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort(key=natural_order)
         bags = [name for name in folders if is_bag(Path(place, name))]
         folders[:] = [name for name in folders if name not in bags and not is_clutter(name)]

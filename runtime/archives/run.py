@@ -287,7 +287,12 @@ def _ground_digest(options: GroundOptions) -> str:
 def _planned(options: ArchiveOptions) -> _Plan:
     """Look into all recordings, several at a time."""
     work = _Plan()
-    found = list(find_recordings(options.recordings))
+    out = options.out.resolve()
+    found = [
+        one
+        for one in find_recordings(options.recordings)
+        if isinstance(one, Failure) or "://" in one.name or not Path(one.name).resolve().is_relative_to(out)
+    ]  # pictures of an earlier run are no recordings
 
     def chunks_of(one: Found | Failure) -> list[ChunkJob] | Failure:
         if isinstance(one, Failure):

@@ -144,6 +144,14 @@ def test_lists_patterns_and_addresses_name_recordings(fleet, run, tmp_path):
     assert run(f"file://{fleet}/*.mkv", "--out", tmp_path / "out")["frames_there"] == 24
 
 
+def test_links_are_followed_and_results_are_no_recordings(fleet, run, tmp_path):
+    (tmp_path / "fleet").symlink_to(fleet)
+    (tmp_path / "round").symlink_to(tmp_path)
+    for _ in range(2):
+        report = run(tmp_path, "--out", tmp_path / "out", "--select", "3")
+        assert (report["code"], report["recordings"]) == (0, 4)
+
+
 def cut(folder: Path) -> Path:
     path = write_av(folder / "cut.mp4", EVEN_MS, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 8])
