@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -15,6 +16,8 @@ from runtime.sources.pts import presentation_ns
 from runtime.sources.source import Capture, announced_frames, stated_codec, stated_fps
 
 _MEMORY = 4
+_MOST_DAMAGED = 10  # pictures in a row
+_AT_ONCE_S = 1.0
 
 
 class FreshestSlot:
@@ -156,7 +159,8 @@ class Reader:
         count = bad = 0
         pts_ns: int | None = None
         while not self._stop.is_set():
-            if not _grab(capture):
+            damaged = _grab(capture)
+            if damaged is None:
                 if self._stop.is_set():
                     return
                 announced = announced_frames(capture)
@@ -167,6 +171,8 @@ class Reader:
                     f"{self._name}: stream lost after {count} frames; check the cable or the network, and "
                     "that no other program uses it"
                 )
+            for _ in range(damaged):
+                self._listener.decoded(self, None)
             count += 1
             stated_ns = presentation_ns(capture, pts_ns)
             pts_ns = pts_ns if stated_ns is None else stated_ns
@@ -183,12 +189,22 @@ class Reader:
                 )
 
 
-def _grab(capture: Capture) -> bool:
-    """Wait for the next picture; what OpenCV raises means the same as its False."""
-    try:
-        return capture.grab()
-    except cv2.error:
-        return False
+def _grab(capture: Capture) -> int | None:
+    """Wait for the next picture; return how many before it were damaged, None where the stream is lost.
+
+    OpenCV says no once for each that cannot be decoded, and again and again where there is no stream. What it
+    raises means the same.
+    """
+    for damaged in range(_MOST_DAMAGED):
+        started_s = time.monotonic()
+        try:
+            if capture.grab():
+                return damaged
+        except cv2.error:
+            pass
+        if time.monotonic() - started_s > _AT_ONCE_S:
+            return None  # it waited in vain
+    return None
 
 
 def _decode(capture: Capture) -> tuple[Image | None, FrameError | None]:

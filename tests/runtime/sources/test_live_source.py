@@ -18,7 +18,7 @@ from runtime.sources.pts import StreamTimes
 
 WAIT_S = 60.0
 STEADY = Backoff(first_s=1, cap_s=8, jitter=0)
-LOST, SILENT = "lost", "silent"
+LOST, SILENT, DAMAGED = "lost", "silent", "damaged"
 
 
 def grey_level(level: int, shape: tuple[int, ...] = (48, 64, 3)) -> np.ndarray:
@@ -76,7 +76,9 @@ class ScriptedCapture:
             return False
         if isinstance(self.current, Exception):
             raise self.current
-        return self.current is not LOST
+        if self.current is LOST:
+            self.script.insert(0, LOST)  # for good
+        return not isinstance(self.current, str)
 
     def retrieve(self) -> tuple[bool, np.ndarray | None]:
         self.retrieved += 1
@@ -366,6 +368,16 @@ def test_recording_behind_an_address_ends(watch):
     frames = list(source)
     assert frames[-1].frame_id == 8
     assert source.status.state is SourceState.ENDED
+
+
+def test_pictures_that_cannot_be_decoded_are_no_lost_stream(watch, caplog):
+    source = watch(Server([grey_level(1), DAMAGED, DAMAGED, grey_level(2)]))
+    frames = iter(source)
+    while next(frames).image_bgr[0, 0, 0] != 2:
+        pass
+    status = source.status
+    assert (status.captured, status.skipped, status.reconnects) == (2, 2, 0)
+    assert caplog.text == ""
 
 
 def test_outage_is_logged_once_and_so_is_its_end(watch, caplog):
