@@ -159,7 +159,7 @@ class Reader:
         count = bad = 0
         pts_ns: int | None = None
         while not self._stop.is_set():
-            damaged = _grab(capture)
+            damaged = _grab(capture, self._stop)
             if damaged is None:
                 if self._stop.is_set():
                     return
@@ -189,7 +189,7 @@ class Reader:
                 )
 
 
-def _grab(capture: Capture) -> int | None:
+def _grab(capture: Capture, stop: threading.Event) -> int | None:
     """Wait for the next picture; return how many before it were damaged, None where the stream is lost.
 
     OpenCV says no once for each that cannot be decoded, and again and again where there is no stream. What it
@@ -202,7 +202,7 @@ def _grab(capture: Capture) -> int | None:
                 return damaged
         except cv2.error:
             pass
-        if time.monotonic() - started_s > _AT_ONCE_S:
+        if stop.is_set() or time.monotonic() - started_s > _AT_ONCE_S:
             return None  # it waited in vain
     return None
 
