@@ -250,12 +250,14 @@ def own_cluster(cpus: int = 2) -> Iterator[Cluster]:
         _wait_until_it_listens(process, port)
         yield Cluster(f"127.0.0.1:{port}", folder)
     finally:
-        process.kill()  # asked to stop, Ray takes half a minute
+        ours = {process.pid}  # asked to stop, Ray takes half a minute
+        running = list(_processes())
+        ours |= {pid for pid, command, _ in running if folder.encode() in command}
+        ours |= {pid for pid, _, parent in running if parent in ours}
+        for pid in ours:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait(_START_S)
-        for pid, command, _ in _processes():
-            if folder.encode() in command:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
 
 
