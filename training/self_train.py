@@ -59,7 +59,7 @@ class SelfTrainOptions:
     data: DataOptions = nested(DataOptions, group="labelled images, which it must not forget")
     max_loss: float = flag(
         "points of mIoU that the labelled images may lose",
-        default=1.0,
+        default=3.0,
         at_least=0,
         group="labelled images, which it must not forget",
     )
@@ -96,7 +96,7 @@ class SelfTrainOptions:
 def command(options: SelfTrainOptions) -> None:
     """Adapt, judge, write and print."""
     # torch takes seconds, which --help does without
-    from training.engine.adaptation import SHARES, judge, with_norms_of
+    from training.engine.adaptation import SHARES, best_norms, judge
     from training.engine.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
     from training.engine.inference import evaluate, masks_of
 
@@ -116,19 +116,14 @@ def command(options: SelfTrainOptions) -> None:
         size_hw, device = start.contract.input.size_hw, options.device
         untouched, network = start.build().to(device), candidate.build().to(device)
         before = judge(untouched, size_hw, val_set, frames_bgr, device=device)
-        faults = []
-        for share in SHARES if options.teacher else SHARES[:-1]:  # without a training 0 changes nothing
-            adapted = with_norms_of(network, frames_bgr, size_hw, share, device=device)
-            after = judge(adapted, size_hw, val_set, frames_bgr, device=device)
-            fault = before.fault_of(after, options.max_loss)
-            if not fault:
-                break
-            faults.append(f"with {share:.0%} of the new road's statistics {fault}")
-            print(faults[-1], file=sys.stderr)
-        else:
+        adapted, share, after = best_norms(
+            network, before, size_hw, val_set, frames_bgr, options.max_loss, device=device
+        )
+        if share == 0 and not options.teacher:
             raise TrainingError(
-                f"adaptation: expected a network that keeps what it knows, got none: {faults[-1]}; "
-                "give other teachers, more labelled images, or a higher --max-loss"
+                "adaptation: expected statistics of the new road that make the network surer of it and keep "
+                f"what it knows, found none among {len(SHARES) - 1} shares; use the network as it is, "
+                "or give --teacher"
             )
         weights = {name: value.cpu() for name, value in adapted.state_dict().items()}
         contract = dataclasses.replace(candidate.contract, accuracy=None)
@@ -139,6 +134,8 @@ def command(options: SelfTrainOptions) -> None:
         _draw(options.out / "before-after.png", frames_bgr, masks, train_set)
         report = {
             "share_of_statistics": share,
+            "confidence_before": before.confidence,
+            "confidence_after": after.confidence,
             "miou_before": before.miou,
             "miou_after": after.miou,
             "classes_before": before.shares.tolist(),
@@ -154,7 +151,8 @@ def command(options: SelfTrainOptions) -> None:
                 print(f"{where}, {name}: mIoU {measured.accuracy.miou:.4f}")
     print(
         f"{share:.0%} of the statistics are the new road's; labelled {val_set.split}: mIoU "
-        f"{before.miou:.4f} → {after.miou:.4f}\n"
+        f"{before.miou:.4f} → {after.miou:.4f}; confidence on the new road "
+        f"{before.confidence:.3f} → {after.confidence:.3f}\n"
         f"look at {options.out / 'before-after.png'}: nothing measures the new road itself"
     )
     print(f"\nnext: python -m export.to_onnx {quote(str(best))}")

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, TrainingError
 from runtime.frame import Image
 from runtime.network.resize import fit_image
 from training.data.dataset import SegmentationDataset
-from training.engine.inference import BATCH_SIZE, evaluate, masks_of
+from training.engine.inference import BATCH_SIZE, Views, evaluate, predictor
 from training.network.build import CameraNetwork
 
-# How far the statistics of the new road may replace those of the training, best first; 0 keeps them.
-SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+# How far the statistics of the new road may replace those of the training; 0 keeps them.
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COMMON = 0.001  # of the pixels: what a class needs to count as seen
 
 
@@ -30,10 +30,13 @@ class Judgement:
     Attributes:
         miou: on labelled images.
         shares: of each class in its masks of the new road, float (classes,).
+        confidence: mean over the pixels of the new road, 0..1. Without labels it tells how far to go: on the
+            two drives where that could be measured it named the best or second best of `SHARES`.
     """
 
     miou: float
     shares: NDArray[np.float64]
+    confidence: float
 
     def fault_of(self, other: Judgement, max_loss: float) -> str:
         """Return why another network may not replace this one, "" if it may.
@@ -68,13 +71,15 @@ def judge(
         frames_bgr: of the new road, uint8 (H, W, 3) each.
         device: where the network is.
     """
-    masks = masks_of(network, size_hw, device=device)
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(frames_bgr), BATCH_SIZE):
-        for mask in masks(frames_bgr[start : start + BATCH_SIZE]):
-            counts += np.bincount(mask.ravel(), minlength=256)
+    predict = predictor(network, Views((size_hw,)), device=device)
+    counts, confidences = np.zeros(256, np.int64), []
+    for frame_bgr in frames_bgr:
+        said = predict(frame_bgr)
+        counts += np.bincount(said.mask.ravel(), minlength=256)
+        confidences.append(float(said.confidence.mean()))
     shares = counts[: len(labelled.classes)] / max(1, counts.sum())
-    return Judgement(evaluate(network, labelled, size_hw, device=device).accuracy.miou, shares)
+    miou = evaluate(network, labelled, size_hw, device=device).accuracy.miou
+    return Judgement(miou, shares, float(np.mean(confidences)))
 
 
 def with_norms_of(
@@ -123,3 +128,46 @@ def with_norms_of(
         for name in ("running_mean", "running_var"):
             norm.get_buffer(name).lerp_(old.get_buffer(name), 1 - share)
     return adapted
+
+
+def best_norms(
+    network: CameraNetwork,
+    before: Judgement,
+    size_hw: tuple[int, int],
+    labelled: SegmentationDataset,
+    frames_bgr: Sequence[Image],
+    max_loss: float,
+    *,
+    device: str = "cpu",
+) -> tuple[CameraNetwork, float, Judgement]:
+    """Return the network with the share of the frames' statistics that makes it surest of them.
+
+    Args:
+        network: is left as it is.
+        before: what was found of the network that it would replace.
+        size_hw: its input size in pixels.
+        labelled: images that it must not forget.
+        frames_bgr: of the new road.
+        max_loss: points of mIoU on the labelled images that it may lose.
+        device: where the network is.
+
+    Returns:
+        The network, the share, and what was found of it.
+
+    Raises:
+        TrainingError: every share loses more, or collapses.
+    """
+    found, faults = [], []
+    for share in SHARES:
+        adapted = with_norms_of(network, frames_bgr, size_hw, share, device=device)
+        after = judge(adapted, size_hw, labelled, frames_bgr, device=device)
+        if fault := before.fault_of(after, max_loss):
+            faults.append(f"with {share:.0%} of the new road's statistics {fault}")
+        else:
+            found.append((adapted, share, after))
+    if not found:
+        raise TrainingError(
+            f"adaptation: expected a network that keeps what it knows, got none: {faults[0]}; "
+            "give other teachers, more labelled images, or a higher --max-loss"
+        )
+    return max(found, key=lambda one: one[2].confidence)
