@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Literal
 
 from runtime.base.files import make_folder
 from runtime.base.flags import check_fields, flag, run_command
@@ -65,6 +66,10 @@ class LabelOptions:
     select: int | None = flag(
         "also choose so many frames for a person to correct", default=None, at_least=1, metavar="N"
     )
+    select_by: Literal["evenly", "unsure"] = flag(
+        "which those are: evenly spaced over the recording, or the most unsure and unlike ones",
+        default="evenly",
+    )
     threads: int | None = flag(
         "worker threads of each network",
         default=None,
@@ -90,7 +95,7 @@ def command(options: LabelOptions) -> None:
         if options.source is not None:
             _label(options, options.source)
         if options.select is not None:
-            _select(options.out, options.select)
+            _select(options.out, options.select, options.select_by)
         else:
             out = quote(str(options.out))
             print(f"\nnext: python -m training.label --out {out} --select 50")
@@ -126,17 +131,17 @@ def _label(options: LabelOptions, source: str) -> None:
         print("look at " + ", ".join(str(sheet) for sheet in sheets))
 
 
-def _select(out: Path, count: int) -> None:
+def _select(out: Path, count: int, by: Literal["evenly", "unsure"]) -> None:
     folder = LabelFolder.open(out)
     rounds = [int(each.name[6:]) for each in out.glob("round-*") if each.name[6:].isdecimal()]
     taken = [path.stem for path in out.glob("round-*/images/*.png")]
-    chosen = select_to_correct(folder.soft, count, lambda name: folder.sample(name).image_bgr, taken)
+    chosen = select_to_correct(folder.soft, count, lambda name: folder.sample(name).image_bgr, taken, by)
     if not chosen:
         raise ConfigError(f"{out}: expected frames that no round holds yet, found none; label more of them")
     names = [name for name, _ in chosen]
     task = out / f"round-{max(rounds, default=0) + 1}"
     write_tasks(task, names, folder.sample, folder.classes, folder.soft.teacher.terms)
-    print(f"{len(names)} frames to correct in {task}, the most valuable first; how unsure each is, 0 to 1:")
+    print(f"{len(names)} frames to correct in {task}; how unsure each is, 0 to 1:")
     for name, unsure in chosen:
         print(f"{unsure:.3f}  {name}")
     sheets = folder.draw_sheets(names, task.name)

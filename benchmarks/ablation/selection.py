@@ -47,7 +47,9 @@ def choose(train_set: PairedFiles, way: str, count: int, soft: SoftLabels) -> Pa
                 "them with training.label"
             )
         of_these = dataclasses.replace(soft, names=tuple(sorted(stems)))
-        chosen = select_to_correct(of_these, count, lambda name: train_set[stems.index(name)].image_bgr)
+        chosen = select_to_correct(
+            of_these, count, lambda name: train_set[stems.index(name)].image_bgr, by="unsure"
+        )
         if len(chosen) < count:
             raise DatasetError(
                 f"{train_set.split}: expected {count} frames that do not look alike, found {len(chosen)}; "

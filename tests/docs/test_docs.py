@@ -76,6 +76,13 @@ def test_the_python_on_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
             exec(compile(block.text, str(page), "exec"), names)
 
 
+@pytest.mark.parametrize("page", [*PAGES, Path("CHANGELOG.md")], ids=str)
+def test_no_page_holds_half_of_a_merge(page: Path) -> None:
+    assert not re.search(
+        r"^(<<<<<<<|=======|>>>>>>>)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+
 def test_json_on_a_page_is_json() -> None:
     found = [json.loads(block.text) for block in BLOCKS if block.language == "json"]
     assert all(isinstance(one, dict) for one in found)

@@ -1,4 +1,4 @@
-"""The frames most worth a person's time: unsure, unlike each other, and none twice.
+"""The frames that a person corrects: evenly spaced, or unsure and unlike each other; in any case none twice.
 
 How unsure a frame is, is the mean entropy of its soft label. That of several networks is high where each of
 them is unsure, and where they contradict each other. What a frame shows is the share of each class in the
@@ -10,6 +10,7 @@ whole picture, where its root counts so that rare classes do, and in each of its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -23,15 +24,21 @@ from training.teaching.soft_labels import SoftLabels
 
 
 def select_to_correct(
-    soft: SoftLabels, count: int, read_image: Callable[[str], Image], taken: Iterable[str] = ()
+    soft: SoftLabels,
+    count: int,
+    read_image: Callable[[str], Image],
+    taken: Iterable[str] = (),
+    by: Literal["evenly", "unsure"] = "evenly",
 ) -> list[tuple[str, float]]:
-    """Return the frames to correct, the most valuable first, each with how unsure it is, 0 to 1.
+    """Return the frames to correct, each with how unsure it is, 0 to 1.
 
     Args:
         soft: what the networks say of each frame.
         count: how many; fewer where the rest are copies of these.
         read_image: returns a frame's picture by its name.
         taken: frames that were chosen in earlier rounds; neither these nor what looks like them come again.
+        by: "evenly" spaces them over the frames in their order, "unsure" takes the most unsure and unlike
+            ones, the most valuable first.
 
     Raises:
         DatasetError: a soft label that cannot be read, and what `read_image` raises.
@@ -46,18 +53,24 @@ def select_to_correct(
     known = np.stack([_described(soft.read(name))[1] for name in taken]) if taken else None
     seen: list[Fingerprint] = [fingerprint(read_image(name)) for name in taken]
     chosen: list[int] = []
-    ranked = looked_at = 0
+    looked_at: set[int] = set()
+    ranked = 0
     while len(chosen) < count and ranked < len(names):
-        ranked = min(len(names), max(2 * ranked, 2 * count))
-        order = select_frames(unsure, features, ranked, known)
-        for place in order[looked_at:].tolist():
+        ranked = min(len(names), max(2 * ranked, count if by == "evenly" else 2 * count))
+        if by == "evenly":
+            order = np.unique(np.linspace(0, len(names) - 1, ranked).round().astype(np.int64))
+        else:
+            order = select_frames(unsure, features, ranked, known)
+        for place in order.tolist():
             if len(chosen) == count:
                 break
+            if place in looked_at:
+                continue
+            looked_at.add(place)
             own = fingerprint(read_image(names[place]))
             if not same_images([own], seen) and not near_images([own], seen):
                 chosen.append(place)
                 seen.append(own)
-        looked_at = len(order)
     return [(names[place], float(unsure[place])) for place in chosen]
 
 

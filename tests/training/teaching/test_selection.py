@@ -39,7 +39,7 @@ def images(name: str) -> np.ndarray:
 
 
 def test_unsure_and_unlike_frames_come_first_and_none_twice(soft):
-    chosen = select_to_correct(soft, 3, images)
+    chosen = select_to_correct(soft, 3, images, by="unsure")
     names = [name for name, _ in chosen]
     assert names[0] == "unsure_sky"
     assert len({"unsure_road", "unsure_road_again"} & set(names)) == 1
@@ -48,8 +48,15 @@ def test_unsure_and_unlike_frames_come_first_and_none_twice(soft):
     assert unsure == pytest.approx(-(shares * np.log(shares)).sum() / np.log(3), abs=1e-2)
 
 
-def test_all_but_the_copies_are_chosen_where_more_are_asked_for(soft):
-    assert len(select_to_correct(soft, 50, images)) == 4
+def test_frames_are_spaced_evenly_and_none_comes_twice(soft):
+    assert [name for name, _ in select_to_correct(soft, 2, images)] == ["sure_car", "unsure_sky"]
+    names = [name for name, _ in select_to_correct(soft, 4, images)]
+    assert len({"unsure_road", "unsure_road_again"} & set(names)) == 1
+
+
+@pytest.mark.parametrize("by", ["evenly", "unsure"])
+def test_all_but_the_copies_are_chosen_where_more_are_asked_for(soft, by):
+    assert len(select_to_correct(soft, 50, images, by=by)) == 4
 
 
 def test_what_an_earlier_round_holds_does_not_come_again(soft):
