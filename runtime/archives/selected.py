@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archives.chunk import ChunkReader, ChunkResult
+from runtime.archives.chunk import ChunkResult
 from runtime.archives.jobs import Found, find_recordings
+from runtime.archives.reading import ChunkReader
 from runtime.archives.results import write_picture
 from runtime.archives.shards import read_shard
 from runtime.base.codec import to_plain
