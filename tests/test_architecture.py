@@ -32,10 +32,13 @@ class Graph:
             for path in sorted((root / package).rglob("*.py")):
                 name = ".".join(path.relative_to(root).with_suffix("").parts)
                 self.trees[name.removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+        self._imports: dict[tuple[str, bool], set[str]] = {}
         self.packages = {name for name in self.trees if (root / Path(*name.split("."))).is_dir()}
 
     def imports(self, module: str, *, outside_functions: bool = False) -> set[str]:
         """Return the modules that a module imports by name: `from a import b` is a.b where that is one."""
+        if (known := self._imports.get((module, outside_functions))) is not None:
+            return known
         found: set[str] = set()
         for node in _statements(self.trees[module], outside_functions):
             if isinstance(node, ast.Import):
@@ -45,7 +48,9 @@ class Graph:
                 for alias in node.names:
                     inner = f"{base}.{alias.name}"
                     found.add(inner if inner in self.trees else base)
-        return {name for name in found if name in self.trees and name != module}
+        found = {name for name in found if name in self.trees and name != module}
+        self._imports[module, outside_functions] = found
+        return found
 
     def _base(self, module: str, node: ast.ImportFrom) -> str:
         """Return what stands after `from`, with its dots resolved."""

@@ -164,12 +164,6 @@ def read_shard(path: Path, columns: Collection[str] | None = None) -> Shard:
     return shard
 
 
-def file_digest(path: Path) -> tuple[str, int]:
-    """Return the hex SHA-256 of a shard's file, and its bytes."""
-    content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), len(content)
-
-
 def _is_wanted(name: str, columns: Collection[str] | None) -> bool:
     if columns is None:
         return True
