@@ -10,7 +10,7 @@ from shlex import quote
 
 from benchmarks.render.document import to_text
 from benchmarks.render.reports import tune_blocks
-from benchmarks.timing.tune import TuneConfig, TuneError, camera_flags, tune
+from benchmarks.timing.tune import TuneConfig, TuneError, camera_flags, ranked, tune
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
 
@@ -25,22 +25,28 @@ class TuneOptions:
 
 def command(options: TuneOptions) -> None:
     """Measure every setting and print."""
-    model, report = options.config.model.file, tune(options.config)
+    report = tune(options.config)
     print(json.dumps(to_plain(report)) if options.as_json else to_text(tune_blocks(report)))
     if report.best is None:
         fastest = min(trial.total_ms["p90"] for trial in report.trials)
         raise TuneError(
-            f"{model}: expected a p90 of at most {options.config.target_ms:g} ms, the best of "
+            f"{report.model}: expected a p90 of at most {options.config.target_ms:g} ms, the best of "
             f"{len(report.trials)} settings has {fastest:.1f} ms; take a smaller network or resolution"
         )
     if not options.as_json:
-        flags = camera_flags(report.best.setting)
-        print(f"\nnext: python -m runtime.camera --model {quote(str(model))} {flags}")
+        choices = ranked(report.trials)
+        if report.target_ms is not None and len(choices) > 1:
+            steps = " ".join(quote(str(choice)) for choice in choices)
+            print(
+                "\nto step down under load: python -m runtime.camera "
+                f"--target-ms {report.target_ms:g} --steps {steps}"
+            )
+        print(f"\nnext: python -m runtime.camera {camera_flags(report.best.setting)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see `--help`."""
-    description = "Find the best threads, spinning and resolution for a target."
+    description = "Find the best file, threads, spinning and resolution for a target."
     return run_command("benchmarks.tune", description, TuneOptions, command, argv)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runtime.contract import ModelContract
+    from runtime.deadline import DeadlineSegmenter
     from runtime.errors import (
         ConfigError,
         ContractError,
@@ -39,6 +40,7 @@ __all__ = [
     "CameraModel",
     "ConfigError",
     "ContractError",
+    "DeadlineSegmenter",
     "EdgesegError",
     "Frame",
     "FrameError",
@@ -65,6 +67,7 @@ __all__ = [
 _HOMES = {
     "BirdsEye": "runtime.ground",
     "CameraModel": "runtime.ground",
+    "DeadlineSegmenter": "runtime.deadline",
     "Frame": "runtime.frame",
     "JsonLines": "runtime.outputs",
     "ModelContract": "runtime.contract",

@@ -49,6 +49,7 @@ class Segmentation:
         frame_id: of the frame; 0 for a bare image.
         captured_ns: of the frame; 0 for a bare image.
         confidence: uint8 (H, W), 255 times the probability of the mask's class; None where it was not made.
+        setting: file, size and threads that made it, of a `runtime.deadline.DeadlineSegmenter`; "" of others.
     """
 
     mask: Image
@@ -56,6 +57,7 @@ class Segmentation:
     frame_id: int = 0
     captured_ns: int = 0
     confidence: Image | None = None
+    setting: str = ""
 
 
 def check_image(image_bgr: object) -> Image:

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from runtime.base.closing import Closable
 from runtime.errors import ConfigError
 from runtime.frame import Frame, Image, Segmentation, own_image
 from runtime.masks.overlay import LazyOverlay
-from runtime.segmenter import Segmenter
 from runtime.sources.source import Source
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,8 @@ def run(
 
     Args:
         source: where frames come from.
-        segment: a `Segmenter`, or anything else that turns a frame into a segmentation.
+        segment: a `Segmenter`, or anything else that turns a frame into a segmentation; in parts where it
+            has `InParts`.
         max_frames: at least 1; None for no limit.
         max_age_ms: milliseconds since the capture from which a frame is dropped: before the network, and
             its result before the mask; None for no limit.
@@ -151,11 +151,20 @@ def _kept(frame: Frame) -> Frame:
     return frame if image_bgr is frame.image_bgr else replace(frame, image_bgr=image_bgr)
 
 
+@runtime_checkable
+class InParts(Protocol):
+    """What can be called in three parts, each in a thread of its own; `Segmenter` says what they do."""
+
+    def fit(self, frame: Frame) -> Any: ...  # noqa: D102
+    def infer(self, fitted: Any) -> Any: ...  # noqa: D102
+    def finish(self, inferred: Any) -> Segmentation: ...  # noqa: D102
+
+
 def _parts(
     segment: Callable[[Frame], Segmentation],
 ) -> tuple[Callable[[Frame], Any], Callable[[Any], Any], Callable[[Any], Segmentation]]:
     """Return what comes before the network, the network, and what comes after it."""
-    if isinstance(segment, Segmenter):
+    if isinstance(segment, InParts):
         return segment.fit, segment.infer, segment.finish
     return (lambda frame: frame), segment, (lambda segmentation: segmentation)
 

@@ -284,6 +284,11 @@ class Segmenter(Closable):
         confidence[inside] = sure
         return mask, confidence
 
+    def begin_anew(self) -> None:
+        """Forget the frames before, where masks are steadied."""
+        if self._steadiness is not None:
+            self._steadiness = Steadiness(self._contract.output.temperature)
+
     def close(self) -> None:
         """Free the network; a call that is running finishes first. Closing twice is fine."""
         if self._session is not None and self._session.is_forked:

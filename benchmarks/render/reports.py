@@ -252,7 +252,9 @@ def tune_blocks(report: TuneReport) -> list[Block]:
     """Return what `benchmarks.tune` says."""
     rows = [
         (
+            trial.setting.model.stem,
             _size(trial.setting.size_hw),
+            *(() if trial.miou is None else (f"{trial.miou:.4f}",)),
             str(trial.setting.threads),
             "yes" if trial.setting.spin else "no",
             *_cells(trial.total_ms, ("p50", "p90", "p99")),
@@ -264,7 +266,8 @@ def tune_blocks(report: TuneReport) -> list[Block]:
     facts = [f"machine: {report.machine}"]
     if len({trial.setting.size_hw for trial in report.trials}) == 1:
         facts.insert(0, "one resolution: export the model with --dynamic to compare several")
-    heads = ("input", "threads", "spin", "p50 ms", "p90 ms", "p99 ms", "cpu ms", "")
+    measured = () if report.trials[0].miou is None else ("mIoU",)
+    heads = ("file", "input", *measured, "threads", "spin", "p50 ms", "p90 ms", "p99 ms", "cpu ms", "")
     return [Table(heads, rows, has_notes=True), Bullets(facts)]
 
 

@@ -35,6 +35,7 @@ class JsonLines(DiskOutput):
         stamp_ns, coordinate_frame: of the picture's header, where it comes from a bag of ROS,
         age_ms: from the capture until this line,
         latency_ms: milliseconds a stage,
+        setting: file, size and threads that made the mask, of a run with a target,
         dropped: frames so far that were captured and not used,
         size_hw: height and width of frame and mask,
         areas: pixels of each class,
@@ -176,6 +177,8 @@ class JsonLines(DiskOutput):
         if step.segmentation.confidence is not None:
             record["confidence"] = round(cv2.mean(step.segmentation.confidence)[0] / CERTAIN, 4)
             record["unknown"] = int(np.count_nonzero(mask == UNKNOWN))
+        if step.segmentation.setting:
+            record["setting"] = step.segmentation.setting
         if self._masks == "rle":
             record["rle"] = self._named(encode_rle(mask))
         elif self._masks == "polygons":

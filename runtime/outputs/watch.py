@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from runtime.base.flags import check_fields, flag, nested
 from runtime.base.percentiles import LatencyLog
 from runtime.base.service import ServiceManager
 from runtime.base.shown import shown
+from runtime.deadline import Choice, DeadlineSegmenter, default_choices
 from runtime.errors import ConfigError, EdgesegError
 from runtime.ground.drawing import GroundSight
 from runtime.loop import Step, run
@@ -22,6 +24,7 @@ from runtime.network.options import ModelOptions
 from runtime.outputs.options import OutputOptions
 from runtime.outputs.output import Output, Outputs, Stream, failure_line
 from runtime.outputs.page import Page
+from runtime.segmenter import Segmenter
 from runtime.sources.opening import SourceOptions
 
 _PROGRESS_EVERY_NS = 200_000_000
@@ -70,6 +73,21 @@ class WatchOptions:
         unset="none",
     )
     steady: bool = flag("steady masks by those of the frames before", default=False)
+    target_ms: float | None = flag(
+        "choose file, size and threads here so that nine of ten frames take at most this from frame to mask, "
+        "and step down and up when that changes",
+        default=None,
+        above=0,
+        unit="milliseconds",
+        unset="none",
+    )
+    steps: tuple[Choice, ...] = flag(
+        "with --target-ms: files to choose from, most accurate first, of a --dynamic file also as "
+        "FILE:HEIGHTxWIDTH; without it --model at the sizes it takes, or the bundled files",
+        default=(),
+        parse=Choice.parse,
+        metavar="FILE",
+    )
     max_frames: int | None = flag("stop after this many frames", default=None, at_least=1, unset="no limit")
     max_age_ms: float | None = flag(
         "drop frames whose capture is longer ago",
@@ -82,11 +100,44 @@ class WatchOptions:
     def __post_init__(self) -> None:
         """Check the numbers, and that the recording does not replace what is read."""
         check_fields(self)
+        if self.steps and self.target_ms is None:
+            raise ConfigError("steps: expected --target-ms too, got none; say what they must hold")
+        if self.steps and (self.model.model is not None or self.size_hw is not None):
+            raise ConfigError("steps: expected neither --model nor --imgsz beside it; name them as steps")
         save = self.outputs.save
         if save is not None and save.resolve() == Path(self.source.source).resolve():
             raise ConfigError(
                 f"save: expected another file than --source, which it would replace, got {save}"
             )
+
+    def open_segmenter(self) -> Segmenter | DeadlineSegmenter:
+        """Open what segments; what a target makes of it is told on stderr.
+
+        Raises:
+            EdgesegError: as `Segmenter`.
+        """
+        options = dict(self.provider_options)
+        if self.target_ms is None:
+            return self.model.open(
+                size_hw=self.size_hw,
+                spin=self.spin,
+                provider_options=options,
+                confidence=self.confidence,
+                unknown_below=self.unknown_below,
+                steady=self.steady,
+            )
+        return DeadlineSegmenter(
+            self.target_ms,
+            self.steps or default_choices(self.model.model, self.size_hw),
+            threads=self.model.threads,
+            spin=self.spin,
+            provider=self.model.provider,
+            provider_options=options,
+            confidence=self.confidence,
+            unknown_below=self.unknown_below,
+            steady=self.steady,
+            on_step=lambda line: print(shown(line, 2000), file=sys.stderr, flush=True),
+        )
 
 
 def watch(options: WatchOptions, report: Callable[[Summary, Sequence[Output]], None]) -> None:
@@ -127,16 +178,8 @@ def _loop(options: WatchOptions, made: Sequence[Output], log: RunLog, signals: S
     with ExitStack() as opened:
         opened.callback(signals.hold)
         signals.release()
-        segment = opened.enter_context(
-            options.model.open(
-                size_hw=options.size_hw,
-                spin=options.spin,
-                provider_options=dict(options.provider_options),
-                confidence=options.confidence,
-                unknown_below=options.unknown_below,
-                steady=options.steady,
-            )
-        )
+        segment = options.open_segmenter()
+        opened.callback(segment.close)
         source = opened.enter_context(options.source.open(max_age_ms=options.max_age_ms))
         ground = GroundSight.of(options.outputs.ground, source, segment.contract.classes)
         stream = Stream(
@@ -178,12 +221,14 @@ class Summary:
         fps: frames a second, from the capture of the first to the end of the last; 0 without frames.
         dropped: frames that were captured and not segmented, since a fresher one came or they were too old.
         latency_ms: p50, p90, p99 and max of each stage.
+        settings: frames that each file, size and number of threads made; empty without a target.
     """
 
     frames: int
     fps: float
     dropped: int
     latency_ms: dict[str, dict[str, float]]
+    settings: dict[str, int]
 
     def as_text(self) -> str:
         """Return the summary as a small table."""
@@ -192,6 +237,7 @@ class Summary:
             lines.append(f"{'ms':8}" + "".join(f"{name:>9}" for name in next(iter(self.latency_ms.values()))))
         for stage, values in self.latency_ms.items():
             lines.append(f"{stage:8}" + "".join(f"{value:9.2f}" for value in values.values()))
+        lines += [f"{frames:8} frames by {setting}" for setting, frames in self.settings.items()]
         return "\n".join(lines)
 
 
@@ -203,6 +249,7 @@ class RunLog:
         self.frames = 0
         self.dropped = 0
         self._latencies = LatencyLog()
+        self._settings: Counter[str] = Counter()
         self._first_ns = 0
         self._last_ns = 0
 
@@ -214,6 +261,8 @@ class RunLog:
         self.frames += 1
         self.dropped = step.dropped
         self._latencies.add(step.latency_ms)
+        if step.segmentation.setting:
+            self._settings[step.segmentation.setting] += 1
 
     @property
     def fps(self) -> float:
@@ -223,7 +272,7 @@ class RunLog:
 
     def summary(self) -> Summary:
         """Return the account so far."""
-        return Summary(self.frames, self.fps, self.dropped, self._latencies.summary())
+        return Summary(self.frames, self.fps, self.dropped, self._latencies.summary(), dict(self._settings))
 
 
 class Progress:

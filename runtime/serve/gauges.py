@@ -144,6 +144,7 @@ class Gauges:
             "skipped": status.skipped,
             "source": self._source_name,
             "model": self._contract.name,
+            "setting": "" if step is None else step.segmentation.setting,
             "uptime_s": round(now_s, 1),
             "frames": frames,
             "dropped": 0 if step is None else step.dropped,

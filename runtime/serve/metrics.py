@@ -36,6 +36,9 @@ def metrics_text(gauges: Gauges, viewers: int) -> str:
     metric("fps", "gauge", "Frames a second over the last two seconds.", ("", stats["fps"]))
     metric("viewers", "gauge", "Open video streams of the page.", ("", viewers))
     metric("uptime_seconds", "gauge", "Since the page was opened.", ("", stats["uptime_s"]))
+    if stats["setting"]:
+        label = f'{{setting="{_escaped(stats["setting"])}"}}'
+        metric("setting", "gauge", "1 for the file, size and threads of a run with a target.", (label, 1.0))
     metric(
         "source_state",
         "gauge",

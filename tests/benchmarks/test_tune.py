@@ -23,6 +23,8 @@ def test_command_names_the_flags_of_the_best(
     assert main([*given, "--target-ms", "60000"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.endswith("  best") for line in lines) == 1
+    ladder = f"--target-ms 60000 --steps {model}:64x96 {model}:32x48"
+    assert lines[-3] == f"to step down under load: python -m runtime.camera {ladder}"
     assert lines[-1] == f"next: python -m runtime.camera --model {model} --threads 1 --imgsz 64 96"
 
 

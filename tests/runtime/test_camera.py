@@ -73,11 +73,33 @@ def test_an_address_that_was_given_as_a_file_shows_no_password(
     assert "s3cr3t" not in "".join(capsys.readouterr())
 
 
+def test_a_target_is_told_and_counted(tiny_onnx, images, tmp_path, capsys):
+    lines = tmp_path / "lines.jsonl"
+    more = ["--target-ms", "60000", "--threads", "1", "--jsonl", str(lines), "--json"]
+    assert run_headless(tiny_onnx, images, *more) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["settings"] == {"tiny 32x48, 1 thread": 5}
+    assert "target 60000 ms: tiny 32x48, 1 thread holds it; steps: tiny 32x48, 1 thread:" in err
+    assert json.loads(lines.read_text().splitlines()[0])["setting"] == "tiny 32x48, 1 thread"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--steps", "a.onnx"], "steps: expected --target-ms too"),
+        (["--steps", "a.onnx", "--target-ms", "9", "--model", "b.onnx"], "steps: expected neither --model"),
+    ],
+)
+def test_steps_that_say_too_little_or_too_much(given, message, capsys):
+    assert main(["--headless", *given]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_json_is_one_object_and_all_of_stdout(tiny_onnx, images, capsys):
     assert run_headless(tiny_onnx, images, "--json") == 0
     out, err = capsys.readouterr()
     summary = json.loads(out)
-    assert list(summary) == ["frames", "fps", "dropped", "latency_ms"]
+    assert list(summary) == ["frames", "fps", "dropped", "latency_ms", "settings"]
     assert (summary["frames"], summary["dropped"]) == (5, 0)
     assert summary["fps"] > 0
     assert list(summary["latency_ms"]) == ["resize", "network", "mask", "total"]
