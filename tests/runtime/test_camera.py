@@ -434,7 +434,7 @@ def test_ctrl_c_while_waiting_for_a_camera(tiny_onnx, monkeypatch, capsys):
     monkeypatch.setattr(opening, "open_source", lambda spec, **_: LiveSource(lambda: capture, spec))
     assert run_headless(tiny_onnx, "0", "--json") == 130
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"frames": 0, "fps": 0.0, "dropped": 0, "latency_ms": {}}
+    assert json.loads(out) == {"frames": 0, "fps": 0.0, "dropped": 0, "latency_ms": {}, "settings": {}}
     assert err == "interrupted\n"
     assert capture.closed.is_set()
 
