@@ -26,7 +26,7 @@ class TuneOptions:
 def command(options: TuneOptions) -> None:
     """Measure every setting and print."""
     report = tune(options.config)
-    print(json.dumps(to_plain(report)) if options.as_json else to_text(tune_blocks(report)))
+    print(json.dumps(to_plain(report), default=str) if options.as_json else to_text(tune_blocks(report)))
     if report.best is None:
         fastest = min(trial.total_ms["p90"] for trial in report.trials)
         raise TuneError(
