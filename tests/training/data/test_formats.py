@@ -326,6 +326,20 @@ def make_label_studio(root: Path) -> None:
     picture(root / "images/drive/b.png")
 
 
+@pytest.mark.parametrize(
+    ("mask", "packed_by_theirs"),  # made with mask2rle of label-studio-sdk 2.1.2
+    [
+        (
+            np.add.outer(np.arange(5), np.arange(7)) % 3 == 0,
+            "0000008c391bfc7ff38047ff38047ff38047ff38047ff38047ff38047ff38047ff38047ff38047ff38047ff38047ff1800",
+        ),
+        (np.pad(np.ones((3, 3), bool), ((1, 1), (2, 2))), "0000008c391bfe2300b7ff7c02dffdf00b7ff88c00"),
+    ],
+)
+def test_a_brush_packed_by_label_studio_is_read(mask: np.ndarray, packed_by_theirs: str) -> None:
+    np.testing.assert_array_equal(label_studio_alpha(bytes.fromhex(packed_by_theirs), mask.shape), mask)
+
+
 # --- Supervisely
 
 

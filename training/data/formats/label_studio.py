@@ -9,8 +9,8 @@ the path in its `data`, with or without folders and without the code that an upl
 was not cancelled; tasks without one are left out. Brushes, polygons, rectangles and ellipses are drawn in the
 order of the result, later ones on top. Classes are the labels that occur, in alphabetical order, since the
 export does not list them; a `classes.json` may list them all. Pixels without a shape are void, or the class
-of a label that is named "background". The PNG export does not say which image a mask belongs to, so only the
-JSON is read.
+of a label that is named "background". The PNG export names the task of a mask and not its image;
+the JSON has both and the same masks. JSON-MIN leaves out whether a picture was turned.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ def _export(root: Path) -> Path:
         return paths[0]
     if not paths and any(root.glob("**/task-*-annotation-*.png")):
         raise DatasetError(
-            f"{root}: expected Label Studio's JSON, found its PNG masks, which do not name their "
-            "images; export as JSON"
+            f"{root}: expected Label Studio's JSON, found its PNG masks, which name tasks and not images; "
+            "export as JSON, which has both and the same masks"
         )
     found = ", ".join(path.name for path in paths[:4]) or "none"
     raise DatasetError(f"{root}: expected one JSON of Label Studio, found {found}; keep one, check --root")
