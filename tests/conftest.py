@@ -31,6 +31,23 @@ CHROMIUM_SWITCHES = (
     "--no-first-run",
 )
 HEAVY = ("torch", "onnx", "matplotlib")
+# Forks for each line of stdin, since what every module may load takes longest to load.
+IMPORTER = f"""
+import importlib, os, sys, traceback
+import cv2, numpy, onnxruntime
+for line in sys.stdin:
+    module, *folders = line.rstrip("\\n").split("\\t")
+    if os.fork() == 0:
+        sys.path[:0] = folders
+        try:
+            importlib.import_module(module)
+            print(*(name for name in {HEAVY} if name in sys.modules), flush=True)
+        except BaseException:
+            print(traceback.format_exc().replace("\\n", " "), flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        print("nothing, since its process died", flush=True)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -56,17 +73,24 @@ def tiny_onnx(tmp_path: Path, write_tiny_onnx: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def heavy_modules_loaded_by() -> Callable[..., list[str]]:
-    """Import a module in a fresh interpreter; return which of `HEAVY` came along."""
+def heavy_modules_loaded_by() -> Iterator[Callable[..., list[str]]]:
+    """Import a module in a process of its own; return which of `HEAVY` came along."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTER],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as importer:
+        assert importer.stdin is not None
+        assert importer.stdout is not None
 
-    def load(module: str, *folders: Path) -> list[str]:
-        code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *folders)))}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-        ).stdout.split()
+        def load(module: str, *folders: Path) -> list[str]:
+            print(module, *folders, sep="\t", file=importer.stdin, flush=True)
+            return importer.stdout.readline().split()
 
-    return load
+        yield load
+        importer.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,10 @@ def test_a_module_that_loads_something_heavy_is_caught(tmp_path, heavy_modules_l
     assert heavy_modules_loaded_by("leaky", tmp_path) == ["onnx"]
 
 
+def test_a_module_that_cannot_be_imported_alone_is_caught(heavy_modules_loaded_by):
+    assert heavy_modules_loaded_by("runtime.nowhere") != []
+
+
 def test_the_runtime_needs_no_other_package_of_ours():
     names = ", ".join(MODULES)
     others = "[name for name in sys.modules if name.split('.')[0] in ('training', 'export', 'benchmarks')]"

@@ -52,6 +52,18 @@ def drive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def adapt(start: Path, camvid_root: Path, out: Path) -> Callable[..., int]:
+    """Run the command on `start`, with what a test adds."""
+    argv = [str(start), "--data", "camvid", "--root", str(camvid_root), "--out", str(out)]
+    return lambda *more: self_train.main([*argv, *more])
+
+
+@pytest.fixture
 def surer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random networks are surer of nothing, so let each look find more."""
     judge, looks = adaptation.judge, itertools.count(1)
@@ -102,26 +114,14 @@ def test_the_guard(miou: float, shares: tuple[float, ...], fault: str) -> None:
 
 
 def test_statistics_alone_make_a_checkpoint_that_says_so(
+    adapt: Callable[..., int],
     start: Path,
     drive: Path,
-    camvid_root: Path,
-    tmp_path: Path,
+    out: Path,
     surer_each_time: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "out"
-    argv = [
-        str(start),
-        "--source",
-        str(drive),
-        "--data",
-        "camvid",
-        "--root",
-        str(camvid_root),
-        "--out",
-        str(out),
-    ]
-    assert self_train.main([*argv, "--max-loss", "100"]) == 0
+    assert adapt("--source", str(drive), "--max-loss", "100") == 0
     report = json.loads((out / "adaptation.json").read_text())
     assert report["share_of_statistics"] == 1
     assert report["confidence_after"] > report["confidence_before"]
@@ -137,62 +137,37 @@ def test_statistics_alone_make_a_checkpoint_that_says_so(
 
 
 def test_statistics_that_make_it_less_sure_are_left_alone(
-    start: Path,
+    adapt: Callable[..., int],
     drive: Path,
-    camvid_root: Path,
-    tmp_path: Path,
+    out: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sure = iter([0.9, 0.9, 0.8, 0.7, 0.6, 0.5])
     monkeypatch.setattr(adaptation, "judge", lambda *_, **__: Judgement(0.6, np.full(11, 1 / 11), next(sure)))
-    out = tmp_path / "out"
-    argv = [
-        str(start),
-        "--source",
-        str(drive),
-        "--data",
-        "camvid",
-        "--root",
-        str(camvid_root),
-        "--out",
-        str(out),
-    ]
-    assert self_train.main(argv) == 1
+    assert adapt("--source", str(drive)) == 1
     assert "use the network as it is, or give --teacher" in capsys.readouterr().err
     assert not (out / "best.pt").exists()
 
 
 def test_what_forgets_is_refused_and_nothing_is_written(
-    start: Path,
+    adapt: Callable[..., int],
     drive: Path,
-    camvid_root: Path,
-    tmp_path: Path,
+    out: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(Judgement, "fault_of", lambda *_: "it loses 9 points")
-    out = tmp_path / "out"
-    argv = [
-        str(start),
-        "--source",
-        str(drive),
-        "--data",
-        "camvid",
-        "--root",
-        str(camvid_root),
-        "--out",
-        str(out),
-    ]
-    assert self_train.main(argv) == 1
+    assert adapt("--source", str(drive)) == 1
     assert "got none: with 0% of the new road's statistics it loses 9 points" in capsys.readouterr().err
     assert not (out / "best.pt").exists()
 
 
 def test_a_teacher_of_other_classes_teaches_what_it_sees_on_the_drive(
+    adapt: Callable[..., int],
     start: Path,
     drive: Path,
-    camvid_root: Path,
+    out: Path,
     tmp_path: Path,
     write_tiny_onnx: Callable[..., Path],
     tiny: object,
@@ -200,66 +175,38 @@ def test_a_teacher_of_other_classes_teaches_what_it_sees_on_the_drive(
 ) -> None:
     contract = tiny.tiny_contract(size_hw=SIZE_HW, classes=CITYSCAPES_CLASSES)  # type: ignore[attr-defined]
     teacher = write_tiny_onnx(tmp_path / "teacher.onnx", contract=contract)
-    out = tmp_path / "out"
-    argv = [
-        str(start),
-        "--source",
-        str(drive),
-        "--data",
-        "camvid",
-        "--root",
-        str(camvid_root),
-        "--out",
-        str(out),
-    ]
-    argv += [
-        "--teacher",
-        str(teacher),
-        "--class-map",
-        "cityscapes-to-camvid",
-        "--epochs",
-        "1",
-        "--max-loss",
-        "100",
-    ]
-    assert self_train.main(argv) == 0
+    more = ["--class-map", "cityscapes-to-camvid", "--epochs", "1", "--max-loss", "100"]
+    argv = ["--source", str(drive), "--teacher", str(teacher), *more]
+    assert adapt(*argv) == 0
     assert len(list((out / "frames" / "soft").glob("*.npz"))) == 5
     trained = load_checkpoint(out / "training" / "last.pt")
     name = next(name for name, value in trained.weights.items() if name.endswith("weight"))
     assert torch.equal(load_checkpoint(out / "best.pt").weights[name], trained.weights[name])
     assert not torch.equal(load_checkpoint(start).weights[name], trained.weights[name])
-    assert self_train.main(argv) == 0  # again: what is labelled and trained is not done twice
+    assert adapt(*argv) == 0  # again: what is labelled and trained is not done twice
 
 
 def test_the_proof_measures_on_the_half_that_it_did_not_see(
-    start: Path, camvid_root: Path, tmp_path: Path, surer_each_time: None, capsys: pytest.CaptureFixture[str]
+    adapt: Callable[..., int],
+    camvid_root: Path,
+    out: Path,
+    surer_each_time: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for split in ("train", "trainannot"):
         for index in range(3):  # another drive
             path = camvid_root / split / f"0001TP_{index:06d}.png"
             path.rename(path.with_name(f"0006R0_{index:06d}.png"))
-    out = tmp_path / "out"
-    argv = [
-        str(start),
-        "--data",
-        "camvid",
-        "--root",
-        str(camvid_root),
-        "--out",
-        str(out),
-        "--max-loss",
-        "100",
-    ]
-    assert self_train.main([*argv, "--prove-on", "0006R0", "--limit", "9"]) == 1  # half of 3 frames is one
+    assert adapt("--prove-on", "0006R0", "--limit", "9", "--max-loss", "100") == 1  # half of 3 frames is one
     assert "expected at least 2 frames, got 1" in capsys.readouterr().err
     for split in ("train", "trainannot"):
         path = camvid_root / split / "0001TP_000003.png"
         path.rename(path.with_name("0006R0_000003.png"))
-    assert self_train.main([*argv, "--prove-on", "0006R0"]) == 0
+    assert adapt("--prove-on", "0006R0", "--max-loss", "100") == 0
     said = capsys.readouterr().out
     assert "second half of 0006R0, 2 frames, before: mIoU" in said
     assert len(list((out / "first-half").iterdir())) == 2
     with pytest.raises(SystemExit):
         self_train.main(["--help"])
-    assert self_train.main(argv) == 1
+    assert adapt() == 1
     assert "expected either --source or --prove-on" in capsys.readouterr().err
