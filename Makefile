@@ -19,20 +19,23 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python -m benchmarks.demo --out runs/demo
 
+# A core each, since a tiny network needs no more. The tests of a file share what they make.
+PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
 
 # The runtime alone, without torch, on the oldest versions that pyproject.toml allows.
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest tests/runtime runtime
+	$(OLDEST)/bin/$(PYTEST) tests/runtime runtime
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	PIP_CONSTRAINT=constraints-oldest.txt $(OLDEST)/bin/pip install --disable-pip-version-check --quiet \
-		--editable . onnx pytest
+		--editable . onnx pytest pytest-xdist
 	touch $@
 
 # The pages under docs/ as a site in build/site; a broken link or reference fails.

@@ -31,7 +31,8 @@ from training.data import open_dataset
 from training.data.labels import plain_ids
 from training.engine.checkpoint import load_checkpoint
 
-START_METHOD: Literal["spawn"] = "spawn"  # torch and onnxruntime do not survive a fork
+# Forks of a process that imported torch and onnxruntime once; where they were used they do not survive it.
+START_METHOD: Literal["forkserver"] = "forkserver"
 MOST_FRAMES, MOST_LIVE_FRAMES = 200, 4
 IMPATIENT = LivePolicy(
     open_s=1.0, stall_s=0.5, reopen_s=1.0, give_up_s=1.0, backoff=Backoff(first_s=0.1, cap_s=0.2)
@@ -90,6 +91,7 @@ class Worker:
 
     def _start(self) -> None:
         context = multiprocessing.get_context(START_METHOD)
+        context.set_forkserver_preload([__name__])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, *self._arguments), daemon=True)
         self._process.start()
