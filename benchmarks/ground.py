@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.render.canvas import MISSING, available
+from benchmarks.render.charts import draw_wrong_cells
 from benchmarks.render.document import Table, to_text
-from benchmarks.render.ground import draw_wrong_cells
 from benchmarks.subjects.street_ground import (
     DistanceBin,
     Errors,

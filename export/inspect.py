@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.foreign.isolation import Limits, within
-from export.graph.inspection import inspect, report_text
-from export.graph.trial import try_once
+from export.graph.inspection import inspect, report_text, try_once
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
 

@@ -95,7 +95,7 @@ def test_the_wheel_carries_its_licence_and_the_notice_of_the_weights(wheel: Path
 def robot(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of an environment with the base install and nothing else."""
     environment = tmp_path_factory.mktemp("robot") / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     (packages,) = environment.glob("lib/python*/site-packages")
     for module in (np, cv2, onnxruntime):  # those of this environment, instead of a download
         folder = Path(module.__file__ or "").parent
@@ -103,8 +103,8 @@ def robot(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (packages / part.name).symlink_to(part)
     for libraries in Path(cv2.__file__ or "").parents[1].glob("opencv*.libs"):
         (packages / libraries.name).symlink_to(libraries)
-    install = [environment / "bin" / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel]
-    subprocess.run(install, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", wheel], check=True, capture_output=True)
     return environment / "bin"
 
 

@@ -308,6 +308,7 @@ def test_the_command_says_what_it_proved_and_what_to_run_next(
         "next",
         *("python", "-m", "runtime.camera", "--model", str(tmp_path / "keras-edgeseg.onnx")),
     ]
+    flags.append("--no-isolated")  # which takes longer than the rest
     assert main([str(original), *flags, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["contract"]["classes"]["names"][9] == "class 9"
     assert main([str(tmp_path / "gone.onnx"), *flags]) == 1
