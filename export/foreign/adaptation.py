@@ -12,12 +12,21 @@ import numpy as np
 import onnx_ir as ir
 
 from export.foreign.described import Described, describe
-from export.foreign.input import InputOptions, image_input, input_layout, input_size, input_source
+from export.foreign.input import (
+    InputOptions,
+    image_input,
+    input_layout,
+    input_size,
+    input_source,
+    takes_bytes,
+)
 from export.foreign.interface import (
+    FLOAT_TYPES,
     ForeignInput,
     ForeignOutput,
     Layout,
     OutputKind,
+    input_shape,
 )
 from export.foreign.loading import find_model, load_foreign
 from export.foreign.original import Original, compare, seen_range
@@ -143,8 +152,14 @@ def adapt(
     classes = _named(classes, said, model_path)
     image, axes = image_input(model)
     layout = input_layout(image, axes, options.source.layout)
-    source = input_source(options.source, said, layout, axes, image)
     size_hw = input_size(image, axes, layout, options.size_hw, said)
+    says_numbers = options.source.says_numbers or any(said.get(name) for name in ("scale", "mean", "std"))
+    if not says_numbers and image.dtype in FLOAT_TYPES:
+        channels = axes[1 if layout == "nchw" else 3] or 3
+        fixed = with_size(model, str(image.name), input_shape(layout, axes[0] or 1, channels, size_hw))
+        if takes_bytes(fixed):
+            said.put("the graph, which normalises by itself", scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    source = input_source(options.source, said, layout, axes, image)
     frames = list(proof_frames(options.frames))
     seen = seen_range(source, frames, size_hw)
     source, fixed, original = _opened(model, model_path, image, source, size_hw, frames)
@@ -233,8 +248,7 @@ def _opened(
     """Open the network for one image; where its batch is larger and cannot change, for that many."""
 
     def opened(batch: int) -> tuple[ir.Model, Original]:
-        shape = (source.channels, *size_hw) if source.layout == "nchw" else (*size_hw, source.channels)
-        fixed = with_size(model, str(image.name), (batch, *shape))
+        fixed = with_size(model, str(image.name), input_shape(source.layout, batch, source.channels, size_hw))
         return fixed, Original(fixed, path)
 
     fixed, original = opened(source.batch)

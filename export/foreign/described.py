@@ -1,9 +1,10 @@
 """What a file, or what lies beside it, says of a network: names, size, preprocessing.
 
 Read are, in this order: the file's own metadata (Ultralytics; OpenVINO's rt_info as Model API writes it into
-ONNX; any `names`), then beside it `classes.json`, Hugging Face's `config.json` and
-`preprocessor_config.json`, PaddleSeg's `deploy.yaml`, mmdeploy's `pipeline.json`, and KerasHub's
-`preprocessor.json` or `image_converter.json`. The first that says something is believed.
+ONNX; any `names`), then beside it `classes.json`, `labels.txt` or `classes.txt`, Hugging Face's `config.json`
+and `preprocessor_config.json` (or `processor_config.json`), PaddleSeg's `deploy.yaml`, mmdeploy's
+`pipeline.json`, and KerasHub's `preprocessor.json` or `image_converter.json`. The first that says something
+is believed.
 """
 
 from __future__ import annotations
@@ -69,8 +70,11 @@ def describe(model_path: Path, metadata: Mapping[str, str]) -> Described:
             found.put(f"the file's metadata {key!r}", names=_names(_literal(metadata[key])))
     readers: dict[str, Callable[[Described, Any, str], None]] = {
         "classes.json": _classes,
+        "labels.txt": _labels,
+        "classes.txt": _labels,
         "config.json": _hf_config,
         "preprocessor_config.json": _hf_preprocessor,
+        "processor_config.json": _hf_preprocessor,
         "pipeline.json": _mmdeploy,
         "deploy.yaml": _paddleseg,
         "preprocessor.json": _keras,
@@ -151,6 +155,16 @@ def _classes(found: Described, plain: Any, place: str) -> None:
         )
 
 
+def _labels(found: Described, plain: Any, place: str) -> None:
+    """Read names, a line each, perhaps with their index before them."""
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    numbered = [line.split(maxsplit=1) for line in lines]
+    if all(len(part) == 2 and part[0].rstrip(":").isdecimal() for part in numbered):
+        found.put(place, names=_names({index.rstrip(":"): name for index, name in numbered}))
+    else:
+        found.put(place, names=_names(lines))
+
+
 def _hf_config(found: Described, plain: Any, place: str) -> None:
     """Read a model's config: classes and which label is void."""
     names = _names(plain.get("id2label"))
@@ -162,29 +176,36 @@ def _hf_config(found: Described, plain: Any, place: str) -> None:
 
 def _hf_preprocessor(found: Described, plain: Any, place: str) -> None:
     """Read an image processor; a switch that is off wins over values that stand there anyway."""
-    rescales, normalizes = plain.get("do_rescale", True), plain.get("do_normalize", "image_mean" in plain)
-    scale = 1 / float(plain.get("rescale_factor", 1 / 255)) if rescales else 1.0
+    plain = plain.get("image_processor", plain)  # of processor_config.json
+    kind = str(plain.get("image_processor_type", plain.get("feature_extractor_type", "")))
+    # MobileViT's has no switch, writes ImageNet's numbers all the same, and leaves them out.
+    normalizes = plain.get("do_normalize", "image_mean" in plain and not kind.startswith("MobileViT"))
+    scale = 1 / float(plain.get("rescale_factor", 1 / 255)) if plain.get("do_rescale", True) else 1.0
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if normalizes:
         mean, std = _triple(plain.get("image_mean", (0.5,))), _triple(plain.get("image_std", (0.5,)))
     found.put(place, scale=float(f"{scale:.12g}"), mean=mean, std=std)
     found.put(place, color="bgr" if plain.get("do_flip_channel_order") else "rgb")
     resample = _PIL_RESAMPLE.get(plain.get("resample", 2), "antialias")
-    size = _hf_size(plain.get("size")) if plain.get("do_resize", True) else None
-    crops = plain.get("do_center_crop", False) and plain.get("crop_size") is not None
-    if crops:
-        crop = plain["crop_size"]
-        crop_hw = _hf_size(crop)
-        short = _shortest(plain.get("size")) if plain.get("do_resize", True) else None
-        if crop_hw is not None and short is not None:
+    stretch = ImageFit("stretch", resample)  # type: ignore[arg-type]
+    size = plain.get("size") if plain.get("do_resize", True) else None
+    if isinstance(size, int) and not kind.startswith("Beit"):
+        size = {"shortest_edge": size} if plain.get("do_center_crop") else (size, size)
+    crop_hw = _hf_size(plain.get("crop_size")) if plain.get("do_center_crop") else None
+    if crop_hw is not None:
+        short = size.get("shortest_edge") if isinstance(size, dict) else None
+        if isinstance(short, int):
             zoom = max(1.0, short / min(crop_hw))
             found.put(place, size_hw=crop_hw, fit=ImageFit("crop", resample, zoom=zoom))  # type: ignore[arg-type]
             return
-        size = crop_hw
-    if size is not None:
-        pads = plain.get("do_pad", False) and not plain.get("do_resize", True)
-        if not pads:
-            found.put(place, size_hw=size, fit=ImageFit("stretch", resample))  # type: ignore[arg-type]
+        if (exact := _hf_size(size)) not in (None, crop_hw):
+            found.notes.append(f"{place} stretches to {exact}, then crops; here it is stretched to {crop_hw}")
+        found.put(place, size_hw=crop_hw, fit=stretch)
+    elif plain.get("keep_aspect_ratio") or (isinstance(size, dict) and "shortest_edge" in size):
+        found.notes.append(f"{place} keeps the aspect ratio: choose an --imgsz of the camera's shape")
+        found.put(place, fit=stretch)
+    else:
+        found.put(place, size_hw=_hf_size(size), fit=stretch)
 
 
 def _hf_size(size: Any) -> tuple[int, int] | None:
@@ -192,13 +213,6 @@ def _hf_size(size: Any) -> tuple[int, int] | None:
     if isinstance(size, dict):
         return _size((size["height"], size["width"])) if "height" in size and "width" in size else None
     return _size((size, size) if isinstance(size, int) else size)
-
-
-def _shortest(size: Any) -> int | None:
-    if isinstance(size, dict):
-        side = size.get("shortest_edge", size.get("height"))
-        return side if isinstance(side, int) else None
-    return size if isinstance(size, int) else None
 
 
 def _mmdeploy(found: Described, plain: Any, place: str) -> None:
@@ -285,7 +299,7 @@ def _keras(found: Described, plain: Any, place: str) -> None:
 
 
 def _plain(path: Path) -> Any:
-    """Return a small JSON or YAML file's content.
+    """Return what a small JSON or YAML file says, the text itself of one in plain text.
 
     Raises:
         ValueError: it is neither, or large.
@@ -293,6 +307,8 @@ def _plain(path: Path) -> Any:
     if path.stat().st_size > _LARGEST_BYTES:
         raise ValueError(f"it has more than {_LARGEST_BYTES >> 20} MiB")
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".txt":
+        return text
     if path.suffix == ".json":
         try:
             plain = json.loads(text)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from export.foreign.described import Described
 from export.foreign.interface import FLOAT_TYPES, WHOLE_TYPES, Color, ForeignInput, Layout, Triple
+from export.foreign.original import HIGHEST_VALUE, LOWEST_SPREAD, peek
 from runtime.base.flags import check_fields, flag
 from runtime.contract import STRETCH, ImageFit, Resample
 from runtime.errors import ConfigError
@@ -18,6 +20,20 @@ PRESETS: dict[str, tuple[float, Triple, Triple]] = {
     "unit": (255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "minus-one-one": (255.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+
+_MOVES = (
+    "Cast",
+    "Concat",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+_AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,11 @@ class InputOptions:
         at_least=0,
         at_most=255,
     )
+
+    @property
+    def says_numbers(self) -> bool:
+        """Whether the caller says how pixels become the network's numbers."""
+        return (self.preprocess, self.scale, self.mean, self.std) != (None, None, None, None)
 
     def __post_init__(self) -> None:
         """Check the numbers, and that a preset stands alone."""
@@ -122,7 +143,7 @@ def input_source(
     mean = mean if wished.mean is None else wished.mean
     std = std if wished.std is None else wished.std
     if whole and (scale != 1 or any(mean) or any(one != 1 for one in std)):
-        if (wished.preprocess, wished.scale, wished.mean, wished.std) != (None, None, None, None):
+        if wished.says_numbers:
             raise ConfigError(
                 f"input {image.name}: takes {image.dtype}, so it normalises by itself, got --scale, --mean, "
                 "--std or --preprocess; leave them out"
@@ -138,6 +159,48 @@ def input_source(
     channels = axes[1 if layout == "nchw" else 3] or 3
     color: Color = wished.color or said.get("color") or "rgb"
     return ForeignInput(color, layout, scale, mean, std, channels, axes[0] or 1, fit)
+
+
+def takes_bytes(model: ir.Model) -> bool:
+    """Whether a network of floats normalises pixels of 0 to 255 by itself, as its first arithmetic shows.
+
+    Keras' Rescaling and a batch norm right behind the input do. That arithmetic is the same for all pixels
+    of a channel, so a picture of zeros and one of ones tell what becomes of any range.
+
+    Args:
+        model: of `export.foreign.rewrite.with_size`.
+    """
+    first = _after_first_arithmetic(model)
+    found = peek(model, first, [0, 1]) if first else None
+    if found is None:
+        return False
+    zero, one = (np.concatenate([np.ravel(part).astype(np.float64) for part in parts]) for parts in found)
+
+    def is_normal(most: float) -> bool:
+        far = zero + most * (one - zero)
+        low, high = float(np.minimum(zero, far).min()), float(np.maximum(zero, far).max())
+        spread = float(np.abs(far - zero).max())
+        around_zero = low - spread <= 0 <= high + spread
+        return spread >= LOWEST_SPREAD and max(-low, high) <= HIGHEST_VALUE and around_zero
+
+    return not is_normal(1) and is_normal(255)
+
+
+def _after_first_arithmetic(model: ir.Model) -> list[ir.Value]:
+    """Return what the first nodes that do more than move, shift and scale the image's numbers read of it."""
+    (image,) = model.graph.inputs
+    made, read = {image}, dict[ir.Value, None]()
+    for node in model.graph:
+        of_image = [value for value in node.inputs if value in made]
+        if not of_image or node.op_type == "Shape":
+            continue
+        # Both sides of a product, or what is divided by, may not be the image.
+        alone = len(of_image) == 1 and (node.op_type != "Div" or node.inputs[0] in made)
+        if node.op_type in _MOVES or (node.op_type in _AFFINE and alone):
+            made.update(node.outputs)
+        else:
+            read.update(dict.fromkeys(of_image))
+    return [value for value in read if value is not image]
 
 
 def input_size(

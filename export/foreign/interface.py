@@ -170,6 +170,14 @@ class ForeignOutput:
         return image.transpose(2, 0, 1) if self.layout == "nhwc" else image
 
 
+def input_shape(
+    layout: Layout, batch: int, channels: int, size_hw: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return an input's four axes."""
+    height, width = size_hw
+    return (batch, channels, height, width) if layout == "nchw" else (batch, height, width, channels)
+
+
 def views(
     shape: tuple[int, ...], batch: int, size_hw: tuple[int, int]
 ) -> Iterator[tuple[Layout, tuple[int, int, int, int]]]:

@@ -71,6 +71,34 @@ class Original:
         )
 
 
+def peek(
+    model: ir.Model, values: Sequence[ir.Value], pictures: Sequence[float]
+) -> list[list[NDArray[np.generic]]] | None:
+    """Return what tensors inside a graph are for pictures of one number; None if onnxruntime cannot say it.
+
+    Args:
+        model: of `export.foreign.rewrite.with_size`; stays as it is.
+        values: of its graph.
+        pictures: every pixel's number.
+    """
+    watched = model.clone()
+    inside = ir.convenience.create_value_mapping(watched.graph)
+    watched.graph.outputs.clear()
+    for value in values:
+        inner = inside[str(value.name)]
+        inner.type, inner.shape = None, None
+        watched.graph.outputs.append(inner)
+    (image,) = watched.graph.inputs
+    assert image.shape is not None
+    assert image.dtype is not None
+    try:
+        session = open_graph(watched)
+        shape, dtype = image.shape.numpy(), image.dtype.numpy()
+        return [session.run(None, {image.name: np.full(shape, one, dtype)}) for one in pictures]
+    except Exception:  # it may not give a tensor's type
+        return None
+
+
 def seen_range(
     source: ForeignInput, frames: Sequence[Named], size_hw: tuple[int, int]
 ) -> tuple[float, float]:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.foreign.interface import ForeignOutput, Layout, OutputKind, views
+from export.foreign.original import peek
 from export.foreign.rewrite import argmax_input, last_operator
-from export.graph.probe import open_graph
 from runtime.errors import ConfigError
 
 Raw = dict[str, NDArray[np.generic]]
@@ -58,7 +58,11 @@ def find_output(
     if len(found) > 1:
         found = {name: one for name, one in found.items() if "aux" not in name.lower()} or found
     if len(found) > 1:
-        raise ConfigError(f"output: expected one of {list(found)}, got None; name it with --output-name")
+        first = max(found, key=lambda name: _nodes_before(model, name))
+        raise ConfigError(
+            f"output: expected one that fits {classes} classes, got {list(found)}; name it with "
+            f"--output-name; most of the network is before {first}"
+        )
     ((name, readings),) = found.items()
     if len(readings) > 1:
         raise ConfigError(
@@ -126,27 +130,32 @@ def _indices(
             f"output {name}: its ArgMax chooses among {count} classes, got {classes} names; name all {count} "
             "in its order"
         )
+    values = {int(one) for raw in raws for one in np.unique(raw[name])}
+    if chooses is None and values == {0, 255} and classes == 2:
+        raise ConfigError(
+            f"output {name}: expected class indices 0 and 1, got 0 and 255, where 255 means void; "
+            "export probabilities or logits, or divide the mask by 255"
+        )
     layout, view = reading
     return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=count == classes)
 
 
 def _channels(model: ir.Model, value: ir.Value, axis: int) -> int | None:
     """Return how many classes an ArgMax chooses among, found by running the network once."""
-    watched = model.clone()
-    inner = ir.convenience.create_value_mapping(watched.graph).get(str(value.name))
-    if inner is None:
-        return None
-    inner.type, inner.shape = None, None
-    watched.graph.outputs.append(inner)
-    (image,) = watched.graph.inputs
-    assert image.shape is not None
-    assert image.dtype is not None
-    picture = np.zeros(image.shape.numpy(), image.dtype.numpy())
-    try:
-        (found,) = open_graph(watched).run([inner.name], {image.name: picture})
-    except Exception:  # onnxruntime may not give this tensor's type; the proof looks at the values
-        return None
-    return int(found.shape[axis])
+    found = peek(model, [value], [0])
+    return None if found is None else int(found[0][0].shape[axis])
+
+
+def _nodes_before(model: ir.Model, name: str) -> int:
+    """Return how many nodes an output is made by."""
+    waiting = [value for value in model.graph.outputs if value.name == name]
+    seen: set[ir.Node] = set()
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [value for value in node.inputs if value is not None]
+    return len(seen)
 
 
 def _kind_of(

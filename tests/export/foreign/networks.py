@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.segmenter import Segmenter
@@ -18,6 +20,36 @@ from training.streets import render_scene
 CLASSES = 5
 SIZE_HW = (64, 96)
 FLOAT = TensorProto.FLOAT
+NCHW = (1, 3, *SIZE_HW)
+FREE = ("batch", 3, "height", "width")
+NAMES = [f"class {index}" for index in range(CLASSES)]
+ENOUGH = 0.995
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ULTRALYTICS = {
+    "description": "Ultralytics YOLO26n-sem model",
+    "author": "Ultralytics",
+    "stride": "32",
+    "task": "semantic",
+    "batch": "1",
+    "imgsz": str(list(SIZE_HW)),
+    "names": str(dict(enumerate(["it's", *NAMES[1:]]))),
+    "channels": "3",
+}
+HF_CONFIG = {
+    "id2label": {str(index): name for index, name in enumerate(NAMES)},
+    "semantic_loss_ignore_index": 255,
+}
+HF_PREPROCESSOR = {
+    "do_resize": True,
+    "size": {"height": SIZE_HW[0], "width": SIZE_HW[1]},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": list(IMAGENET[0]),
+    "image_std": list(IMAGENET[1]),
+    "do_reduce_labels": True,
+}
 
 
 def body(
@@ -106,6 +138,12 @@ def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.Nod
     return helper.make_node(operator, inputs.split(), [output], **attributes)
 
 
+IDENTITY = [node("Identity", "x", "planes")]
+LOGITS = [node("Identity", "logits", "y")]
+TO_PLANES = [node("Transpose", "x", "planes", perm=[0, 3, 1, 2])]
+TO_PIXELS = [node("Transpose", "logits", "y", perm=[0, 2, 3, 1])]
+
+
 def scenes(count: int = 4, size_hw: tuple[int, int] = (120, 200)) -> list[np.ndarray]:
     """Pictures of another shape than the networks'."""
     return [render_scene(seed, size_hw).image_bgr for seed in range(7, 7 + count)]
@@ -144,3 +182,62 @@ def rgb_planes(image_bgr: np.ndarray, size_hw: tuple[int, int] = SIZE_HW) -> np.
     """Stretched, RGB / 255, float32 (1, 3, H, W)."""
     resized = cv2.resize(image_bgr, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
     return (resized[:, :, ::-1] / 255).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+def beside(folder: Path, **files: object) -> None:
+    """Write JSON files, their dots as two underscores."""
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_text(json.dumps(content))
+
+
+def normalized(rgb: np.ndarray, mean: object = 0.0, std: object = 1.0, scale: float = 255) -> np.ndarray:
+    return ((rgb / scale - np.array(mean)) / np.array(std)).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+def stretched(
+    path: Path, mean: object, std: object, scale: float = 255, **how: int
+) -> Callable[..., np.ndarray]:
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        rgb = cv2.resize(image, SIZE_HW[::-1], **how)[:, :, ::-1]
+        return upsampled(run(normalized(rgb, mean, std, scale))[0], image.shape[:2])
+
+    return by_hand
+
+
+def letterboxed(image: np.ndarray, fill: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """As Ultralytics' LetterBox does it: the picture, and top, left, height and width of the frame in it."""
+    ratio = min(SIZE_HW[0] / image.shape[0], SIZE_HW[1] / image.shape[1])
+    width, height = round(image.shape[1] * ratio), round(image.shape[0] * ratio)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    down, across = (SIZE_HW[0] - height) / 2, (SIZE_HW[1] - width) / 2
+    top, left = round(down - 0.1), round(across - 0.1)
+    bottom, right = SIZE_HW[0] - height - top, SIZE_HW[1] - width - left
+    borders = (top, bottom, left, right)
+    picture = cv2.copyMakeBorder(resized, *borders, cv2.BORDER_CONSTANT, value=(fill,) * 3)
+    return picture, (top, left, height, width)
+
+
+def exactly(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Letterboxed by hand, each pixel's logits read at its own place in the picture."""
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        picture, (top, left, height, width) = letterboxed(image, 114)
+        scores = run(normalized(picture[:, :, ::-1]))[0]
+        rows = ((np.arange(image.shape[0]) + 0.5) * height / image.shape[0] + top) / 4 - 0.5
+        columns = ((np.arange(image.shape[1]) + 0.5) * width / image.shape[1] + left) / 4 - 0.5
+        x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+        return np.argmax([remapped(plane, x, y) for plane in scores], axis=0)
+
+    return by_hand
+
+
+def remapped(plane: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bilinear values at places of a plane, the outermost ones beyond it."""
+    return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def by_pil(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    pillow = pytest.importorskip("PIL.Image")
+    return np.asarray(pillow.fromarray(image).resize(size_hw[::-1], pillow.Resampling.BILINEAR))

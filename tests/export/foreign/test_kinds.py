@@ -20,6 +20,10 @@ from runtime.network.session import NetworkSession
 from runtime.segmenter import Segmenter
 from tests.export.foreign.networks import (
     CLASSES,
+    ENOUGH,
+    IDENTITY,
+    LOGITS,
+    NCHW,
     SIZE_HW,
     agreement,
     node,
@@ -29,11 +33,6 @@ from tests.export.foreign.networks import (
     upsampled,
     write,
 )
-
-IDENTITY = [node("Identity", "x", "planes")]
-LOGITS = [node("Identity", "logits", "y")]
-NCHW = (1, 3, *SIZE_HW)
-ENOUGH = 0.995
 
 
 def class_map(count: int = CLASSES) -> ClassMap:

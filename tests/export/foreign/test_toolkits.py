@@ -1,0 +1,393 @@
+"""What toolkits write opens without a flag, and gives the masks of a pipeline by hand on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from export.foreign.adaptation import AdaptOptions, adapt
+from export.foreign.input import InputOptions
+from runtime.contract import ImageFit
+from runtime.errors import ConfigError
+from tests.export.foreign.networks import (
+    CLASSES,
+    ENOUGH,
+    FREE,
+    HF_CONFIG,
+    HF_PREPROCESSOR,
+    IDENTITY,
+    IMAGENET,
+    LOGITS,
+    NAMES,
+    NCHW,
+    SIZE_HW,
+    TO_PIXELS,
+    TO_PLANES,
+    ULTRALYTICS,
+    agreement,
+    beside,
+    by_pil,
+    exactly,
+    letterboxed,
+    node,
+    normalized,
+    session,
+    stretched,
+    upsampled,
+    write,
+)
+
+ByHand = Callable[[np.ndarray], np.ndarray]
+MEAN_255, STD_255 = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+CROP = ImageFit("crop", "antialias", zoom=72 / 64)
+STRETCH = ImageFit("stretch", "antialias")
+NHWC = ("batch", *SIZE_HW, 3)
+TO_INDICES = [node("ArgMax", "logits", "m", axis=1, keepdims=0), node("Cast", "m", "y", to=TensorProto.INT32)]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What somebody brings: a file, or the folder around it, and what his own pipeline makes of a picture."""
+
+    place: Path
+    by_hand: ByHand
+    says: str = ""  # of the report's lines on what was taken
+
+
+def of_indices(run: ByHand, prepared: ByHand) -> ByHand:
+    """The network's own class indices at the frame's pixels, each from its nearest."""
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        mask = run(prepared(image)).reshape(-1, *(side // 4 for side in SIZE_HW))[0].astype(np.uint8)
+        mask = mask.repeat(4, 0).repeat(4, 1)
+        return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+    return by_hand
+
+
+def of_pixels(run: ByHand, prepared: ByHand) -> ByHand:
+    """Logits or probabilities of a network with channels last."""
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        scores = run(prepared(image)).reshape(SIZE_HW[0] // 4, SIZE_HW[1] // 4, -1)
+        return upsampled(scores.transpose(2, 0, 1), image.shape[:2])
+
+    return by_hand
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, SIZE_HW[::-1])[:, :, ::-1]
+
+
+def ultralytics(folder: Path) -> Brought:
+    """dynamic=True, simplify=False: logits, sizes free."""
+    path = write(folder / "net.onnx", IDENTITY, LOGITS, input_shape=FREE, metadata=ULTRALYTICS)
+    return Brought(path, exactly(session(path)), "names 5: it's, class 1, class 2, class 3, …")
+
+
+def ultralytics_argmax(folder: Path) -> Brought:
+    """Its plain export: an argmax at the input's size, as bytes."""
+    after = [
+        node("Resize", "logits none none to", "full", mode="linear"),
+        node("ArgMax", "full", "classes", axis=1, keepdims=0),
+        node("Cast", "classes", "y", to=TensorProto.UINT8),
+    ]
+    constants = {"to": np.array([1, CLASSES, *SIZE_HW]), "none": np.array([], np.float32)}
+    path = write(
+        folder / "net.onnx",
+        IDENTITY,
+        after,
+        input_shape=NCHW,
+        output_type=TensorProto.UINT8,
+        metadata=ULTRALYTICS,
+        constants=constants,
+    )
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        picture, (top, left, height, width) = letterboxed(image, 114)
+        mask = run(normalized(picture[:, :, ::-1]))[0][top : top + height, left : left + width]
+        return cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+    return Brought(path, by_hand, "fit letterbox, bilinear")
+
+
+def segformer(folder: Path) -> Brought:
+    """optimum's folder: several files in onnx/, what describes them above it."""
+    (folder / "onnx").mkdir()
+    path = write(folder / "onnx" / "model.onnx", IDENTITY, LOGITS, input_shape=FREE)
+    (folder / "onnx" / "model_fp16.onnx").write_bytes(path.read_bytes())
+    beside(folder, config__json=HF_CONFIG, preprocessor_config__json=HF_PREPROCESSOR)
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        return upsampled(run(normalized(by_pil(image, SIZE_HW)[:, :, ::-1], *IMAGENET))[0], image.shape[:2])
+
+    return Brought(folder, by_hand, "ignore_index 255 (from config.json)")
+
+
+def mobilevit(folder: Path) -> Brought:
+    """BGR / 255 of an image processor without a switch for mean and std, which it writes all the same."""
+    path = write(folder / "model.onnx", IDENTITY, LOGITS, input_shape=FREE)
+    processor = {key: value for key, value in HF_PREPROCESSOR.items() if key != "do_normalize"}
+    processor |= {"image_processor_type": "MobileViTImageProcessor", "do_flip_channel_order": True}
+    beside(folder, config__json=HF_CONFIG, processor_config__json={"image_processor": processor})
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        return upsampled(run(normalized(by_pil(image, SIZE_HW)))[0], image.shape[:2])
+
+    return Brought(path, by_hand, "color bgr (from processor_config.json)")
+
+
+def model_api(folder: Path) -> Brought:
+    """OpenVINO's rt_info as it is written into ONNX."""
+    info = {
+        "model_info model_type": "Segmentation",
+        "model_info labels": " ".join(name.replace(" ", "_") for name in NAMES),
+        "model_info mean_values": " ".join(map(str, MEAN_255)),
+        "model_info scale_values": " ".join(map(str, STD_255)),
+        "model_info reverse_input_channels": "True",
+        "model_info resize_type": "standard",
+        "model_info pad_value": "0",
+    }
+    path = write(folder / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW, metadata=info)
+    return Brought(path, stretched(path, MEAN_255, STD_255, 1), "names 5: class_0, class_1")
+
+
+def mmdeploy(folder: Path) -> Brought:
+    """pipeline.json and the mask of end2end.onnx, whose channel axis is 1; names in a list beside it."""
+    after = [node("ArgMax", "logits", "y", axis=1, keepdims=1)]
+    kind = TensorProto.INT64
+    path = write(folder / "end2end.onnx", IDENTITY, after, input_shape=FREE, output_type=kind)
+    transforms = [
+        {"type": "LoadImageFromFile"},
+        {"type": "Resize", "keep_ratio": False, "size": list(SIZE_HW)},
+        {"type": "Normalize", "to_rgb": True, "mean": list(MEAN_255), "std": list(STD_255)},
+        {"type": "Collect", "keys": ["img"]},
+    ]
+    task = {"type": "Task", "module": "Transform", "name": "Preprocess", "transforms": transforms}
+    beside(folder, pipeline__json={"pipeline": {"tasks": [task, {"module": "Net"}]}}, classes__json=NAMES)
+    by_hand = of_indices(session(path), lambda image: normalized(rgb(image), MEAN_255, STD_255, 1))
+    return Brought(folder, by_hand, "size_hw 64 96 (from pipeline.json)")
+
+
+DEPLOY = """
+Deploy:
+  input_shape: [-1, 3, -1, -1]
+  model: model.pdmodel
+  output_op: argmax
+  params: model.pdiparams
+  transforms:
+  - target_size: [96, 64]
+    type: Resize
+  - mean: [0.5, 0.5, 0.5]
+    std: [0.5, 0.5, 0.5]
+    type: Normalize
+"""
+
+
+def paddleseg(folder: Path) -> Brought:
+    """deploy.yaml and a mask of int32 without channels."""
+    pytest.importorskip("yaml")
+    shape, kind = (-1, 3, -1, -1), TensorProto.INT32
+    path = write(folder / "model.onnx", IDENTITY, TO_INDICES, input_shape=shape, output_type=kind)
+    (folder / "deploy.yaml").write_text(DEPLOY)
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    by_hand = of_indices(session(path), lambda image: normalized(rgb(image), 0.5, 0.5))
+    return Brought(path, by_hand, "names 5: class 0, class 1, class 2, class 3, … (from labels.txt)")
+
+
+def kerashub(folder: Path) -> Brought:
+    """Channels last, sizes free, scale and offset in preprocessor.json."""
+    path = write(folder / "model.onnx", TO_PLANES, TO_PIXELS, input_shape=("batch", "height", "width", 3))
+    config = {"image_size": list(SIZE_HW), "scale": 1 / 127.5, "offset": -1.0, "interpolation": "bilinear"}
+    beside(
+        folder, preprocessor__json={"config": {"image_converter": {"config": config}}}, classes__json=NAMES
+    )
+    by_hand = of_pixels(session(path), lambda image: np.float32(rgb(image) / 127.5 - 1)[None])
+    return Brought(path, by_hand, "std 127.5 127.5 127.5")
+
+
+def keras_rescaling(folder: Path) -> Brought:
+    """A Rescaling layer takes pixels of 0 to 255; softmax over flattened pixels."""
+    before = [
+        node("Mul", "x factor", "scaled"),
+        node("Add", "scaled offset", "shifted"),
+        node("Transpose", "shifted", "planes", perm=[0, 3, 1, 2]),
+    ]
+    after = [
+        node("Transpose", "logits", "pixels", perm=[0, 2, 3, 1]),
+        node("Reshape", "pixels flat", "rows"),
+        node("Softmax", "rows", "y", axis=-1),
+    ]
+    constants = {
+        "factor": np.array(1 / 127.5, np.float32),
+        "offset": np.array(-1, np.float32),
+        "flat": np.array([-1, SIZE_HW[0] * SIZE_HW[1] // 16, CLASSES]),
+    }
+    path = write(folder / "model.onnx", before, after, input_shape=NHWC, constants=constants)
+    beside(folder, classes__json=NAMES)
+    run = session(path)
+    by_hand = of_pixels(lambda x: np.log(run(x)), lambda image: np.float32(rgb(image))[None])
+    return Brought(path, by_hand, "scale 1.0 (from the graph, which normalises by itself)")
+
+
+def keras_data_norm(folder: Path) -> Brought:
+    """A batch norm of the pixels, as in the ResNets of image-classifiers; one channel of probabilities."""
+    before = [
+        node("Transpose", "x", "bytes", perm=[0, 3, 1, 2]),
+        node("BatchNormalization", "bytes one zero mean variance", "planes"),
+    ]
+    after = [node("Sigmoid", "logits", "p"), node("Transpose", "p", "y", perm=[0, 2, 3, 1])]
+    constants = {
+        "one": np.ones(3, np.float32),
+        "zero": np.zeros(3, np.float32),
+        "mean": np.array(MEAN_255, np.float32),
+        "variance": np.array(STD_255, np.float32) ** 2,
+    }
+    path = write(
+        folder / "model.onnx", before, after, input_shape=NHWC, constants=constants, channels=1, gain=3
+    )
+    (folder / "labels.txt").write_text("0 background\n1 road\n")
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        p = run(np.float32(rgb(image))[None])[0, ..., 0].astype(np.float64)
+        return upsampled(np.stack((0 * p, np.log(p) - np.log(1 - p))), image.shape[:2])
+
+    return Brought(path, by_hand, "names 2: background, road")
+
+
+def frozen_tensorflow(folder: Path) -> Brought:
+    """DeepLab's frozen graph through tf2onnx: bytes in, scaled inside, class indices out."""
+    before = [
+        node("Cast", "x", "f", to=TensorProto.FLOAT),
+        node("Mul", "f factor", "scaled"),
+        node("Sub", "scaled one", "shifted"),
+        node("Transpose", "shifted", "planes", perm=[0, 3, 1, 2]),
+    ]
+    constants = {"factor": np.array(1 / 127.5, np.float32), "one": np.array(1, np.float32)}
+    path = write(
+        folder / "frozen.onnx",
+        before,
+        TO_INDICES,
+        input_shape=(1, *SIZE_HW, 3),
+        input_type=TensorProto.UINT8,
+        output_type=TensorProto.INT32,
+        constants=constants,
+    )
+    beside(folder, classes__json={"names": NAMES})
+    return Brought(path, of_indices(session(path), lambda image: rgb(image)[None]))
+
+
+TOOLKITS = (
+    ultralytics,
+    ultralytics_argmax,
+    segformer,
+    mobilevit,
+    model_api,
+    mmdeploy,
+    paddleseg,
+    kerashub,
+    keras_rescaling,
+    keras_data_norm,
+    frozen_tensorflow,
+)
+
+
+@pytest.mark.parametrize("bring", TOOLKITS, ids=lambda bring: bring.__name__)
+def test_it_opens_without_a_flag(tmp_path: Path, bring: Callable[[Path], Brought]) -> None:
+    brought = bring(tmp_path)
+    report = adapt(brought.place)
+    assert any(brought.says in line for line in report.taken) or not brought.says
+    assert agreement(report.path, brought.by_hand) >= ENOUGH
+
+
+def test_what_describes_nothing_takes_one_flag(tmp_path: Path) -> None:
+    """Of torchvision: an auxiliary output, and mean and std that only its documentation names."""
+    path = write(
+        tmp_path / "model.onnx",
+        IDENTITY,
+        [*LOGITS, node("Neg", "logits", "aux")],
+        input_shape=NCHW,
+        outputs=("y", "aux"),
+    )
+    beside(tmp_path, classes__json=NAMES)
+    report = adapt(path, options=AdaptOptions(InputOptions(preprocess="imagenet")))
+    assert agreement(report.path, stretched(path, *IMAGENET)) >= ENOUGH
+
+
+@pytest.mark.parametrize(
+    ("processor", "fit", "notes"),
+    [
+        (
+            {"size": 72, "do_center_crop": True, "crop_size": 64},
+            ImageFit("crop", "antialias", zoom=1.125),
+            "",
+        ),
+        ({"size": 64, "image_processor_type": "BeitImageProcessor"}, STRETCH, ""),
+        (
+            {"size": {"height": 72, "width": 72}, "do_center_crop": True, "crop_size": 64},
+            STRETCH,
+            "stretches to (72, 72), then crops",
+        ),
+        ({"size": {"shortest_edge": 64}, "resample": 3}, ImageFit("stretch", "antialias-bicubic"), "--imgsz"),
+        ({"size": {"height": 64, "width": 64}, "keep_aspect_ratio": True}, STRETCH, "--imgsz"),
+    ],
+)
+def test_sizes_of_image_processors(
+    tmp_path: Path, processor: dict[str, object], fit: ImageFit, notes: str
+) -> None:
+    path = write(tmp_path / "model.onnx", IDENTITY, LOGITS, input_shape=(1, 3, 64, 64))
+    beside(tmp_path, config__json=HF_CONFIG, preprocessor_config__json={"do_normalize": False, **processor})
+    report = adapt(path)
+    assert report.contract.input.size_hw == (64, 64)
+    assert report.contract.input.fit == fit
+    assert notes in " ".join(report.taken)
+
+
+def test_a_mask_of_0_and_255_is_no_class_index(tmp_path: Path) -> None:
+    after = [
+        node("Greater", "logits middle", "is_road"),
+        node("Where", "is_road white black", "y"),
+    ]
+    constants = {
+        "middle": np.array(0, np.float32),
+        "white": np.array(255, np.uint8),
+        "black": np.array(0, np.uint8),
+    }
+    kind = TensorProto.UINT8
+    path = write(
+        tmp_path / "net.onnx",
+        IDENTITY,
+        after,
+        input_shape=NCHW,
+        output_type=kind,
+        channels=1,
+        constants=constants,
+    )
+    beside(tmp_path, classes__json=["background", "road"])
+    with pytest.raises(ConfigError, match="got 0 and 255"):
+        adapt(path)
+
+
+def test_of_several_outputs_the_deepest_is_named(tmp_path: Path) -> None:
+    after = [*LOGITS, node("Conv", "b head2", "early", strides=[2, 2])]
+    path = write(
+        tmp_path / "net.onnx",
+        IDENTITY,
+        after,
+        input_shape=NCHW,
+        outputs=("early", "y"),
+        constants={"head2": np.ones((CLASSES, 8, 1, 1), np.float32)},
+    )
+    beside(tmp_path, classes__json=NAMES)
+    with pytest.raises(ConfigError, match="most of the network is before y"):
+        adapt(path)
