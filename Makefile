@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 OLDEST_PYTHON ?= $(shell for python in python3.10 $(PYTHON); do "$$python" -V >/dev/null 2>&1 && echo "$$python" && break; done)
 OLDEST := .venv-oldest
 
-.PHONY: setup demo test test-oldest docs clean
+OPENVINO := .venv-openvino
+
+.PHONY: setup demo test test-oldest test-openvino docs clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +40,16 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 		--editable . onnx pytest pytest-xdist
 	touch $@
 
+# onnxruntime-openvino provides the module onnxruntime too, so it has an environment of its own.
+test-openvino: $(OPENVINO)/.installed
+	$(OPENVINO)/bin/python -m pytest tests/runtime/network/test_openvino.py tests/runtime/network/test_session.py
+
+$(OPENVINO)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OPENVINO)
+	PIP_CONSTRAINT=constraints.txt $(OPENVINO)/bin/pip install --disable-pip-version-check --quiet \
+		numpy opencv-python-headless onnxruntime-openvino onnx pytest
+	touch $@
+
 # The pages under docs/ as a site in build/site; a broken link or reference fails.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -48,4 +60,4 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(OPENVINO) build *.egg-info .mypy_cache .ruff_cache

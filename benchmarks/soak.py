@@ -1,8 +1,11 @@
 """Runs the loop for hours and tells whether it stays as it was: `python -m benchmarks.soak --duration 1h`.
 
 A row a minute shows memory, threads, open files and latency. It ends with exit code 1 where memory grew by
-more than 5 MB after the warm-up, or where there are more threads or open files than then. Needs the
-extra `bench`.
+more than 5 MB after the warm-up, where there are more threads or open files than then, or where the p99 grew.
+Needs the extra `bench`.
+
+Outputs are those of `runtime.camera`: with `--save out.mkv --jsonl log.jsonl --out run.mcap --serve --camera
+camera.yaml` a robot's whole loop soaks.
 """
 
 from __future__ import annotations
@@ -36,9 +39,11 @@ def command(options: SoakOptions) -> None:
     if report.problems:
         raise SoakError(f"{report.source}: {'; '.join(report.problems)}")
     if not options.as_json:
+        flat = "" if report.p99_ratio is None else f"p99 x{report.p99_ratio:.2f}, "
+        seen = f"{report.looks} pictures looked at on the page, " if report.looks else ""
         print(
             f"since the warm-up: memory {report.growth_mb:+.1f} MB at most, threads "
-            f"{report.more_threads:+d}, open files {report.more_files:+d}; no leak found"
+            f"{report.more_threads:+d}, open files {report.more_files:+d}; {flat}{seen}no leak found"
         )
         print(f"next: python -m benchmarks.latency --model {quote(str(options.config.model.file))}")
 

@@ -1,26 +1,36 @@
 """The loop for hours: whether memory, threads, open files and latency stay as they were.
 
-The frames of a source go through the `Segmenter`, the `Overlay` and `run`, at full rate.
+The frames of a source go through the `Segmenter`, the `Overlay` and `run`, at full rate, and into any outputs
+of `runtime.camera`. A page has a viewer, since it draws only for one.
 """
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from benchmarks.machine.description import Machine, this_machine
 from benchmarks.machine.usage import MISSING, Footprint, footprint
 from benchmarks.timing.frames import SYNTHETIC, open_endless
 from benchmarks.timing.sustained import duration_flag
+from runtime.base.closing import Closable
 from runtime.base.flags import check_fields, flag, nested
 from runtime.base.percentiles import LatencyLog
 from runtime.errors import ConfigError, EdgesegError
+from runtime.ground.drawing import GroundSight
 from runtime.loop import Step, run
 from runtime.network.options import ModelOptions
-from runtime.outputs import Output, Outputs, Stream
+from runtime.outputs import Output, Outputs, Page, Stream
+from runtime.outputs.options import OutputOptions
 from runtime.sources import Source, without_secrets
+
+P99_ROWS = 10  # rows after the warm-up from which on their p99 is judged
+_LOOK_EVERY_S = 1.0
 
 
 class SoakError(EdgesegError):
@@ -37,7 +47,18 @@ class SoakConfig:
     every_s: float = duration_flag("time a row of the table", 60.0, "--every")
     warmup_s: float = duration_flag("time after which memory must stay", 120.0, "--warmup")
     growth_mb: float = flag("by which memory may grow after that", default=5.0, above=0, unit="MB")
+    p99_growth: float = flag(
+        "p99 of the second half after the warm-up that is allowed, in times the first half's, each the "
+        "median of its rows, where there are ten",
+        default=1.5,
+        above=1,
+    )
     realtime: bool = flag("play a recording at its own pace", default=False)
+    outputs: OutputOptions = nested(
+        lambda: OutputOptions(headless=True),
+        without=("headless", "require"),
+        group="outputs, as of runtime.camera",
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -80,6 +101,8 @@ class SoakReport:
         growth_mb: most memory of a row after the warm-up, less that at its end.
         more_threads: threads after the last row, less those at the end of the warm-up.
         more_files: open files likewise.
+        p99_ratio: p99 of the second half after the warm-up over that of the first; None of too few rows.
+        looks: pictures that the page's viewer was given; 0 without a page.
         left_threads: names of the Python threads that outlived the loop.
         problems: what did not stay as it was; empty where all did.
         machine: the computer and the software.
@@ -90,6 +113,8 @@ class SoakReport:
     growth_mb: float
     more_threads: int
     more_files: int
+    p99_ratio: float | None
+    looks: int
     left_threads: tuple[str, ...]
     problems: tuple[str, ...]
     machine: Machine
@@ -112,24 +137,59 @@ def soak(
     name = without_secrets(config.source)
     threads_before = set(threading.enumerate())
     rows: list[Row] = []
-    with (
-        source or open_endless(config.source, realtime=config.realtime) as source,
-        config.model.open() as segment,
-    ):
+    with ExitStack() as opened:
+        source = opened.enter_context(source or open_endless(config.source, realtime=config.realtime))
+        segment = opened.enter_context(config.model.open())
+        ground = GroundSight.of(config.outputs.ground, source, segment.contract.classes)
+        stream = Stream(segment.contract, source, name, config.outputs.alpha, ground=ground)
+        made = [_Looking(), *config.outputs.make()]
+        outputs = opened.enter_context(Outputs(made, stream, required=[output.kind for output in made]))
+        viewer = opened.enter_context(_Viewer(made, config.outputs.page_token(), ground is not None))
         started_s = time.monotonic()
         part = _Stretch(started_s)
-        outputs = Outputs([_Looking()], Stream(segment.contract, source))
         for step in outputs.feed(run(source, segment)):
             part.add(step)
             now_s = time.monotonic()
             if now_s - part.started_s >= config.every_s:
-                rows.append(part.row(started_s, now_s))
+                with viewer.is_looking:
+                    rows.append(part.row(started_s, now_s))
                 show(rows[-1])
                 part = _Stretch(now_s)
                 if now_s - started_s >= config.duration_s and len(_after_warmup(rows, config)) > 1:
                     break
     left = [thread for thread in threading.enumerate() if thread not in threads_before and thread.is_alive()]
-    return _judge(rows, tuple(sorted(thread.name for thread in left)), name, config)
+    return judge(rows, tuple(sorted(thread.name for thread in left)), name, config, viewer.looks)
+
+
+class _Viewer(Closable):
+    """Looks at the pages among outputs every second, as a browser does; where there is none it does nothing.
+
+    Attributes:
+        looks: pictures it was given.
+    """
+
+    def __init__(self, outputs: Iterable[Output], token: str | None, has_ground: bool) -> None:
+        paths = ["frame.jpg", "mask.png", "stats.json", "metrics", *(["ground.png"] if has_ground else [])]
+        urls = [f"{page.url}{path}" for page in outputs if isinstance(page, Page) for path in paths]
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._requests = [urllib.request.Request(url, headers=headers) for url in urls]
+        self._is_over = threading.Event()
+        self.looks = 0
+        self.is_looking = threading.Lock()  # who holds it sees the process without the page's answers
+        self._thread = threading.Thread(target=self._look, name="soak viewer", daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while self._requests and not self._is_over.wait(_LOOK_EVERY_S):
+            for request in self._requests:
+                with self.is_looking, suppress(OSError):  # before the first frame there is no picture
+                    reply = urllib.request.urlopen(request, timeout=5)
+                    with reply:
+                        self.looks += bool(reply.read()) and request.full_url.endswith("g")
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
 
 
 class _Looking(Output):
@@ -183,7 +243,18 @@ def _after_warmup(rows: Sequence[Row], config: SoakConfig) -> list[Row]:
     return [row for row in rows if row.until_s >= config.warmup_s]
 
 
-def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakConfig) -> SoakReport:
+def _p99_ratio(warm: Sequence[Row]) -> float | None:
+    """Return the second half's p99 over the first's, each the median of its rows."""
+    if len(warm) < P99_ROWS:
+        return None
+    p99_ms = [row.total_ms["p99"] for row in warm]
+    half = len(p99_ms) // 2
+    return statistics.median(p99_ms[half:]) / statistics.median(p99_ms[:half])
+
+
+def judge(
+    rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakConfig, looks: int
+) -> SoakReport:
     """Compare what came after the warm-up with its end."""
     warm = _after_warmup(rows, config)
     if len(warm) < 2:
@@ -201,6 +272,9 @@ def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakCo
         problems.append(f"{more_threads} more threads than after the warm-up")
     if more_files > 0:
         problems.append(f"{more_files} more open files than after the warm-up")
+    p99_ratio = _p99_ratio(warm)
+    if p99_ratio is not None and p99_ratio > config.p99_growth:
+        problems.append(f"p99 grew to {p99_ratio:.2f} times, expected at most {config.p99_growth:g} times")
     if left:
         problems.append(f"threads still running after the loop: {', '.join(left)}")
     return SoakReport(
@@ -209,6 +283,8 @@ def _judge(rows: Sequence[Row], left: tuple[str, ...], name: str, config: SoakCo
         growth_mb=growth_mb,
         more_threads=more_threads,
         more_files=more_files,
+        p99_ratio=p99_ratio,
+        looks=looks,
         left_threads=left,
         problems=tuple(problems),
         machine=this_machine(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from runtime.contract import METADATA_KEY, ModelContract
 from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError, ProviderError
 from runtime.frame import Image
 from runtime.network.onnx_file import GraphValue, read_onnx_file
+
+logger = logging.getLogger(__name__)
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -81,6 +84,8 @@ class NetworkSession:
         self.provider = provider
         options = session_options(self.threads, spin=spin)
         ort_provider = _available(provider)
+        if provider != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         wanted = dict(provider_options or {})
         if wanted and provider == "cpu":
             raise ProviderError(
@@ -113,6 +118,8 @@ class NetworkSession:
                 f"provider {provider}: asked onnxruntime for {ort_provider}, got {granted[0]}; install the "
                 "provider's own libraries, check its options and its device, or choose provider cpu"
             )
+        if provider != "cpu":
+            self._confirm_nodes(ort_provider)
         # Not every provider reports its options; those that do not refuse the ones they do not know.
         reported = self._session.get_provider_options().get(ort_provider, {})
         refused = {
@@ -131,6 +138,24 @@ class NetworkSession:
         _sessions.add(self)
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = self.contract.output.kind == "both"
+
+    def _confirm_nodes(self, ort_provider: str) -> None:
+        """Refuse a provider that was granted and runs nothing; tell of one that runs a part."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):  # onnxruntime before 1.24
+            return
+        parts = self._session.get_provider_graph_assignment_info()
+        its = sum(len(part.get_nodes()) for part in parts if part.ep_name == ort_provider)
+        all_nodes = sum(len(part.get_nodes()) for part in parts)
+        if all_nodes and not its:
+            raise ProviderError(
+                f"provider {self.provider}: granted, but the processor runs all {all_nodes} nodes of model "
+                f"{self.contract.name}; give it a file that it can run, such as one in float32, or choose "
+                "provider cpu"
+            )
+        if its < all_nodes:
+            logger.warning(
+                "provider %s runs %d of %d nodes, the processor the others", self.provider, its, all_nodes
+            )
 
     def run(self, images_bgr: Image) -> NDArray[np.float32]:
         """Return the logits.

@@ -118,7 +118,7 @@ class OutputOptions:
                 "HOST:PORT or --out FILE.mcap, or open the window"
             )
 
-    def _page_token(self) -> str | None:
+    def page_token(self) -> str | None:
         """Return the page's token; what the command line says goes before the environment."""
         if self.token_file is not None:
             return read_secret(self.token_file, "a token")
@@ -135,7 +135,7 @@ class OutputOptions:
         if not self.headless and self.serve is None:
             outputs.append(Window())
         if self.serve is not None:  # before the disks, so that the page is not as late as the slowest of them
-            outputs.append(Page(self.serve, token=self._page_token()))
+            outputs.append(Page(self.serve, token=self.page_token()))
         if self.foxglove is not None:
             outputs.append(Foxglove(self.foxglove))
         if self.save is not None:

@@ -11,9 +11,11 @@ import pytest
 
 from benchmarks.machine.usage import Footprint
 from benchmarks.timing import soak as soak_module
-from benchmarks.timing.soak import SoakConfig, SoakError, soak
+from benchmarks.timing.soak import Row, SoakConfig, SoakError, judge, soak
 from runtime.errors import ConfigError
 from runtime.network.options import ModelOptions
+from runtime.outputs.options import OutputOptions
+from runtime.serve.address import Address
 from runtime.sources import FakeSource
 
 
@@ -47,6 +49,34 @@ def test_a_loop_that_stays_as_it_was(tiny_onnx: Path, grown: dict[str, float]) -
     assert len(report.rows) >= 2
     assert report.problems == ()
     assert all(row.frames > 0 and row.total_ms["max"] > 0 for row in report.rows)
+
+
+def test_a_robots_whole_loop(
+    tiny_onnx: Path, grown: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak_module, "_LOOK_EVERY_S", 0.05)
+    outputs = OutputOptions(
+        headless=True,
+        save=tmp_path / "out.avi",
+        jsonl=tmp_path / "out.jsonl",
+        serve=Address("127.0.0.1", 0),
+    )
+    report = soak(replace(short(tiny_onnx), outputs=outputs), source=endless())
+    assert report.problems == ()
+    assert report.looks > 0
+    assert all(path.stat().st_size > 0 for path in tmp_path.iterdir())
+    assert {path.suffix for path in tmp_path.iterdir()} == {".avi", ".jsonl", ".onnx"}
+
+
+@pytest.mark.parametrize(("later_ms", "ratio"), [(10.0, 1.0), (14.0, 1.4), (16.0, 1.6)])
+def test_a_p99_that_grows_is_found(later_ms: float, ratio: float) -> None:
+    rows = [
+        Row(60.0 * n, 100, 10.0, 0, {"p99": 10.0 if n < 6 else later_ms}, Footprint(100, 5, 9))
+        for n in range(12)
+    ]
+    report = judge(rows, (), "clip.mp4", SoakConfig(warmup_s=60), looks=0)
+    assert report.p99_ratio == pytest.approx(ratio, abs=0.01)
+    assert bool(report.problems) == (ratio > 1.5)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +117,7 @@ def test_system_without_psutil_is_a_known_error(tiny_onnx: Path, monkeypatch: py
 
 def test_source_that_ends_too_soon(tiny_onnx: Path) -> None:
     with pytest.raises(SoakError, match="fake: expected frames for"):
-        soak(short(tiny_onnx), source=FakeSource([np.zeros((48, 64, 3), np.uint8)] * 3))
+        soak(short(tiny_onnx), source=FakeSource([np.zeros((48, 64, 3), np.uint8)]))
 
 
 @pytest.mark.parametrize("wrong", [{"duration_s": 0.15}, {"every_s": 0}, {"warmup_s": 0}])

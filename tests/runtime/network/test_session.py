@@ -1,5 +1,6 @@
 import json
 import os
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -157,6 +158,7 @@ def accelerator(monkeypatch):
         reported: ClassVar[dict[str, str]] = {}
         asked: ClassVar[list[object]] = []
         error: Exception | None = None
+        nodes: ClassVar[dict[str, int]] = {"CUDAExecutionProvider": 3}
 
         def __init__(self, content, options, providers, enable_fallback):
             if Accelerator.error is not None:
@@ -169,6 +171,12 @@ def accelerator(monkeypatch):
 
         def get_providers(self):
             return [*(["CUDAExecutionProvider"] if self.granted else []), "CPUExecutionProvider"]
+
+        def get_provider_graph_assignment_info(self):
+            return [
+                SimpleNamespace(ep_name=name, get_nodes=lambda count=count: [None] * count)
+                for name, count in self.nodes.items()
+            ]
 
         def get_provider_options(self):
             return {"CUDAExecutionProvider": self.reported, "CPUExecutionProvider": {}}
@@ -184,6 +192,25 @@ def test_refuses_a_provider_that_was_not_granted(tiny_onnx, accelerator):
     accelerator.granted = False
     with pytest.raises(ProviderError, match=r"asked onnxruntime for CUDA.*got CPU"):
         NetworkSession(tiny_onnx, provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "refused", "told"),
+    [
+        ({"CUDAExecutionProvider": 3}, False, False),
+        ({"CUDAExecutionProvider": 2, "CPUExecutionProvider": 1}, False, True),
+        ({"CPUExecutionProvider": 3}, True, False),
+        ({}, False, False),  # nothing is known
+    ],
+)
+def test_a_provider_that_leaves_nodes_to_the_processor(tiny_onnx, accelerator, caplog, nodes, refused, told):
+    accelerator.nodes = nodes
+    if refused:
+        with pytest.raises(ProviderError, match=r"granted, but the processor runs all 3 nodes"):
+            NetworkSession(tiny_onnx, provider="cuda")
+    else:
+        NetworkSession(tiny_onnx, provider="cuda")
+    assert ("runs 2 of 3 nodes, the processor the others" in caplog.text) == told
 
 
 @pytest.mark.parametrize("reported", [{}, {"device_id": "1", "use_tf32": "1", "other": "9"}])
