@@ -1,7 +1,7 @@
 """Residual against plain: what skip connections are worth, and when.
 
 `python -m benchmarks.residual_ablation --data camvid --root DIR --out runs/ablation` trains the same
-network with and without them at two depths, on the same data, budget and seed (He et al., "Deep Residual
+network with and without them at four depths, on the same data, budget and seeds (He et al., "Deep Residual
 Learning for Image Recognition", CVPR 2016, fig. 4), and the two plain networks of the article this project
 started from. Each is exported, and the accuracies are those of the exported files. The same command again
 goes on after an interruption and repeats only the measurements.
@@ -19,7 +19,7 @@ from shlex import quote
 
 import cv2
 
-from benchmarks.ablation.residual import VARIANTS, comparison_table, curve_of, run_variant
+from benchmarks.ablation.residual import VARIANTS, comparison_table, curves_of, run_variant
 from benchmarks.render.charts import draw_curves
 from benchmarks.render.document import to_text
 from runtime.base.flags import flag, nested, run_command
@@ -44,6 +44,7 @@ class ResidualOptions:
     )
     base: TrainConfig = nested(_base, without=("checkpoint_every_steps", "samples_every"))
     out: Path = flag("folder for the trainings and curves", metavar="DIR")
+    seeds: int = flag("trainings of each, with seeds from --seed on", default=1, at_least=1)
     variants: tuple[str, ...] = flag("which to train and compare", default=tuple(VARIANTS), choices=VARIANTS)
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
 
@@ -64,13 +65,18 @@ def command(options: ResidualOptions) -> None:
     train_set, val_set = (options.data.open(split, leave_out=options.leave_out) for split in ("train", "val"))
     cv2.setNumThreads(1)  # the cores belong to torch and to the loader's own threads
     outcomes = []
-    for number, name in enumerate(options.variants, start=1):
-        print(f"{name}, {number} of {len(options.variants)}", file=sys.stderr)
-        outcomes.append(run_variant(name, base, train_set, val_set, options.out))
+    trainings = [
+        (name, dataclasses.replace(base, seed=base.seed + number))
+        for name in options.variants
+        for number in range(options.seeds)
+    ]
+    for number, (name, config) in enumerate(trainings, start=1):
+        print(f"{name}, seed {config.seed}, {number} of {len(trainings)}", file=sys.stderr)
+        outcomes.append(run_variant(name, config, train_set, val_set, options.out))
     height, width = base.size_hw
     title = f"{train_set.name}, {base.epochs} epochs of {len(train_set)} images, input {width}x{height}"
     picture = options.out / "comparison.png"
-    draw_curves(picture, list(map(curve_of, outcomes)), title)
+    draw_curves(picture, curves_of(outcomes), title)
     if options.as_json:
         print(json.dumps({"title": title, "variants": [dataclasses.asdict(one) for one in outcomes]}))
         return

@@ -1,4 +1,4 @@
-"""Networks with and without skip connections, at two depths: how each is trained, and what became of it."""
+"""Networks with and without skip connections, at four depths: how each is trained, and what became of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from benchmarks.render.charts import Curve
@@ -17,8 +18,8 @@ from training.engine.config import TrainConfig
 if TYPE_CHECKING:
     from training.network.build import CameraNetwork
 
-# Blocks a stage of ResNet-18 and ResNet-34, where the paper sees plain networks fall behind with depth.
-SHALLOW, DEEP = (2, 2, 2, 2), (3, 4, 6, 3)
+# Residual blocks a stage by their sum; 8 and 16 are those of ResNet-18 and ResNet-34.
+DEPTHS = {4: (1, 1, 1, 1), 8: (2, 2, 2, 2), 16: (3, 4, 6, 3), 32: (6, 8, 12, 6)}
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,10 @@ class Variant:
 
 
 VARIANTS = {
-    "residual-shallow": Variant(depths=SHALLOW),
-    "plain-shallow": Variant(depths=SHALLOW, plain=True),
-    "residual-deep": Variant(depths=DEEP),
-    "plain-deep": Variant(depths=DEEP, plain=True),
-    "article_pytorch": Variant(network="article_pytorch"),
-    "article_keras": Variant(network="article_keras"),
-}
+    f"{kind}-{blocks}": Variant(depths=depths, plain=kind == "plain")
+    for blocks, depths in DEPTHS.items()
+    for kind in ("residual", "plain")
+} | {name: Variant(network=name) for name in ("article_pytorch", "article_keras")}
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a variant.
+    """What became of one training of a variant.
 
     Attributes:
         name: of the variant.
+        seed: of the training.
         parameters: trained numbers, in all.
         macs: multiply-adds of the convolutions for one image.
         miou: of the exported file on the validation split, from the epoch that was best there.
@@ -75,6 +74,7 @@ class Outcome:
     """
 
     name: str
+    seed: int
     parameters: int
     macs: int
     miou: float
@@ -86,7 +86,7 @@ class Outcome:
 def run_variant(
     name: str, base: TrainConfig, train_set: SegmentationDataset, val_set: SegmentationDataset, out: Path
 ) -> Outcome:
-    """Train a variant in its own folder of `out`, as far as that is not done yet, export and measure it.
+    """Train a variant in a folder of `out` for its seed, as far as that is not done, export and measure it.
 
     Raises:
         TrainingError: the folder holds a training with other settings or data.
@@ -95,13 +95,14 @@ def run_variant(
     from benchmarks.ablation.trained_run import trained_run  # torch takes seconds, which --help does without
     from training.engine.checkpoint import load_checkpoint
 
-    folder = out / name
+    folder = out / f"{name}-seed{base.seed}"
     config = VARIANTS[name].config(base)
     run = trained_run(config, train_set, val_set, folder)
     network = load_checkpoint(run.checkpoint).build()
     curve = read_curve(folder / "results.csv")
     return Outcome(
         name=name,
+        seed=base.seed,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         macs=count_macs(network, config.size_hw),
         miou=run.accuracy.miou,
@@ -136,26 +137,43 @@ def read_curve(path: Path) -> tuple[Epoch, ...]:
 
 
 def comparison_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return a row for each outcome."""
-    rows = [
-        (
-            outcome.name,
-            f"{outcome.parameters / 1e6:.2f}",
-            f"{outcome.macs / 1e9:.2f}",
-            f"{outcome.train_loss:.4f}",
-            f"{outcome.miou:.4f}",
+    """Return a row for each variant: the mean over its seeds and, of several, the lowest and highest mIoU."""
+    rows = []
+    for name, runs in _by_variant(outcomes).items():
+        mious = sorted(run.miou for run in runs)
+        rows.append(
+            (
+                name,
+                f"{runs[0].parameters / 1e6:.2f}",
+                f"{runs[0].macs / 1e9:.2f}",
+                f"{fmean(run.train_loss for run in runs):.4f}",
+                f"{fmean(mious):.4f}",
+                f"{mious[0]:.4f} to {mious[-1]:.4f}" if len(runs) > 1 else "",
+            )
         )
-        for outcome in outcomes
+    return Table(("network", "params M", "GMAC", "train loss", "val mIoU", "of the seeds"), rows)
+
+
+def curves_of(outcomes: Sequence[Outcome]) -> list[Curve]:
+    """Return a variant's trainings for the picture each: colour by depth, dashed without skip connections."""
+    colors = list(dict.fromkeys(_pair(name) for name in VARIANTS))
+    return [
+        Curve(
+            name,
+            colors.index(_pair(name)),
+            [[(epoch.number, epoch.train_loss) for epoch in run.curve] for run in runs],
+            [[(epoch.number, epoch.miou) for epoch in run.curve if epoch.miou is not None] for run in runs],
+            dashed=VARIANTS[name].plain,
+        )
+        for name, runs in _by_variant(outcomes).items()
     ]
-    return Table(("network", "params M", "GMAC", "train loss", "val mIoU"), rows)
 
 
-def curve_of(outcome: Outcome) -> Curve:
-    """Return an outcome's training for the picture, dashed without skip connections."""
-    return Curve(
-        outcome.name,
-        list(VARIANTS).index(outcome.name),
-        [(epoch.number, epoch.train_loss) for epoch in outcome.curve],
-        [(epoch.number, epoch.miou) for epoch in outcome.curve if epoch.miou is not None],
-        dashed=VARIANTS[outcome.name].plain,
-    )
+def _by_variant(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    names = dict.fromkeys(outcome.name for outcome in outcomes)
+    return {name: [outcome for outcome in outcomes if outcome.name == name] for name in names}
+
+
+def _pair(name: str) -> str:
+    """Return what a residual variant and its plain twin have in common."""
+    return name.removeprefix("residual-").removeprefix("plain-")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,12 +99,12 @@ def draw_wrong_cells(figure: Figure, bins: Sequence[DistanceBin]) -> None:
 
 @dataclass(frozen=True)
 class Curve:
-    """A training: values by epoch, each a (number, value), in one of the models' colours."""
+    """Trainings of one kind, one a seed: (number, value) by epoch, in one of the models' colours."""
 
     name: str
     color: int
-    train_loss: Sequence[tuple[int, float]]
-    miou: Sequence[tuple[int, float]]
+    train_loss: Sequence[Sequence[tuple[int, float]]]
+    miou: Sequence[Sequence[tuple[int, float]]]
     dashed: bool = False
 
 
@@ -295,22 +296,34 @@ def _draw_rate(axes: Axes, rate: RateResult, deadline_ms: float, columns: int = 
 
 
 def draw_curves(path: Path, curves: Sequence[Curve], title: str) -> None:
-    """Draw training loss and validation mIoU of trainings against the epoch as a PNG."""
+    """Draw training loss and validation mIoU against the epoch as a PNG: means, and bands over the seeds."""
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        figure = Figure(figsize=(12, 4.2), layout="constrained")
         loss_axes, miou_axes = figure.subplots(1, 2)
         for curve in curves:
             look: Any = {"color": model_color(curve.color), "linestyle": "--" if curve.dashed else "-"}
-            loss_axes.plot(*zip(*curve.train_loss, strict=True), **look)
-            miou_axes.plot(*zip(*curve.miou, strict=True), **look, marker=".", label=curve.name)
+            _draw_band(loss_axes, curve.train_loss, look)
+            _draw_band(miou_axes, curve.miou, {**look, "marker": ".", "label": curve.name})
         loss_axes.set_title("training loss")
         miou_axes.set_title("validation mIoU")
         miou_axes.set_ylim(bottom=0)
-        miou_axes.legend()
+        figure.legend(*miou_axes.get_legend_handles_labels(), loc="outside right center")
         for axes in (loss_axes, miou_axes):
             axes.set_xlabel("epoch")
         figure.suptitle(title)
         with replacing(path) as part:
             figure.savefig(part, dpi=120, format="png")
+
+
+def _draw_band(axes: Axes, runs: Sequence[Sequence[tuple[int, float]]], look: dict[str, Any]) -> None:
+    """Draw the mean of several runs, and a band from the lowest to the highest; runs may differ in length."""
+    by_epoch: dict[int, list[float]] = {}
+    for number, value in (point for run in runs for point in run):
+        by_epoch.setdefault(number, []).append(value)
+    epochs = [number for number, values in sorted(by_epoch.items()) if len(values) == len(runs)]
+    axes.plot(epochs, [fmean(by_epoch[number]) for number in epochs], **look)
+    if len(runs) > 1:
+        lowest, highest = ([side(by_epoch[number]) for number in epochs] for side in (min, max))
+        axes.fill_between(epochs, lowest, highest, color=look["color"], alpha=0.15, linewidth=0)

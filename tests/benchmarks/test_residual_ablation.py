@@ -10,7 +10,7 @@ from benchmarks.ablation.residual import (
     Outcome,
     comparison_table,
     count_macs,
-    curve_of,
+    curves_of,
     read_curve,
 )
 from benchmarks.render.charts import draw_curves
@@ -36,59 +36,59 @@ def compare(camvid_root):
 @pytest.fixture(scope="module")
 def compared(compare, tmp_path_factory):
     out = tmp_path_factory.mktemp("ablation")
-    assert compare(out, "--variants", "plain-shallow", "article_keras") == 0
+    assert compare(out, "--variants", "plain-8", "article_keras") == 0
     return out
 
 
-def outcome(name, mious):
+def outcome(name, mious, seed=0):
     curve = tuple(Epoch(number, 2 / number, miou) for number, miou in enumerate(mious, start=1))
-    return Outcome(name, 1_500_000, 2_500_000_000, mious[-1], 0.25, f"{name}.onnx", curve)
+    return Outcome(name, seed, 1_500_000, 2_500_000_000, mious[-1], 0.25, f"{name}.onnx", curve)
 
 
 def test_variants_differ_in_nothing_but_depth_and_skip_connections():
     base = TrainConfig(size_hw=(64, 96), epochs=3, seed=5)
     configs = {name: variant.config(base) for name, variant in VARIANTS.items()}
     pairs = {name.rpartition("-")[2] for name in VARIANTS if name.startswith("plain")}
-    assert pairs == {"shallow", "deep"}
+    assert pairs == {"4", "8", "16", "32"}
     for depth in pairs:
         residual, plain = configs[f"residual-{depth}"], configs[f"plain-{depth}"]
         assert (residual.plain, plain.plain) == (False, True)
         assert TrainConfig(**{**vars(residual), "plain": True}) == plain
-    assert sum(configs["residual-deep"].depths) > sum(configs["residual-shallow"].depths)
+        assert sum(residual.depths) == int(depth)
     assert {(config.epochs, config.seed, config.size_hw) for config in configs.values()} == {(3, 5, (64, 96))}
 
 
 def test_every_variant_is_trained_exported_and_drawn(compared):
     assert sorted(path.name for path in compared.iterdir()) == [
-        "article_keras",
+        "article_keras-seed0",
         "comparison.png",
-        "plain-shallow",
+        "plain-8-seed0",
     ]
-    checkpoint = load_checkpoint(compared / "plain-shallow" / "best.pt")
+    checkpoint = load_checkpoint(compared / "plain-8-seed0" / "best.pt")
     assert not checkpoint.config.residual
     assert not any(".shortcut." in name for name in checkpoint.weights)
-    assert (compared / "plain-shallow" / "best.onnx").exists()
+    assert (compared / "plain-8-seed0" / "best.onnx").exists()
 
 
 def test_same_command_again_trains_nothing_and_keeps_stdout_to_one_object(compared, compare, capsys):
-    weights = (compared / "plain-shallow" / "last.pt").read_bytes()
-    assert compare(compared, "--variants", "plain-shallow", "--json") == 0
+    weights = (compared / "plain-8-seed0" / "last.pt").read_bytes()
+    assert compare(compared, "--variants", "plain-8", "--json") == 0
     (outcome,) = json.loads(capsys.readouterr().out)["variants"]
-    with (compared / "plain-shallow" / "results.csv").open(newline="") as file:
+    with (compared / "plain-8-seed0" / "results.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert outcome["name"] == "plain-shallow"
+    assert outcome["name"] == "plain-8"
     assert outcome["train_loss"] == float(row["train_loss"])
     assert outcome["curve"] == [
         {"number": 1, "train_loss": outcome["train_loss"], "miou": float(row["miou"])}
     ]
-    assert (compared / "plain-shallow" / "last.pt").read_bytes() == weights
+    assert (compared / "plain-8-seed0" / "last.pt").read_bytes() == weights
 
 
 def test_other_settings_in_the_same_folder_are_refused(compared, compare, capsys):
-    assert compare(compared, "--variants", "plain-shallow", "--seed", "1") == 1
+    assert compare(compared, "--variants", "plain-8", "--weight-decay", "0.2") == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "seed" in captured.err.splitlines()[-1]
+    assert "weight_decay" in captured.err.splitlines()[-1]
 
 
 def test_multiply_adds_agree_with_a_count_by_hand():
@@ -120,18 +120,26 @@ def test_a_curve_has_gaps_where_nothing_was_measured(tmp_path):
     assert read_curve(path) == (Epoch(1, 2.5, None), Epoch(2, 1.25, 0.5))
 
 
-def test_table_has_a_row_a_network():
-    rows = to_text(
-        [comparison_table([outcome("plain-deep", [0.5]), outcome("residual-deep", [0.75])])]
-    ).splitlines()
-    assert rows[1].split() == ["plain-deep", "1.50", "2.50", "0.2500", "0.5000"]
-    assert rows[2].split() == ["residual-deep", "1.50", "2.50", "0.2500", "0.7500"]
+def test_table_has_a_row_a_network_with_the_mean_of_its_seeds():
+    runs = [
+        outcome("plain-16", [0.5]),
+        outcome("residual-16", [0.75]),
+        outcome("residual-16", [0.25], seed=1),
+    ]
+    rows = to_text([comparison_table(runs)]).splitlines()
+    assert rows[1].split() == ["plain-16", "1.50", "2.50", "0.2500", "0.5000"]
+    assert rows[2].split() == ["residual-16", "1.50", "2.50", "0.2500", "0.5000", "0.2500", "to", "0.7500"]
 
 
-def test_picture_shows_a_curve_in_the_colour_of_its_variant(tmp_path):
-    draw_curves(tmp_path / "a.png", [curve_of(outcome("residual-deep", [0.1, 0.5, 0.6]))], "title")
-    image_bgr = cv2.imread(str(tmp_path / "a.png"))
-    assert (image_bgr == (0x66, 0x8A, 0x0E)).all(2).sum() > 100  # MODELS[2]
+def test_picture_shows_a_variant_in_its_colour_and_its_seeds_as_a_band(tmp_path):
+    one, two = outcome("residual-16", [0.1, 0.5, 0.6]), outcome("residual-16", [0.3, 0.1, 0.4], seed=1)
+    pixels = []
+    for runs in ([one], [one, two]):
+        draw_curves(tmp_path / "a.png", curves_of(runs), "title")
+        image_bgr = cv2.imread(str(tmp_path / "a.png")).astype(int)
+        assert (image_bgr == (0x66, 0x8A, 0x0E)).all(2).sum() > 100  # MODELS[2]
+        pixels.append((image_bgr.max(2) - image_bgr.min(2) > 10).sum())
+    assert pixels[1] > 2 * pixels[0]
 
 
 @pytest.mark.parametrize(
