@@ -31,8 +31,8 @@ def looks(lens: str) -> np.ndarray:
         straight = cv2.fisheye.undistortPoints(pixels, MATRIX, distortion)
     else:
         bent = (pixels[:, 0] - MATRIX[:2, 2]) / np.diag(MATRIX)[:2]
-        straight = bent.copy()
-        for _ in range(12):  # until OpenCV's own projection puts it where it should be
+        straight = cv2.undistortPoints(pixels, MATRIX, distortion)[:, 0]
+        for _ in range(2):  # until OpenCV's own projection puts it where it should be
             points = np.concatenate([straight, np.ones((len(straight), 1))], axis=1)
             there = cv2.projectPoints(points, np.zeros(3), np.zeros(3), np.eye(3), distortion)[0][:, 0]
             straight -= there - bent

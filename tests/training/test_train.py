@@ -317,7 +317,7 @@ def test_evaluate_refuses_data_with_other_classes(
 
 def test_a_network_learns_what_can_be_learned(camvid_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    flags = ("--size", "64", "96", "--epochs", "30", "--validate-every", "30")
+    flags = ("--size", "64", "96", "--epochs", "16", "--validate-every", "16")
     assert train.main(train_command(camvid_root, out, *flags)) == 0
     history = final_state(out)["history"]
     first, last = history[0]["train_loss"], history[-1]["train_loss"]  # type: ignore[index]

@@ -121,18 +121,13 @@ def test_a_scan_agrees_with_a_ray_followed_by_hand():
     for _ in range(8):
         x, y = rng.uniform(3, 15), rng.uniform(-5, 5)
         draw_box(mask, CAMERA, (x, x + 1), (y, y + 0.8))
-    angles = np.linspace(-0.5, 0.5, 101)
+    angles, distances = np.linspace(-0.5, 0.5, 101), np.arange(0.01, view.farthest_m, 0.01)
     for angle, measured in zip(angles, view.range_scan(mask, angles, {ROAD}), strict=True):
-        expected = math.inf
-        for distance in np.arange(0.01, view.farthest_m, 0.01):
-            column, row = CAMERA.ground_to_pixels([(distance * math.cos(angle), distance * math.sin(angle))])[
-                0
-            ]
-            if not (-0.5 <= column <= 1279.5 and -0.5 <= row <= 719.5):
-                continue
-            if mask[min(719, max(0, round(row))), min(1279, max(0, round(column)))] != ROAD:
-                expected = distance
-                break
+        pixels = CAMERA.ground_to_pixels(distances[:, None] * (math.cos(angle), math.sin(angle)))
+        is_seen = ((pixels >= -0.5) & (pixels <= (1279.5, 719.5))).all(axis=1)
+        columns, rows = np.clip(np.rint(pixels[is_seen]).astype(int), 0, (1279, 719)).T
+        blocked = distances[is_seen][mask[rows, columns] != ROAD]
+        expected = blocked[0] if len(blocked) else math.inf
         assert measured == expected or abs(measured - expected) <= view.cell_m
 
 
