@@ -136,6 +136,7 @@ def test_a_disk_that_hangs_is_not_opened_a_second_time(tmp_path, make_stream, st
     with pytest.raises(OutputError, match="still hangs"):
         output.open(make_stream(live=True))
     moving.set()
+    monkeypatch.setattr(background, "_CLOSE_WAIT_S", WAIT_S)
     until(lambda: not output._hanging.is_alive())
     output.open(make_stream(live=True))
     output.close()
