@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -13,47 +12,27 @@ from export.adapt import main as adapt_main
 from export.foreign.isolation import Limits, within
 from export.inspect import main as inspect_main
 from runtime.errors import ConfigError, ModelLoadError
+from tests.export.foreign import isolated
 from tests.export.foreign.networks import node, write
 
 FILE = Path("net.onnx")
 
 
-def double(number: int) -> int:
-    return 2 * number
-
-
-def refuse() -> None:
-    raise ConfigError("no")
-
-
-def die() -> None:
-    os._exit(11)
-
-
-def keep() -> list[int]:
-    kept = [np.ones(1 << 27) for _ in range(40)]
-    return [len(one) for one in kept]
-
-
-def defect() -> None:
-    raise KeyError("a defect")
-
-
 def test_results_and_errors_come_back() -> None:
-    assert within(Limits(), FILE, double, 21) == 42
+    assert within(Limits(), FILE, isolated.double, 21) == 42
     with pytest.raises(ConfigError, match="no"):
-        within(Limits(), FILE, refuse)
+        within(Limits(), FILE, isolated.refuse)
     with pytest.raises(RuntimeError, match="a defect"):
-        within(Limits(), FILE, defect)
+        within(Limits(), FILE, isolated.defect)
 
 
 def test_limits_are_kept() -> None:
     with pytest.raises(ModelLoadError, match=r"died \(exit code 11\)"):
-        within(Limits(), FILE, die)
+        within(Limits(), FILE, isolated.die)
     with pytest.raises(ModelLoadError, match=r"stopped after 0\.5 s"):
         within(Limits(time_s=0.5), FILE, time.sleep, 60)
     with pytest.raises(ModelLoadError, match=r"needs more than 1\.0 GB"):
-        within(Limits(memory_gb=1), FILE, keep)
+        within(Limits(memory_gb=1), FILE, isolated.keep)
 
 
 def growing(folder: Path) -> Path:
