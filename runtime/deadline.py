@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 SHARES = (1.0, 0.75, 0.5)  # of a file's own height and width, where it takes others
 FASTER = 0.9  # of the time of the step above: less than a tenth is not worth a step
 WINDOW = 20  # frames at one step that are judged together
+SOONER, SOONER_S = 10, 2.0  # or fewer, where those take so many seconds
 SPARE = 0.85  # of the target that the step above may be expected to take
 FIRST_WAIT_S = 5.0  # before a step up; twice as long after each that was too early
 LONGEST_WAIT_S = 640.0
@@ -183,9 +184,10 @@ def ladder_of(timed: Sequence[Timed]) -> list[Timed]:
 class Pace:
     """Which step of a ladder to take, from what frames took: steps down soon, up late.
 
-    Down where the p90 of `WINDOW` frames exceeds the target. Up where the step above would take at most
-    `SPARE` of it, judged by what both took in the beginning, and the last change is long enough ago: 5 s at
-    first, twice as long after each step up that had to be taken back, 5 s again after one that held.
+    Down where the p90 of `WINDOW` frames, or of those of two seconds, exceeds the target. Up where the step
+    above would take at most `SPARE` of it, judged by what both took in the beginning, and the last change is
+    long enough ago: 5 s at first, twice as long after each step up that had to be taken back, 5 s again after
+    one that held.
     """
 
     def __init__(self, target_ms: float, costs_ms: Sequence[float], now_s: float) -> None:
@@ -202,7 +204,7 @@ class Pace:
         self.judged_ms = 0.0  # p90 of the latest frames that were judged
         self._target_ms = target_ms
         self._costs_ms = tuple(costs_ms)
-        self._took_ms: deque[float] = deque(maxlen=WINDOW)
+        self._took: deque[tuple[float, float]] = deque(maxlen=WINDOW)  # when, and milliseconds
         self._changed_s = now_s
         self._is_trial = False  # whether the last change was up and may prove too early
 
@@ -210,13 +212,14 @@ class Pace:
         """Take a frame's milliseconds; return whether `step` changed. Frames of another step are ignored."""
         if step != self.step:
             return False
-        self._took_ms.append(took_ms)
-        if len(self._took_ms) < WINDOW:
+        self._took.append((now_s, took_ms))
+        are_slow = len(self._took) >= SOONER and now_s - self._took[0][0] >= SOONER_S
+        if len(self._took) < WINDOW and not are_slow:
             return False
         since_s = now_s - self._changed_s
         if self._is_trial and since_s >= self.wait_s:  # it held
             self._is_trial, self.wait_s = False, FIRST_WAIT_S
-        p90_ms = self.judged_ms = percentiles(self._took_ms)["p90"]
+        p90_ms = self.judged_ms = percentiles(ms for _, ms in self._took)["p90"]
         if p90_ms > self._target_ms:
             if step + 1 == len(self._costs_ms):
                 return False
@@ -230,7 +233,7 @@ class Pace:
 
     def _change(self, step: int, now_s: float, *, is_trial: bool) -> bool:
         self.step, self._changed_s, self._is_trial = step, now_s, is_trial
-        self._took_ms.clear()
+        self._took.clear()
         return True
 
 

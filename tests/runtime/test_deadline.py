@@ -30,7 +30,6 @@ from runtime.segmenter import Segmenter
 from runtime.sources import FakeSource
 
 FRAME_BGR = np.full((48, 64, 3), 90, np.uint8)
-FRAME_S = 1 / 30
 
 
 @pytest.mark.parametrize(
@@ -57,12 +56,16 @@ def test_starts_on_the_first_step_that_holds_the_target(costs_ms: list[float], f
 
 
 def drive(
-    pace: Pace, costs_ms: list[float], slower: Callable[[float, int], float], until_s: float
+    pace: Pace,
+    costs_ms: list[float],
+    slower: Callable[[float, int], float],
+    until_s: float,
+    frame_s: float = 1 / 30,
 ) -> list[tuple[float, int]]:
     """Return the seconds of each change and its step; a frame takes its cost times `slower(s, step)`."""
     changes = []
     for frame in itertools.count():
-        now_s = frame * FRAME_S
+        now_s = frame * frame_s
         if now_s >= until_s:
             return changes
         if pace.add(pace.step, costs_ms[pace.step] * slower(now_s, pace.step), now_s):
@@ -92,6 +95,12 @@ def test_steps_down_when_late_and_up_when_there_is_time(
 ) -> None:
     changes = drive(Pace(20.0, THREE, 0.0), THREE, slower, until_s=120.0)
     assert [step for _, step in changes] == steps
+
+
+@pytest.mark.parametrize(("frame_s", "frames"), [(0.01, 20), (1 / 30, 20), (0.15, 15), (0.5, 10), (3.0, 10)])
+def test_a_slow_camera_waits_for_fewer_frames(frame_s: float, frames: int) -> None:
+    changes = drive(Pace(20.0, THREE, 0.0), THREE, lambda s, step: 2.0, 60.0, frame_s)
+    assert changes == [(pytest.approx((frames - 1) * frame_s), 1)]
 
 
 def test_a_step_up_that_does_not_hold_is_tried_ever_less_often() -> None:
