@@ -253,7 +253,7 @@ def tune_blocks(report: TuneReport) -> list[Block]:
     rows = [
         (
             trial.setting.model.stem,
-            _size(trial.setting.size_hw),
+            "{}x{}".format(*trial.setting.size_hw),
             *(() if trial.miou is None else (f"{trial.miou:.4f}",)),
             str(trial.setting.threads),
             "yes" if trial.setting.spin else "no",
@@ -267,7 +267,7 @@ def tune_blocks(report: TuneReport) -> list[Block]:
     if len({trial.setting.size_hw for trial in report.trials}) == 1:
         facts.insert(0, "one resolution: export the model with --dynamic to compare several")
     measured = () if report.trials[0].miou is None else ("mIoU",)
-    heads = ("file", "input", *measured, "threads", "spin", "p50 ms", "p90 ms", "p99 ms", "cpu ms", "")
+    heads = ("file", "input HxW", *measured, "threads", "spin", "p50 ms", "p90 ms", "p99 ms", "cpu ms", "")
     return [Table(heads, rows, has_notes=True), Bullets(facts)]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import http.client
 import json
@@ -266,6 +267,17 @@ def test_metrics_follow_the_text_format(tiny):
     assert samples['edgeseg_class_share{class="green"}'] == "1"
     named = {line.split("{")[0].split(" ")[0] for line in samples}
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == named
+
+
+def test_the_setting_of_a_run_with_a_target_is_told(tiny):
+    gauges, plain = Gauges(tiny.tiny_contract(), QuietSource()), step(0)
+    gauges.put(plain)
+    assert gauges.stats()["setting"] == ""
+    assert "edgeseg_setting" not in metrics_text(gauges, 0)
+    made = dataclasses.replace(plain.segmentation, setting="n 32x48, 1 thread")
+    gauges.put(dataclasses.replace(plain, segmentation=made))
+    assert gauges.stats()["setting"] == "n 32x48, 1 thread"
+    assert 'edgeseg_setting{setting="n 32x48, 1 thread"} 1\n' in metrics_text(gauges, 0)
 
 
 def test_metrics_and_health_are_served(page):
