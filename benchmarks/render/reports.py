@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.layers.limits import LimitsReport, ModelLimits
+from benchmarks.layers.op_profile import OpProfile
 from benchmarks.machine.description import UNKNOWN, Machine
 from benchmarks.render.document import Block, Bullets, Heading, Table
 from benchmarks.results.compare import Comparison
@@ -14,6 +15,7 @@ from benchmarks.timing.frames import STAGES
 from benchmarks.timing.latency import LatencyReport
 from benchmarks.timing.scaling import Scaling
 from benchmarks.timing.soak import Row
+from benchmarks.timing.stages import StageReport
 from benchmarks.timing.stream import StreamReport
 from benchmarks.timing.sustained import Minute, slowdown
 from benchmarks.timing.throughput import TARGET, ThroughputReport
@@ -66,6 +68,16 @@ def _scaling_blocks(scaling: Scaling) -> list[Block]:
         batches = Table(("images", "p50", "p99", "p50 an image"), rows)
         blocks += [Heading("Batches, network in ms"), batches]
     return blocks
+
+
+def stage_blocks(report: StageReport) -> list[Block]:
+    """Return where frames' time goes, a line a size and a file."""
+    rows = [
+        (_size(row.frame_size_hw), row.model, *(f"{row.p50_ms[stage]:.2f}" for stage in STAGES))
+        for row in report.rows
+    ]
+    fact = f"{report.frames} frames each, {report.threads} threads; machine: {report.machine}"
+    return [Heading("Medians, ms"), Table(("frames", "model", *STAGES), rows), Bullets([fact])]
 
 
 def machine_blocks(machine: Machine) -> list[Block]:
@@ -157,7 +169,7 @@ def limits_blocks(report: LimitsReport, layers: int) -> list[Block]:
     ]
     blocks: list[Block] = [Bullets(facts), Table(heads, rows)]
     for model in report.models:
-        blocks += _slowest_layers(model, layers)
+        blocks += _slowest_layers(model, layers) + _float_layers(model)
     return blocks
 
 
@@ -182,6 +194,22 @@ def _slowest_layers(model: ModelLimits, count: int) -> list[Block]:
         f"{sum(op.lost_ms for op in slowest):.2f} of {lost_ms:.2f} ms"
     )
     return [Heading(title), Table(heads, rows, has_notes=True)]
+
+
+def _float_layers(model: ModelLimits) -> list[Block]:
+    """Return what of an int8 file onnxruntime computes in float32 nevertheless, by operator."""
+    if "int8" not in model.gmacs:
+        return []
+    layers: dict[str, list[OpProfile]] = {}
+    for op in model.ops:
+        if op.element_type == "float" or op.operator == "QuantizeLinear":
+            layers.setdefault(op.operator, []).append(op)
+    rows = [
+        (operator, str(len(ops)), f"{sum(op.median_ms for op in ops):.3f}", ops[0].reason)
+        for operator, ops in layers.items()
+    ]
+    title = f"{Path(model.file).name}: the layers of {len(model.ops)} that stay float32"
+    return [Heading(title), Table(("operator", "layers", "ms", "why"), rows)]
 
 
 def comparison_blocks(comparison: Comparison) -> list[Block]:

@@ -2,12 +2,13 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks.latency import main
 from benchmarks.machine.description import this_machine
 from benchmarks.machine.yardstick import Noise
-from benchmarks.timing import latency
+from benchmarks.timing import latency, stages
 from benchmarks.timing.frames import STAGES
 
 QUICK = ["--size", "90", "120", "--frames", "3", "--warmup", "1", "--threads", "1", "--cold-starts", "0"]
@@ -97,3 +98,18 @@ def test_an_unknown_provider_is_wrong_usage(tiny_onnx):
     with pytest.raises(SystemExit) as stopped:
         main(["--model", str(tiny_onnx), "--provider", "gpu"])
     assert stopped.value.code == 2
+
+
+def test_stages_of_several_files_are_a_line_a_size_and_a_file(tiny_onnx, monkeypatch, capsys):
+    monkeypatch.setattr(stages, "drive_frames", lambda size_hw: [np.zeros((*size_hw, 3), np.uint8)])
+    flags = ["--stages", str(tiny_onnx), str(tiny_onnx), "--frames", "2", "--warmup", "0", "--threads", "1"]
+    assert main(flags) == 0
+    heads, *rows = capsys.readouterr().out.splitlines()[1:8]
+    assert heads.split() == ["frames", "model", *STAGES]
+    sizes = ["640x480", "1280x720", "1920x1080"]
+    assert [row.split()[:2] for row in rows] == [[size, "tiny.onnx"] for size in sizes for _ in range(2)]
+    assert all(float(cell) >= 0 for row in rows for cell in row.split()[2:])
+    assert main([*flags, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["frames"], report["threads"], len(report["rows"])) == (2, 1, 6)
+    assert list(report["rows"][0]["p50_ms"]) == list(STAGES)

@@ -1,5 +1,7 @@
 """The command that holds networks against the machine."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.layers import limits
@@ -35,6 +37,18 @@ def test_a_network_without_known_work_is_called_unknown():
     model = ModelLimits("x.onnx", {}, 2.0, None, None, (), 1.0, 1.0, 2.0, (2.0,), (op("a", 1.0, 0.0, None),))
     report = LimitsReport(MachineLimits(1.0, 1.0, 1.0, 1.0, 1, 1.0), {}, (model,), 2, this_machine())
     assert "unknown" in to_text(limits_blocks(report, 1))
+
+
+def test_an_int8_file_tells_what_stays_float():
+    ops = (op("a", 1.0, 1.0), replace(op("b", 0.25, 0.1), operator="Resize"), op("c", 2.0, 1.0))
+    in_bytes = replace(op("d", 4.0, 1.0), operator="QLinearConv", element_type="uint8")
+    model = replace(model_of(*ops, in_bytes), gmacs={"int8": 0.9, "conv": 0.1})
+    report = LimitsReport(MachineLimits(1.0, 1.0, 1.0, 1.0, 1, 1.0), {}, (model,), 2, this_machine())
+    *_, title, heads, convolutions, resize = to_text(limits_blocks(report, 0)).splitlines()
+    assert "x.onnx: the layers of 4 that stay float32" in title
+    assert heads.split() == ["operator", "layers", "ms", "why"]
+    assert convolutions.split() == ["Conv", "2", "3.000", "reason"]
+    assert resize.split() == ["Resize", "1", "0.250", "reason"]
 
 
 def test_the_ratio_pairs_each_round_with_the_rate_beside_it(tiny_onnx, monkeypatch):
