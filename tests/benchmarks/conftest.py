@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -11,14 +11,23 @@ import pytest
 
 from benchmarks.layers.limits import ModelLimits
 from benchmarks.layers.op_profile import OpProfile
+from benchmarks.machine import description
 from benchmarks.machine.description import this_machine
 from benchmarks.machine.processor import SystemFiles
-from benchmarks.machine.yardstick import MachineLimits, noise_of
+from benchmarks.machine.yardstick import MachineLimits, measure_noise, noise_of
 from benchmarks.results.results import MeasuredAccuracy, ModelFile, ModelResult, Results, Settings
 from runtime.contract import Accuracy
 
 CLASSES = ("sky", "road", "pole")
 SHARES = {"resize": 0.03, "network": 0.75, "mask": 0.15, "draw": 0.07}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_machine() -> Iterator[None]:
+    """Spare every command the two seconds of work that tell how noisy a machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(description, "measure_noise", lambda threads: measure_noise(0, run_ms=lambda: 1.0))
+        yield
 
 
 @pytest.fixture(scope="session")
