@@ -55,6 +55,7 @@ COMMANDS = {
     "train": Command("training.train", "train", "train a network"),
     "recipe": Command("training.recipe", "train", "train a network in the stages of a recipe"),
     "self-train": Command("training.self_train", "train", "adapt a network to a road without labels"),
+    "average": Command("training.average", "train", "average checkpoints of one network"),
     "evaluate": Command("training.evaluate", "train", "measure a checkpoint in PyTorch"),
     "doctor": Command("training.doctor", "train", "list every fault of a data set"),
     "export": Command("export.to_onnx", "export", "write a checkpoint as ONNX and prove the file"),
