@@ -130,7 +130,8 @@ def export_module(
     pictures = list(proof_frames(frames))
     islands: tuple[str, ...] = ()
     if options.half:
-        fitted = (fit_image(image, contract.input.size_hw) for _, image in islice(pictures, MIN_FRAMES))
+        size_hw, fit = contract.input.size_hw, contract.input.fit
+        fitted = (fit_image(image, size_hw, fit) for _, image in islice(pictures, MIN_FRAMES))
         model, islands = to_half(model, fitted)
         kept = f", {len(islands)} operations in float32" if islands else ""
         contract = contract.with_origin(quantization=f"float16{kept}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from runtime.base.closing import Closable
@@ -21,7 +20,7 @@ from runtime.frame import Frame, Image, Segmentation, check_image
 from runtime.masks.confidence import winner_confidence, without_the_unsure
 from runtime.masks.steadiness import Steadiness
 from runtime.network.mask import WHOLE, Window, class_mask, fit_mask
-from runtime.network.resize import fit_image, placement
+from runtime.network.resize import fit_image, seen
 from runtime.network.session import NetworkSession
 
 # Int8 with 7-bit weights is exact on every x86, and measured to be faster there; ARM was not at hand.
@@ -268,21 +267,10 @@ class Segmenter(Closable):
     def _part(self, inferred: Inferred) -> tuple[Image, Image | None]:
         """Make them of a frame that fills the picture in part, or is seen in part; void elsewhere."""
         frame_hw = inferred.fitted.frame_hw
-        placed = placement(frame_hw, self._size_hw, self._contract.input.fit)
-        rows, columns = placed.seen(frame_hw)
-        window = Window(rows.start, rows.end, columns.start, columns.end)
-        seen_hw = (rows.last - rows.first, columns.last - columns.first)
-        seen, sure = self._seen(inferred, seen_hw, window)
-        if seen_hw == frame_hw:
-            return seen, sure
-        inside = np.s_[rows.first : rows.last, columns.first : columns.last]
-        mask = np.full(frame_hw, self._contract.classes.ignore_index, np.uint8)
-        mask[inside] = seen
-        if sure is None:
-            return mask, None
-        confidence = np.zeros(frame_hw, np.uint8)
-        confidence[inside] = sure
-        return mask, confidence
+        part = seen(frame_hw, self._size_hw, self._contract.input.fit)
+        found, sure = self._seen(inferred, part.size_hw, part.window)
+        mask = part.onto(found, frame_hw, self._contract.classes.ignore_index)
+        return mask, None if sure is None else part.onto(sure, frame_hw, 0)
 
     def begin_anew(self) -> None:
         """Forget the frames before, where masks are steadied."""

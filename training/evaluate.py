@@ -62,16 +62,17 @@ def command(options: EvaluateOptions) -> None:
     if options.data.leave_out is not None:
         warn_if_seen(contract, dataset)
     size_hw = contract.input.size_hw
-    views = Views.of_scales(size_hw, options.scales, checkpoint.config.size_multiple, flip=options.flip)
+    fit, multiple = contract.input.fit, checkpoint.config.size_multiple
+    views = Views.of_scales(size_hw, options.scales, multiple, flip=options.flip, fit=fit)
     if options.report is not None:
         make_folder(options.report)
     network, worst = checkpoint.build().to(options.device), WorstImages(options.worst)
     if options.fit_temperature:
-        temperature = fit_temperature(network, size_hw, dataset, device=options.device)
+        temperature = fit_temperature(network, size_hw, dataset, fit=fit, device=options.device)
         contract = contract.with_output(temperature=temperature)
     predict = predictor(network, views, device=options.device, temperature=contract.output.temperature)
     measured = measure(predict, dataset, on_image=worst.add)
-    accuracy, as_exported = measured.accuracy, views == Views((size_hw,))
+    accuracy, as_exported = measured.accuracy, views == Views((size_hw,), fit=fit)
     if options.report is not None:
         title = f"{contract.name} on {accuracy.dataset} {accuracy.split}, mIoU {accuracy.miou:.3f}"
         title += "" if as_exported else f", mean of {views}"

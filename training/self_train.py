@@ -113,11 +113,11 @@ def command(options: SelfTrainOptions) -> None:
         frames_bgr = _frames(options)
         left_out = None if options.prove_on is None else options.data.open("val", leave_out=options.prove_on)
         candidate = start if not options.teacher else _trained(options, start, train_set, val_set)
-        size_hw, device = start.contract.input.size_hw, options.device
+        size_hw, fit, device = start.contract.input.size_hw, start.contract.input.fit, options.device
         untouched, network = start.build().to(device), candidate.build().to(device)
-        before = judge(untouched, size_hw, val_set, frames_bgr, device=device)
+        before = judge(untouched, size_hw, val_set, frames_bgr, fit=fit, device=device)
         adapted, share, after = best_norms(
-            network, before, size_hw, val_set, frames_bgr, options.max_loss, device=device
+            network, before, size_hw, val_set, frames_bgr, options.max_loss, fit=fit, device=device
         )
         if share == 0 and not options.teacher:
             raise TrainingError(
@@ -130,7 +130,7 @@ def command(options: SelfTrainOptions) -> None:
         best = options.out / "best.pt"
         changes = {"contract": contract, "weights": weights, "training": None}
         save_checkpoint(best, dataclasses.replace(candidate, **changes))  # type: ignore[arg-type]
-        masks = [masks_of(one, size_hw, device=device) for one in (untouched, adapted)]
+        masks = [masks_of(one, size_hw, fit=fit, device=device) for one in (untouched, adapted)]
         _draw(options.out / "before-after.png", frames_bgr, masks, train_set)
         report = {
             "share_of_statistics": share,
@@ -146,7 +146,7 @@ def command(options: SelfTrainOptions) -> None:
             second = range(len(left_out) // 2, len(left_out))
             names = {"before": untouched, "trained": network, "after": adapted}
             for name, one in names.items():
-                measured = evaluate(one, left_out, size_hw, indices=second, device=device)
+                measured = evaluate(one, left_out, size_hw, indices=second, fit=fit, device=device)
                 where = f"second half of {options.prove_on}, {len(second)} frames"
                 print(f"{where}, {name}: mIoU {measured.accuracy.miou:.4f}")
     print(

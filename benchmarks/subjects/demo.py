@@ -125,7 +125,9 @@ def run_demo(out: Path, config: DemoConfig | None = None) -> DemoResult:
 
     _begin("measure", f"mIoU on {config.val_scenes} other scenes, in PyTorch and in onnxruntime")
     network_in_torch = load_checkpoint(checkpoint_path).build()
-    torch_miou = evaluate(network_in_torch, val_set, config.train.size_hw).accuracy.miou
+    torch_miou = evaluate(
+        network_in_torch, val_set, config.train.size_hw, fit=export.contract.input.fit
+    ).accuracy.miou
     with Segmenter(export.path) as segment:
         onnx_miou = measure_segmenter(segment, val_set).accuracy.miou
 

@@ -137,7 +137,7 @@ def _scale_batches(
     if not described.is_dynamic:
         return (), "this file takes one image a run; export it with --dynamic"
     run = session.run if session.contract.output.has_logits else session.run_mask
-    fitted = [fit_image(image_bgr, described.size_hw) for image_bgr in images_bgr]
+    fitted = [fit_image(image_bgr, described.size_hw, described.fit) for image_bgr in images_bgr]
     stacks = {
         batch: np.stack([fitted[index % len(fitted)] for index in range(batch)]) for batch in BATCHES
     }  # each (N, H, W, 3)

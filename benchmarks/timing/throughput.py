@@ -20,7 +20,6 @@ from runtime.errors import SourceError
 from runtime.loop import run
 from runtime.masks.overlay import Overlay
 from runtime.network.options import ModelOptions
-from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
 from runtime.segmenter import Segmenter
 from runtime.sources import Source, without_secrets
@@ -93,7 +92,7 @@ def measure_throughput(config: ThroughputConfig, source: Source | None = None) -
     with source or open_endless(config.source) as source, Segmenter(options.file, **how) as segment:
         session = NetworkSession(options.file, **how)
         image_bgr = next(run(source, segment, max_frames=1)).frame.image_bgr
-        fitted = fit_image(image_bgr, segment.size_hw)
+        fitted = segment.fit(image_bgr).image_bgr
         infer = session.run if session.contract.output.has_logits else session.run_mask
         for _ in range(_WARMUP_RUNS):
             infer(fitted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +28,7 @@ Scores = NDArray[np.float64]
 TOLERANCE = Tolerance("float32", epsilons=2.0**13, mask_agreement=0.999, miou=0.0)
 # Rounding to float16 or int8 between layers turns a difference in the last bit into one of a whole step.
 COARSE_TOLERANCE = Tolerance("float16", epsilons=32, mask_agreement=0.99, miou=0.0)
+FEWEST_FRAMES = 4  # of a proof that takes long
 LOWEST_SPREAD = 0.1  # of what a network should see of a picture; nobody trains on less
 HIGHEST_VALUE = 300.0  # beyond what pixels of 0 to 255 are, whatever is subtracted
 
@@ -127,6 +130,8 @@ def compare(
     output: ForeignOutput,
     classes: ClassMap,
     frames: Sequence[Named],
+    *,
+    most_s: float = math.inf,
 ) -> Parity:
     """Compare a rewritten file, as the runtime opens it, with the original.
 
@@ -137,6 +142,7 @@ def compare(
         output: what the original gives.
         classes: which it may give.
         frames: names and pictures to compare on.
+        most_s: seconds after which no picture is begun, but for the first 4.
 
     Returns:
         Differences of logits, of probabilities if it gives those; none of class indices.
@@ -148,8 +154,11 @@ def compare(
     check_file(path)
     session = NetworkSession(path)
     size_hw = session.contract.input.size_hw
-    compared = []
+    compared: list[FrameParity] = []
+    started = time.monotonic()
     for name, image_bgr in tracked(frames, "proof"):
+        if len(compared) >= FEWEST_FRAMES and time.monotonic() - started >= most_s:
+            break
         fitted = fit_image(image_bgr, size_hw, source.fit)
         planes = output.planes(original.run(source.prepare(fitted))[output.name])
         if not np.isfinite(planes).all():

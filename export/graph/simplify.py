@@ -15,12 +15,17 @@ from runtime.errors import ParityError
 RANDOM_CHECKS = 2  # runs of both graphs on random images; the real proof is export.proof.parity
 
 
-def simplify(model: ir.Model, check_shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+def simplify(
+    model: ir.Model,
+    check_shapes: Mapping[str, Sequence[int]] | None = None,
+    checks: int = RANDOM_CHECKS,
+) -> ir.Model:
     """Return the simplified graph.
 
     Args:
         model: stays as it is.
         check_shapes: the shape of each input to compare both graphs at; needed where it is free.
+        checks: runs of both graphs on random images; 0 where the caller compares them by himself.
 
     Raises:
         ParityError: onnxsim failed, or the simplified graph gives other numbers.
@@ -29,9 +34,7 @@ def simplify(model: ir.Model, check_shapes: Mapping[str, Sequence[int]] | None =
     simplified: onnx.ModelProto
     try:
         with redirect_stdout(io.StringIO()):  # onnxsim prints its progress
-            simplified, same = onnxsim.simplify(
-                ir.to_proto(model), check_n=RANDOM_CHECKS, test_input_shapes=shapes
-            )
+            simplified, same = onnxsim.simplify(ir.to_proto(model), check_n=checks, test_input_shapes=shapes)
     except Exception as error:  # onnxsim raises what its C++ passes and its checker raise
         raise ParityError(
             f"simplify: expected a smaller graph, onnxsim {onnxsim.__version__} failed "

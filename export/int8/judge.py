@@ -19,7 +19,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from runtime.base.progress import tracked
-from runtime.contract import Accuracy
+from runtime.contract import Accuracy, ImageInput
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.resize import fit_image
@@ -92,10 +92,11 @@ class AgreementJudge:
         return 100 * same / pixels, None
 
 
-def dataset_images(dataset: SegmentationDataset, count: int, size_hw: tuple[int, int]) -> list[Image]:
+def dataset_images(dataset: SegmentationDataset, count: int, given: ImageInput) -> list[Image]:
     """Return up to `count` evenly spaced images of a data set, resized as the runtime does."""
     chosen = spaced(len(dataset), count)
-    return [fit_image(dataset[index].image_bgr, size_hw) for index in tracked(chosen, "reading")]
+    images = (dataset[index].image_bgr for index in tracked(chosen, "reading"))
+    return [fit_image(image_bgr, given.size_hw, given.fit) for image_bgr in images]
 
 
 def source_images(source: str) -> tuple[list[Image], list[Image]]:

@@ -115,8 +115,8 @@ class Pictures:
         if calibrated is None or judged is None or self.frames is not None:
             got = "neither" if calibrated is None else "both"
             raise ConfigError(f"pictures: expected --data or --frames, got {got}; choose one of them")
-        size_hw = NetworkSession(model_path, threads=config.threads).contract.input.size_hw
-        images = dataset_images(calibrated, config.calibration_frames, size_hw)
+        given = NetworkSession(model_path, threads=config.threads).contract.input
+        images = dataset_images(calibrated, config.calibration_frames, given)
         return images, LabelJudge(judged, self.limit, config.threads)
 
 

@@ -15,7 +15,7 @@ from runtime.contract import Accuracy
 from runtime.errors import ParityError
 from runtime.frame import Image
 from runtime.network.mask import class_mask, fit_mask
-from runtime.network.resize import fit_image
+from runtime.network.resize import fit_image, seen
 from training.data import SegmentationDataset
 from training.evaluation.measure import measure, measure_segmenter
 
@@ -55,12 +55,15 @@ def prove_accuracy(
 
         def network_mask(image_bgr: Image) -> Image:
             frame_hw = (image_bgr.shape[0], image_bgr.shape[1])
-            fitted = fit_image(image_bgr, contract.input.size_hw)
+            size_hw, fit = contract.input.size_hw, contract.input.fit
+            fitted, part = fit_image(image_bgr, size_hw, fit), seen(frame_hw, size_hw, fit)
             with torch.inference_mode():
                 logits = network(torch.from_numpy(fitted[None])).numpy()  # (1, C, h, w)
             if contract.output.has_logits:
-                return class_mask(logits, frame_hw)
-            return fit_mask(class_mask(logits, contract.input.size_hw), frame_hw)
+                found = class_mask(logits, part.size_hw, part.window)
+            else:
+                found = fit_mask(class_mask(logits, size_hw), part.size_hw, part.window)
+            return part.onto(found, frame_hw, contract.classes.ignore_index)
 
         of_file = measure_segmenter(segment, dataset)
     result = AccuracyComparison(measure(network_mask, dataset).accuracy, of_file.accuracy)

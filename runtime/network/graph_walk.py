@@ -16,6 +16,8 @@ MAX_DEPTH = 16  # graphs inside the nodes of graphs
 MAX_AXES = 16  # of a tensor; onnxruntime computes with a few
 MAX_NODES = 200_000  # with every call of a function inside the file written out
 MAX_ROUNDS = 100_000  # of a Loop, those of the Loops around it multiplied
+MAX_PAD = 1024  # pixels that a convolution or a pooling adds on one side
+_FEW = 2 * MAX_AXES  # numbers of a constant that are kept: what a Pad says of every axis
 _EXTERNAL = 1  # TensorProto.DataLocation
 # Bits of an element by TensorProto.DataType; a string (8) has none of its own.
 _ELEMENT_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 8: 0, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64}
@@ -30,6 +32,7 @@ _TYPE_NAMES = {
     10: "float16",
     11: "double",
 }
+_PADDING = ("AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv")
 _SHAPE_INPUT = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}  # operators whose output a constant sizes
 # Operators whose output has at least as many elements as each input.
 _KEEPING_NAMES = (
@@ -73,6 +76,7 @@ class _Node:
     operator: str
     inputs: list[str]
     outputs: list[str]
+    pads: list[int]
 
 
 @dataclass
@@ -83,8 +87,8 @@ class GraphWalk:
     constants: set[str] = field(default_factory=set)
     inputs: list[GraphValue] = field(default_factory=list)
     outputs: list[GraphValue] = field(default_factory=list)
-    shapes: dict[str, list[int]] = field(default_factory=dict)  # small integer constants by name
-    elements: dict[str, int] = field(default_factory=dict)  # of inputs and constants, at least
+    shapes: dict[str, list[float]] = field(default_factory=dict)  # small constants by name
+    elements: dict[str, float] = field(default_factory=dict)  # of inputs and constants, at least
     nodes: list[_Node] = field(default_factory=list)
     loops: list[tuple[str, ...]] = field(default_factory=list)  # names of rounds, the outermost Loop's first
     functions: dict[tuple[str, str], Counter[tuple[str, str]]] = field(default_factory=dict)  # what they call
@@ -134,6 +138,7 @@ class GraphWalk:
         """Check a NodeProto: its tensors and graphs."""
         operator = domain = ""
         inputs, outputs, attributes = [], [], []
+        pads: list[int] = []
         for part in fields(message):
             if part.number == 1:
                 inputs.append(part.text)
@@ -151,14 +156,18 @@ class GraphWalk:
             self.loops.append(self._around)
         values = [value for attribute in attributes for value in self.attribute(attribute, depth)]
         self._around = around
+        if operator == "Pad" or operator in _PADDING:
+            pads = [int(number) for one in attributes for number in _numbers_named("pads", one)]
+            if operator != "Pad" and max(pads, default=0) > MAX_PAD:
+                raise ProtobufError(f"its {operator} pads by {max(pads)} pixels")
         if operator == "Constant" and outputs:
             self.shapes[outputs[0]] = values
         self._calls[domain, operator] += 1
-        self.nodes.append(_Node(domain, operator, inputs, outputs))
+        self.nodes.append(_Node(domain, operator, inputs, outputs, pads))
 
-    def attribute(self, message: memoryview, depth: int) -> list[int]:
-        """Check an AttributeProto; return its integers, if they are few."""
-        values: list[int] = []
+    def attribute(self, message: memoryview, depth: int) -> list[float]:
+        """Check an AttributeProto; return its numbers, if they are few."""
+        values: list[float] = []
         for part in fields(message):
             if part.number in (5, 10):
                 tensor = _tensor(part.message, self.takes_external)
@@ -166,7 +175,7 @@ class GraphWalk:
                 values += tensor.values
             elif part.number in (6, 11):
                 self.graph(part.message, depth + 1)
-            elif part.number in (3, 8) and len(values) <= 8:
+            elif part.number in (3, 8) and len(values) <= _FEW:
                 values += part.integers
             elif part.number in (22, 23):
                 raise ProtobufError("it holds sparse weights; save it with dense ones")
@@ -179,10 +188,10 @@ class GraphWalk:
             if place is not None and place < len(node.inputs):
                 elements = math.prod(self.shapes.get(node.inputs[place], []))
                 if elements > MAX_TENSOR_BYTES // 4:
-                    raise ProtobufError(f"its {node.operator} makes a tensor of {elements} elements")
+                    raise ProtobufError(f"its {node.operator} makes a tensor of {elements:.0f} elements")
 
     def check_growth(self) -> None:
-        """Refuse chains of Concat, Expand and Tile that fill the memory when they run.
+        """Refuse chains of Concat, Expand, Pad, Resize and Tile that fill the memory when they run.
 
         Counts what each tensor holds at least; what other operators make is not followed.
         """
@@ -199,6 +208,10 @@ class GraphWalk:
                 count = sum(of_inputs)
             elif node.operator == "Tile":
                 count = of_inputs[0] * math.prod(max(size, 0) for size in sizes) if sizes else 0
+            elif node.operator == "Pad":
+                count = self._padded(node, of_inputs)
+            elif node.operator in ("Resize", "Upsample"):
+                count = self._resized(node, of_inputs)
             elif node.operator in _SHAPE_INPUT and sizes:
                 count = math.prod(max(size, 1) for size in sizes)
             elif node.operator in _KEEPING and not node.domain:
@@ -210,17 +223,31 @@ class GraphWalk:
             for name in node.outputs[:1]:
                 elements[name] = count
 
+    def _padded(self, node: _Node, of_inputs: list[float]) -> float:
+        """Return the least elements of a Pad: each axis has one of its own."""
+        pads = node.pads or (self.shapes.get(node.inputs[1], []) if len(node.inputs) > 1 else [])
+        axes = len(pads) // 2
+        least = math.prod(max(1.0, 1 + before + pads[axis + axes]) for axis, before in enumerate(pads[:axes]))
+        return max(least, of_inputs[0] if min(pads, default=0) >= 0 else 0)
+
+    def _resized(self, node: _Node, of_inputs: list[float]) -> float:
+        """Return the least elements of a Resize to constant sizes, or by constant scales."""
+        said = self.shapes.get(node.inputs[-1], [])
+        if len(node.inputs) > 3 and node.inputs[3]:
+            return math.prod(max(size, 1) for size in said) if said else 0
+        return of_inputs[0] * math.prod(said) if min(said, default=0) >= 1 else 0
+
     def check_rounds(self) -> None:
         """Refuse Loops that nothing in the file ends."""
         for loop in self.loops:
-            rounds = 1
+            rounds = 1.0
             for name in loop:
                 said = self.shapes.get(name, [])
                 if len(said) != 1:
                     raise ProtobufError("it holds a Loop whose number of rounds is no constant")
                 rounds *= max(said[0], 1)
             if rounds > MAX_ROUNDS:
-                raise ProtobufError(f"it holds a Loop of {rounds} rounds")
+                raise ProtobufError(f"it holds a Loop of {rounds:.0f} rounds")
 
     def check_calls(self) -> None:
         """Refuse functions that call each other into more nodes than any network has."""
@@ -251,11 +278,11 @@ class GraphWalk:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """What is kept of a TensorProto: of at most eight int64 numbers the numbers, too."""
+    """What is kept of a TensorProto: of few int64 or float32 numbers the numbers, too."""
 
     name: str
     elements: int
-    values: list[int]
+    values: list[float]
     external: ExternalWeights | None = None
 
 
@@ -263,7 +290,7 @@ def _tensor(message: memoryview, takes_external: bool = False) -> _Tensor:
     """Check a TensorProto."""
     dims: list[int] = []
     name, kind, raw_bytes, typed_bytes = "", 0, None, 0
-    values: list[int] = []
+    values: list[float] = []
     is_external = False
     entries: dict[str, str] = {}
     for part in fields(message):
@@ -275,12 +302,15 @@ def _tensor(message: memoryview, takes_external: bool = False) -> _Tensor:
             name = part.text
         elif part.number == 9:
             raw_bytes = len(part.message)
-            if kind == 7 and raw_bytes <= 64 and raw_bytes % 8 == 0:
-                values = list(part.message.cast("q")) if raw_bytes else []
+            form, size = {7: ("q", 8), 1: ("f", 4)}.get(kind, ("", 1))
+            if form and raw_bytes <= size * _FEW and raw_bytes % size == 0:
+                values = list(part.message.cast(form)) if raw_bytes else []  # type: ignore[call-overload]
         elif part.number in (4, 5, 6, 7, 10, 11):
             typed_bytes += part.end - part.start
-            if part.number == 7 and part.end - part.start <= 80:
+            if part.number == 7 and part.end - part.start <= 10 * _FEW:
                 values += part.integers
+            elif part.number == 4 and len(part.message) <= 4 * _FEW:
+                values += list(part.message.cast("f"))
         elif part.number == 13 or (part.number == 14 and part.integer == _EXTERNAL):
             if not takes_external:
                 raise ProtobufError(
@@ -308,6 +338,14 @@ def _tensor(message: memoryview, takes_external: bool = False) -> _Tensor:
             f"tensor {name!r} announces {elements} elements as {dims} and holds {typed_bytes} bytes"
         )
     return _Tensor(name, elements, values)
+
+
+def _numbers_named(name: str, message: memoryview) -> list[int]:
+    """Return the integers of an AttributeProto of this name; none of another."""
+    parts = list(fields(message))
+    if not any(part.number == 1 and part.text == name for part in parts):
+        return []
+    return [number for part in parts if part.number == 8 for number in part.integers]
 
 
 def _external(name: str, needed: int, entries: dict[str, str]) -> ExternalWeights:

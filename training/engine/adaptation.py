@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from runtime.contract import STRETCH, ImageFit
 from runtime.errors import ConfigError, TrainingError
 from runtime.frame import Image
 from runtime.network.resize import fit_image
@@ -60,6 +61,7 @@ def judge(
     labelled: SegmentationDataset,
     frames_bgr: Sequence[Image],
     *,
+    fit: ImageFit = STRETCH,
     device: str = "cpu",
 ) -> Judgement:
     """Measure a network on labelled images, and count its classes on the new road.
@@ -69,16 +71,17 @@ def judge(
         size_hw: its input size in pixels.
         labelled: images that it must not forget.
         frames_bgr: of the new road, uint8 (H, W, 3) each.
+        fit: how images are brought to the input's size.
         device: where the network is.
     """
-    predict = predictor(network, Views((size_hw,)), device=device)
+    predict = predictor(network, Views((size_hw,), fit=fit), device=device)
     counts, confidences = np.zeros(256, np.int64), []
     for frame_bgr in frames_bgr:
         said = predict(frame_bgr)
         counts += np.bincount(said.mask.ravel(), minlength=256)
         confidences.append(float(said.confidence.mean()))
     shares = counts[: len(labelled.classes)] / max(1, counts.sum())
-    miou = evaluate(network, labelled, size_hw, device=device).accuracy.miou
+    miou = evaluate(network, labelled, size_hw, fit=fit, device=device).accuracy.miou
     return Judgement(miou, shares, float(np.mean(confidences)))
 
 
@@ -88,6 +91,7 @@ def with_norms_of(
     size_hw: tuple[int, int],
     share: float,
     *,
+    fit: ImageFit = STRETCH,
     device: str = "cpu",
 ) -> CameraNetwork:
     """Return a copy whose batch norms use the statistics of these frames.
@@ -99,6 +103,7 @@ def with_norms_of(
         frames_bgr: uint8 (H, W, 3) each, at least two.
         size_hw: the network's input size in pixels.
         share: of the frames' statistics, 0..1; the rest are those that the network has.
+        fit: how frames are brought to the input's size.
         device: where the network is.
 
     Raises:
@@ -120,7 +125,7 @@ def with_norms_of(
     batches = np.array_split(np.arange(len(frames_bgr)), max(1, len(frames_bgr) // BATCH_SIZE))
     with torch.no_grad():
         for batch in batches:
-            fitted = np.stack([fit_image(frames_bgr[index], size_hw) for index in batch])
+            fitted = np.stack([fit_image(frames_bgr[index], size_hw, fit) for index in batch])
             adapted(torch.from_numpy(fitted).to(device))
     for norm, old in zip(norms, before, strict=True):
         norm.momentum = old.momentum
@@ -138,6 +143,7 @@ def best_norms(
     frames_bgr: Sequence[Image],
     max_loss: float,
     *,
+    fit: ImageFit = STRETCH,
     device: str = "cpu",
 ) -> tuple[CameraNetwork, float, Judgement]:
     """Return the network with the share of the frames' statistics that makes it surest of them.
@@ -149,6 +155,7 @@ def best_norms(
         labelled: images that it must not forget.
         frames_bgr: of the new road.
         max_loss: points of mIoU on the labelled images that it may lose.
+        fit: how images are brought to the input's size.
         device: where the network is.
 
     Returns:
@@ -159,8 +166,8 @@ def best_norms(
     """
     found, faults = [], []
     for share in SHARES:
-        adapted = with_norms_of(network, frames_bgr, size_hw, share, device=device)
-        after = judge(adapted, size_hw, labelled, frames_bgr, device=device)
+        adapted = with_norms_of(network, frames_bgr, size_hw, share, fit=fit, device=device)
+        after = judge(adapted, size_hw, labelled, frames_bgr, fit=fit, device=device)
         if fault := before.fault_of(after, max_loss):
             faults.append(f"with {share:.0%} of the new road's statistics {fault}")
         else:

@@ -88,6 +88,11 @@ class TrainConfig:
         metavar=("H", "W"),
         group=_NETWORK,
     )
+    fit: Literal["stretch", "letterbox", "crop"] = flag(
+        "how a frame of another shape is brought to that size when it is measured and when it runs",
+        default="stretch",
+        group=_NETWORK,
+    )
     init_from: str | None = flag(
         "start from a checkpoint's weights and normalisation, by path or bundled name (camvid-s); of its "
         "classifier, classes of equal name",

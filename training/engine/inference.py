@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.base.progress import tracked
+from runtime.contract import STRETCH, ImageFit
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.mask import class_mask
-from runtime.network.resize import fit_image
-from training.data.dataset import SegmentationDataset
+from runtime.network.resize import fit_image, seen
+from training.data.dataset import IGNORE, SegmentationDataset
 from training.evaluation.measure import Measurement, Prediction, measure_batches
-from training.evaluation.metrics import class_probabilities
+from training.evaluation.probabilities import frame_probabilities
 from training.evaluation.temperature import TemperatureFit
 from training.network.build import CameraNetwork
 
@@ -31,14 +32,22 @@ class Views:
     Attributes:
         sizes_hw: heights and widths in pixels that the image is resized to.
         flip: whether each size is also shown mirrored, left for right.
+        fit: how the image is brought to a size.
     """
 
     sizes_hw: tuple[tuple[int, int], ...]
     flip: bool = False
+    fit: ImageFit = STRETCH
 
     @classmethod
     def of_scales(
-        cls, size_hw: tuple[int, int], scales: Sequence[float], multiple: int, *, flip: bool = False
+        cls,
+        size_hw: tuple[int, int],
+        scales: Sequence[float],
+        multiple: int,
+        *,
+        flip: bool = False,
+        fit: ImageFit = STRETCH,
     ) -> Views:
         """Return the views of a network's input size times each scale, rounded to what the network takes.
 
@@ -48,6 +57,7 @@ class Views:
             multiple: what the network needs heights and widths to be multiples of; each is rounded to the
                 nearest.
             flip: see `Views`.
+            fit: see `Views`.
 
         Raises:
             ConfigError: no scale, one out of range, or two that come to the same size.
@@ -66,7 +76,7 @@ class Views:
                 f"scales: expected each to give another size, got {_sizes(sizes_hw)} from "
                 f"{list(scales)} in multiples of {multiple}; leave some out"
             )
-        return cls(sizes_hw, flip)
+        return cls(sizes_hw, flip, fit)
 
     def __len__(self) -> int:
         """Return the number of views."""
@@ -94,7 +104,7 @@ def averaged_probabilities(
         views: what `run` is shown.
 
     Returns:
-        float32 (C, H, W), 0..1.
+        float32 (C, H, W), 0..1; 0 where the network saw nothing.
     """
     each = _probabilities_of_each(run, image_bgr, views)
     total = next(each)
@@ -108,13 +118,31 @@ def _probabilities_of_each(
     run: Callable[[Image], NDArray[np.float32]], image_bgr: Image, views: Views
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the probabilities of one view after the other, since all together may be gigabytes."""
-    height, width = image_bgr.shape[:2]
     for size_hw in views.sizes_hw:
-        fitted = fit_image(image_bgr, size_hw)
-        yield class_probabilities(run(fitted), (height, width))
+        yield _probabilities(run, image_bgr, size_hw, views.fit)
         if views.flip:
-            mirrored = class_probabilities(run(fitted[:, ::-1].copy()), (height, width))
-            yield mirrored[:, :, ::-1]
+            mirrored = np.ascontiguousarray(image_bgr[:, ::-1])
+            yield _probabilities(run, mirrored, size_hw, views.fit)[:, :, ::-1]
+
+
+def _probabilities(
+    run: Callable[[Image], NDArray[np.float32]], image_bgr: Image, size_hw: tuple[int, int], fit: ImageFit
+) -> NDArray[np.float32]:
+    """Return float32 (C, H, W) of one view."""
+    frame_hw = (image_bgr.shape[0], image_bgr.shape[1])
+    logits = run(fit_image(image_bgr, size_hw, fit))
+    return frame_probabilities(logits, frame_hw, seen(frame_hw, size_hw, fit))
+
+
+def frame_mask(
+    logits: NDArray[np.float32], frame_hw: tuple[int, int], size_hw: tuple[int, int], fit: ImageFit
+) -> Image:
+    """Return the mask uint8 (H, W) of a frame from logits (1, C, h, w), as the runtime makes it.
+
+    What a crop cuts off is void, 255.
+    """
+    part = seen(frame_hw, size_hw, fit)
+    return part.onto(class_mask(logits, part.size_hw, part.window), frame_hw, IGNORE)
 
 
 def _nearest(pixels: float, multiple: int) -> int:
@@ -130,6 +158,7 @@ def evaluate(
     dataset: SegmentationDataset,
     size_hw: tuple[int, int],
     *,
+    fit: ImageFit = STRETCH,
     indices: Sequence[int] | None = None,
     device: str = "cpu",
     progress: bool = False,
@@ -143,12 +172,13 @@ def evaluate(
         network: is left in eval mode.
         dataset: images of any size.
         size_hw: the network's input size.
+        fit: how images are brought to it.
         indices: which images; None for all. The matrices of parts add up to that of the whole.
         device: where the network is.
         progress: whether to draw a bar, where stderr is a terminal.
     """
     return measure_batches(
-        masks_of(network, size_hw, device=device),
+        masks_of(network, size_hw, fit=fit, device=device),
         dataset,
         batch_size=BATCH_SIZE,
         indices=indices,
@@ -157,21 +187,22 @@ def evaluate(
 
 
 def masks_of(
-    network: CameraNetwork, size_hw: tuple[int, int], *, device: str = "cpu"
+    network: CameraNetwork, size_hw: tuple[int, int], *, fit: ImageFit = STRETCH, device: str = "cpu"
 ) -> Callable[[Sequence[Image]], list[Image]]:
     """Return a function from images uint8 (H, W, 3) BGR to their masks uint8 (H, W), all in one run.
 
     Args:
         network: is left in eval mode.
         size_hw: the network's input size.
+        fit: how images are brought to it.
         device: where the network is.
     """
     network.eval()
 
     def masks(images_bgr: Sequence[Image]) -> list[Image]:
-        fitted = np.stack([fit_image(image_bgr, size_hw) for image_bgr in images_bgr])  # (N, h, w, 3)
+        fitted = np.stack([fit_image(image_bgr, size_hw, fit) for image_bgr in images_bgr])  # (N, h, w, 3)
         return [
-            class_mask(logits[None], (image_bgr.shape[0], image_bgr.shape[1]))
+            frame_mask(logits[None], (image_bgr.shape[0], image_bgr.shape[1]), size_hw, fit)
             for image_bgr, logits in zip(images_bgr, _run(network, fitted, device), strict=True)
         ]
 
@@ -200,17 +231,25 @@ def predictor(
     def predict(image_bgr: Image) -> Prediction:
         if len(views) > 1:
             probabilities = averaged_probabilities(run, image_bgr, views)  # (classes, H, W)
-            return Prediction(probabilities.argmax(axis=0).astype(np.uint8), probabilities.max(axis=0))
-        height, width = image_bgr.shape[:2]
-        logits = run(fit_image(image_bgr, views.sizes_hw[0]))
-        confidence = class_probabilities(logits, (height, width)).max(axis=0)
-        return Prediction(class_mask(logits, (height, width)), confidence)
+            confidence = probabilities.max(axis=0)
+            mask = np.where(confidence > 0, probabilities.argmax(axis=0), IGNORE).astype(np.uint8)
+            return Prediction(mask, confidence)
+        (size_hw,), fit = views.sizes_hw, views.fit
+        frame_hw = (image_bgr.shape[0], image_bgr.shape[1])
+        logits = run(fit_image(image_bgr, size_hw, fit))
+        confidence = frame_probabilities(logits, frame_hw, seen(frame_hw, size_hw, fit)).max(axis=0)
+        return Prediction(frame_mask(logits, frame_hw, size_hw, fit), confidence)
 
     return predict
 
 
 def fit_temperature(
-    network: CameraNetwork, size_hw: tuple[int, int], dataset: SegmentationDataset, *, device: str = "cpu"
+    network: CameraNetwork,
+    size_hw: tuple[int, int],
+    dataset: SegmentationDataset,
+    *,
+    fit: ImageFit = STRETCH,
+    device: str = "cpu",
 ) -> float:
     """Return the temperature at which a network's confidences fit a data set best, see `TemperatureFit`.
 
@@ -218,19 +257,21 @@ def fit_temperature(
         network: is left in eval mode.
         size_hw: the network's input size in pixels.
         dataset: labelled images that it was not trained on.
+        fit: how they are brought to the input's size.
         device: where the network is.
 
     Raises:
         DatasetError: no labelled pixel, or a sample that cannot be read.
     """
     network.eval()
-    fit = TemperatureFit()
+    found = TemperatureFit()
     for index in tracked(range(len(dataset)), "fitting the temperature"):
         sample = dataset[index]
-        height, width = sample.label.shape
-        logits = _run(network, fit_image(sample.image_bgr, size_hw)[None], device)
-        fit.add(sample.label, class_probabilities(logits, (height, width)))
-    return fit.temperature()
+        probabilities = _probabilities(
+            lambda fitted: _run(network, fitted[None], device), sample.image_bgr, size_hw, fit
+        )
+        found.add(np.where(probabilities.any(axis=0), sample.label, IGNORE), probabilities)
+    return found.temperature()
 
 
 def _run(network: CameraNetwork, fitted: Image, device: str) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from runtime.base.files import is_encodable, make_folder, replacing
@@ -136,7 +137,10 @@ def train(
             board.write_epoch(trainer.history[-1], train_set.classes.names)
             if config.samples_every and number % config.samples_every == 0:
                 network = trainer.averaged_network()
-                sheet_bgr = sample_predictions(network, val_set, config.size_hw, device=trainer.device)
+                fit = trainer.contract.input.fit
+                sheet_bgr = sample_predictions(
+                    network, val_set, config.size_hw, fit=fit, device=trainer.device
+                )
                 write_sheet(out / "samples" / f"epoch-{number:04d}.png", sheet_bgr)
                 board.write_samples(sheet_bgr, number)
             if improved:
@@ -170,13 +174,15 @@ def _validate(trainer: Trainer, val_set: SegmentationDataset, indices: Sequence[
         trainer.averaged_network(),
         val_set,
         trainer.config.size_hw,
+        fit=trainer.contract.input.fit,
         indices=indices,
         device=trainer.device,
         progress=trainer.processes.is_first,
     )
     confusion = measured.confusion
-    counts = torch.from_numpy(confusion.matrix).to(trainer.device)
-    confusion.matrix = trainer.processes.total(counts).cpu().numpy()
+    counts = torch.from_numpy(np.column_stack((confusion.matrix, confusion.missed))).to(trainer.device)
+    total = trainer.processes.total(counts).cpu().numpy()
+    confusion.matrix, confusion.missed = total[:, :-1], total[:, -1]
     return Measurement(val_set, len(val_set), confusion).accuracy
 
 

@@ -11,7 +11,16 @@ from typing import Any
 import torch
 
 from runtime.base.codec import DecodeError, from_plain
-from runtime.contract import ClassMap, GraphOutput, ImageInput, ModelContract, Normalization, Origin
+from runtime.contract import (
+    STRETCH,
+    ClassMap,
+    GraphOutput,
+    ImageFit,
+    ImageInput,
+    ModelContract,
+    Normalization,
+    Origin,
+)
 from runtime.errors import ConfigError, DatasetError, TrainingError
 from training.data import Augment, AugmentConfig, Batches, SegmentationDataset, class_weights, count_pixels
 from training.data.dataset import Bgr
@@ -96,11 +105,10 @@ def build_batches(
         ConfigError: a batch size that the data or the processes do not allow.
         DatasetError: rendered streets are wanted beside data of other classes.
     """
-    blue, green, red = (round(channel) for channel in mean_bgr)
     augmentation = AugmentConfig(
         config.crop_hw or config.size_hw,
         style=config.style,
-        pad_bgr=(blue, green, red),
+        pad_bgr=border_of(mean_bgr),
         soft_stride=config.network_size.config.stride,
     )
     extras: list[tuple[SegmentationDataset, int]] = []
@@ -123,13 +131,24 @@ def build_batches(
     )
 
 
+def border_of(mean_bgr: Bgr) -> tuple[int, int, int]:
+    """Return the colour around images: of crops in training, of letterboxed frames in the runtime."""
+    blue, green, red = (round(channel) for channel in mean_bgr)
+    return blue, green, red
+
+
 def build_contract(
-    config: TrainConfig, train_set: SegmentationDataset, normalization: Normalization, terms: str
+    config: TrainConfig,
+    train_set: SegmentationDataset,
+    normalization: Normalization,
+    mean_bgr: Bgr,
+    terms: str,
 ) -> ModelContract:
     """Return what the runtime will need to know of the network, without an accuracy."""
+    fit = STRETCH if config.fit == "stretch" else ImageFit(config.fit, fill_bgr=border_of(mean_bgr))
     return ModelContract(
         name=f"{train_set.name}-{config.network}",
-        input=ImageInput(size_hw=config.size_hw),
+        input=ImageInput(size_hw=config.size_hw, fit=fit),
         output=GraphOutput(stride=config.network_size.config.stride),
         classes=train_set.classes,
         normalization=normalization,

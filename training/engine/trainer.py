@@ -96,7 +96,7 @@ class Trainer:
             self.teacher = processes.from_first(lambda: load_teacher(path, train_set.classes, config.size_hw))
             _place(self.teacher.network, self.device)
             terms = combined_terms(terms, "taught by", self.teacher.name, self.teacher.terms)
-        self.contract = build_contract(config, train_set, normalization, terms)
+        self.contract = build_contract(config, train_set, normalization, mean_bgr, terms)
         torch.manual_seed(config.seed)  # not before: to load a teacher draws random numbers too
         size = config.network_size
         body = build_network(size.kind, size.config, len(train_set.classes))

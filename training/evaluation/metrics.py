@@ -21,6 +21,8 @@ class ConfusionMatrix:
 
     Attributes:
         matrix: int64 (classes, classes); row = label, column = prediction.
+        missed: int64 (classes,); labelled pixels of which the mask says nothing, 255, as around a crop. They
+            count as wrong.
 
     >>> confusion = ConfusionMatrix(2)
     >>> confusion.update(np.array([[0, 0], [1, 255]], np.uint8), np.array([[0, 1], [1, 1]], np.uint8))
@@ -37,13 +39,14 @@ class ConfusionMatrix:
             num_classes: from 1 to 255.
         """
         self.matrix: NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
+        self.missed: NDArray[np.int64] = np.zeros(num_classes, np.int64)
 
     def update(self, label: Image, mask: Image) -> None:
         """Count the pixels of one image, or of several in one array.
 
         Args:
             label: uint8, class indices or 255.
-            mask: uint8 of the same shape, predicted class indices.
+            mask: uint8 of the same shape, predicted class indices or 255.
 
         Raises:
             DatasetError: shapes or types that differ, an id outside the classes; nothing is counted then.
@@ -58,13 +61,14 @@ class ConfusionMatrix:
         pairs = (label.astype(np.uint16) << 8) | mask
         counts = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)[:IGNORE]
         known = len(self.matrix)
-        if counts[known:].any() or counts[:, known:].any():
+        if counts[known:].any() or counts[:, known:IGNORE].any():
             labels, masks = np.nonzero(counts)
             raise DatasetError(
                 f"metrics: expected class ids from 0 to {known - 1}, got labels up to {labels.max()} and "
                 f"predictions up to {masks.max()}; compare a model with data of its own classes"
             )
         self.matrix += counts[:known, :known]
+        self.missed += counts[:known, IGNORE]
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """Return the counts of both together.
@@ -79,13 +83,14 @@ class ConfusionMatrix:
             )
         total = ConfusionMatrix(len(self.matrix))
         total.matrix = self.matrix + other.matrix
+        total.missed = self.missed + other.missed
         return total
 
     @property
     def per_class_iou(self) -> list[float | None]:
         """Intersection over union of each class, 0..1; None for a class in neither labels nor predictions."""
         hits = np.diagonal(self.matrix)
-        union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits
+        union = self.matrix.sum(axis=0) + self._labelled - hits
         return _ratios(hits, union)
 
     @property
@@ -96,7 +101,7 @@ class ConfusionMatrix:
     @property
     def per_class_recall(self) -> list[float | None]:
         """Share of a class's labelled pixels that are found, 0..1; None for one that is never labelled."""
-        return _ratios(np.diagonal(self.matrix), self.matrix.sum(axis=1))
+        return _ratios(np.diagonal(self.matrix), self._labelled)
 
     @property
     def per_class_share(self) -> list[float]:
@@ -106,7 +111,7 @@ class ConfusionMatrix:
             DatasetError: no labelled pixel was counted.
         """
         self._expect_pixels()
-        return [float(share) for share in self.matrix.sum(axis=1) / self.matrix.sum()]
+        return [float(share) for share in self._labelled / self._labelled.sum()]
 
     @property
     def miou(self) -> float:
@@ -128,10 +133,16 @@ class ConfusionMatrix:
             DatasetError: no labelled pixel was counted.
         """
         self._expect_pixels()
-        return float(np.trace(self.matrix) / self.matrix.sum())
+        return float(np.trace(self.matrix) / self._labelled.sum())
+
+    @property
+    def _labelled(self) -> NDArray[np.int64]:
+        """The labelled pixels of each class."""
+        labelled: NDArray[np.int64] = self.matrix.sum(axis=1) + self.missed
+        return labelled
 
     def _expect_pixels(self) -> None:
-        if not self.matrix.any():
+        if not self._labelled.any():
             raise DatasetError(
                 "metrics: expected labelled pixels, found none; check that the labels are not all void"
             )
@@ -166,7 +177,7 @@ class ConfidenceBins:
 
         Args:
             label: uint8, class indices or 255.
-            mask: uint8 of the same shape, predicted class indices.
+            mask: uint8 of the same shape, predicted class indices or 255.
             confidence: float32 of the same shape, the probability given to the predicted class, 0..1.
 
         Raises:

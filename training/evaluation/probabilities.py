@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.network.mask import WHOLE, Window
-from runtime.network.resize import placement
+from runtime.network.mask import Window
+from runtime.network.resize import Seen, seen
 from runtime.segmenter import Inferred, Segmenter
 from training.evaluation.metrics import class_probabilities
 
@@ -44,15 +44,28 @@ def probabilities_of(
         rest = (1 - MASK_CONFIDENCE) / max(1, len(votes) - 1)
         return _shrunk(np.where(votes.any(axis=0), votes * (MASK_CONFIDENCE - rest) + rest, 0), size_hw)
     logits = (inferred.output / contract.output.temperature).astype(np.float32)  # (1, C, h, w)
-    if contract.input.fit.mode == "stretch":
-        return _seen(logits, size_hw, WHOLE)
-    rows, columns = placement(frame_hw, segment.size_hw, contract.input.fit).seen(frame_hw)
-    window = Window(rows.start, rows.end, columns.start, columns.end)
-    seen_hw = (rows.last - rows.first, columns.last - columns.first)
-    if seen_hw == frame_hw:
-        return _seen(logits, size_hw, window)
+    return frame_probabilities(logits, frame_hw, seen(frame_hw, segment.size_hw, contract.input.fit), size_hw)
+
+
+def frame_probabilities(
+    logits: NDArray[np.float32],
+    frame_hw: tuple[int, int],
+    part: Seen,
+    size_hw: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
+    """Return the probabilities over a frame of which a network saw a part, see `probabilities_of`.
+
+    Args:
+        logits: float32 (1, C, h, w).
+        frame_hw: the frame's height and width.
+        part: what the network saw of it.
+        size_hw: of the grid that covers the frame; None for the frame's own pixels.
+    """
+    size_hw = size_hw or frame_hw
+    if part.size_hw == frame_hw:
+        return _seen(logits, size_hw, part.window)
     wide = np.zeros((logits.shape[1], *frame_hw), np.float32)
-    wide[:, rows.first : rows.last, columns.first : columns.last] = _seen(logits, seen_hw, window)
+    wide[(slice(None), *part.inside)] = _seen(logits, part.size_hw, part.window)
     return _shrunk(wide, size_hw)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from runtime.base.files import replacing
-from runtime.contract import ClassMap
+from runtime.contract import STRETCH, ClassMap, ImageFit
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from training.data.dataset import IGNORE, Sample, SegmentationDataset
@@ -34,7 +34,12 @@ _VOID_BGR = (255, 0, 255)  # magenta
 
 
 def sample_predictions(
-    network: CameraNetwork, dataset: SegmentationDataset, size_hw: tuple[int, int], *, device: str = "cpu"
+    network: CameraNetwork,
+    dataset: SegmentationDataset,
+    size_hw: tuple[int, int],
+    *,
+    fit: ImageFit = STRETCH,
+    device: str = "cpu",
 ) -> Image:
     """Return a sheet of the same images of a data set every time, evenly spread over it.
 
@@ -42,6 +47,7 @@ def sample_predictions(
         network: is left in eval mode.
         dataset: images of any size.
         size_hw: the network's input size.
+        fit: how images are brought to it.
         device: where the network is.
 
     Returns:
@@ -52,7 +58,7 @@ def sample_predictions(
     count = min(SAMPLES, len(dataset))
     images: list[MeasuredImage] = []
     measure_batches(
-        masks_of(network, size_hw, device=device),
+        masks_of(network, size_hw, fit=fit, device=device),
         dataset,
         batch_size=1,
         indices=[(2 * number + 1) * len(dataset) // (2 * count) for number in range(count)],

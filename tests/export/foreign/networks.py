@@ -157,11 +157,13 @@ def session(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: opened.run(None, {name: x.astype(types.get(kind, np.uint8))})[0]
 
 
-def agreement(path: Path, by_hand: Callable[[np.ndarray], np.ndarray]) -> float:
+def agreement(
+    path: Path, by_hand: Callable[[np.ndarray], np.ndarray], images_bgr: Sequence[np.ndarray] = ()
+) -> float:
     """Share of pixels on which an adapted file and a pipeline by hand give the same class."""
     same = pixels = 0
     with Segmenter(path) as segment:
-        for image_bgr in scenes():
+        for image_bgr in images_bgr or scenes():
             mask, expected = segment(image_bgr).mask, by_hand(image_bgr)
             assert mask.shape == expected.shape == image_bgr.shape[:2]
             same += int((mask == expected).sum())

@@ -221,7 +221,7 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
 def test_a_result_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = write_keras_like(tmp_path / "keras.onnx")
 
-    def damage(model: ir.Model) -> ir.Model:
+    def damage(model: ir.Model, **_: object) -> ir.Model:
         for name, value in model.graph.initializers.items():
             if name.endswith("head"):
                 set_array(value, -numbers(value))
@@ -232,6 +232,19 @@ def test_a_result_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ParityError, match="16 of 16 frames differ"):
         adapt(original, class_map(10), options=options)
     assert [path.name for path in tmp_path.iterdir()] == ["keras.onnx"]
+
+
+def test_a_proof_ends_in_time_and_a_graph_that_cannot_be_simplified_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> ir.Model:
+        raise ParityError("onnxsim failed")
+
+    monkeypatch.setattr(export.foreign.adaptation, "simplify", fail)
+    options = AdaptOptions(NHWC, kind="softmax", proof_s=1e-9)
+    report = adapt(write_keras_like(tmp_path / "keras.onnx"), class_map(10), options=options)
+    assert report.frames == 4
+    assert "the graph stays as it is: onnxsim failed" in report.taken
 
 
 def test_logits_called_probabilities_are_found_out(tmp_path: Path) -> None:

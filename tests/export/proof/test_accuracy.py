@@ -1,5 +1,8 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -7,10 +10,15 @@ import export.proof.accuracy
 from export.module import ExportOptions, ExportReport, export_checkpoint
 from export.to_onnx import main
 from runtime import Segmentation, Segmenter
-from runtime.contract import ClassMap
+from runtime.contract import ClassMap, ImageFit
 from runtime.errors import DatasetError, ParityError
 from runtime.frame import Image
+from tests.export.conftest import CONTRACT
 from training.data import Sample, open_dataset
+from training.engine.checkpoint import load_checkpoint
+from training.engine.config import TrainConfig
+from training.engine.inference import Views, evaluate, fit_temperature, masks_of, predictor
+from training.engine.start import build_contract
 
 Exported = tuple[Path, ExportReport]
 
@@ -27,6 +35,8 @@ class Few:
         return 2
 
     def __getitem__(self, index: int) -> Sample:
+        if index >= len(self):
+            raise IndexError(index)
         return self._all[index]
 
 
@@ -45,6 +55,36 @@ def test_measured_accuracy_goes_into_the_contract(
     assert accuracy is not None
     assert (accuracy.dataset, accuracy.split, accuracy.frames) == ("few", "val", 2)
     assert f"{accuracy.miou:.4f} in the file" in printed.out
+
+
+@pytest.mark.usefixtures("quick_trace")
+@pytest.mark.parametrize("kind", ["logits", "mask"])
+@pytest.mark.parametrize("mode", ["letterbox", "crop"])
+def test_a_network_is_measured_on_what_its_file_sees_of_a_frame(
+    tmp_path: Path,
+    write_checkpoint: Callable[..., Path],
+    mode: Literal["letterbox", "crop"],
+    kind: Literal["logits", "mask"],
+) -> None:
+    data = Few()
+    config = TrainConfig(fit=mode, size_hw=CONTRACT.input.size_hw)
+    fit = build_contract(config, data, CONTRACT.normalization, (1.2, 2.0, 3.6), "").input.fit
+    assert fit == ImageFit(mode, fill_bgr=(1, 2, 4))
+    path = write_checkpoint(tmp_path / "tiny.pt", contract=CONTRACT.with_input(fit=fit))
+    report = export_checkpoint(path, options=ExportOptions(output=kind), dataset=data)
+    network, size_hw, images = load_checkpoint(path).build(), config.size_hw, [one.image_bgr for one in data]
+    with Segmenter(report.path) as segment:
+        masks = np.stack([segment(image).mask for image in images])
+    assert (masks == 255).any() == (mode == "crop")
+    if kind == "logits":
+        assert (np.stack(masks_of(network, size_hw, fit=fit)(images)) == masks).mean() > 0.999
+        measured = evaluate(network, data, size_hw, fit=fit).accuracy
+        assert report.contract.accuracy is not None
+        assert measured.miou == pytest.approx(report.contract.accuracy.miou, abs=1e-3)
+        for flip in (False, True):
+            said = predictor(network, Views((size_hw,), flip=flip, fit=fit))(images[0])
+            assert np.array_equal(said.mask == 255, masks[0] == 255)
+        assert fit_temperature(network, size_hw, data, fit=fit) > 0
 
 
 @pytest.mark.usefixtures("quick_trace")

@@ -66,6 +66,20 @@ def expands_and_joins() -> bytes:
     return model_of([*wide, join], (1,), constants={"size": np.array([500_000_000])})
 
 
+PADS = np.array([0, 0, 40_000, 40_000, 0, 0, 40_000, 40_000])
+
+
+def pads(old: bool = False) -> bytes:
+    """A contract may promise a small picture and small logits; between them is this."""
+    padded = node("Pad", "x", "p", pads=PADS.tolist()) if old else node("Pad", "x pads", "p")
+    return model_of([padded, node("GlobalMaxPool", "p", "y")], constants={} if old else {"pads": PADS})
+
+
+def resizes(constant: np.ndarray, inputs: str) -> bytes:
+    nodes = [node("Resize", f"x {inputs}", "r", mode="nearest"), node("GlobalMaxPool", "r", "y")]
+    return model_of(nodes, constants={"c": constant, "none": np.array([], np.float32)})
+
+
 def loop(rounds: object, body_nodes: list[onnx.NodeProto] | None = None) -> onnx.NodeProto:
     body = helper.make_graph(
         [*(body_nodes or []), node("Identity", "go", "on"), node("Identity", "state", "next")],
@@ -145,6 +159,12 @@ def deep_graphs() -> bytes:
         (doubling_concats, "Concat makes a tensor of at least"),
         (growing_tiles, "Tile makes a tensor of at least"),
         (expands_and_joins, "Concat makes a tensor of at least"),
+        (pads, "Pad makes a tensor of at least 6.4"),
+        (lambda: pads(old=True), "Pad makes a tensor of at least 6.4"),
+        (lambda: model_of([node("Conv", "x w", "y", pads=[9000] * 4)]), "Conv pads by 9000"),
+        (lambda: resizes(np.array([1, 3, 99_999, 99_999]), "none none c"), "Resize makes a tensor"),
+        (lambda: resizes(np.array([1, 1, 4000, 4000], np.float32), "none c"), "Resize makes a tensor"),
+        (lambda: resizes(np.array([1, 1, 4000, 4000], np.float32), "c"), "Resize makes a tensor"),
         (endless_loop, "number of rounds is no constant"),
         (loop_of_many_rounds, "Loop of 1000000000000 rounds"),
         (loop_in_a_loop, "Loop of 25000000 rounds"),

@@ -93,6 +93,16 @@ def test_void_pixels_count_nowhere() -> None:
     assert confusion.matrix.tolist() == [[1, 0], [0, 0]]
 
 
+def test_a_pixel_of_which_the_mask_says_nothing_is_a_miss() -> None:
+    confusion = ConfusionMatrix(2)
+    confusion.update(np.array([0, 0, 1, 255], np.uint8), np.array([0, 255, 1, 255], np.uint8))
+    confusion += ConfusionMatrix(2)
+    assert confusion.per_class_iou == [0.5, 1.0]
+    assert confusion.per_class_recall == [0.5, 1.0]
+    assert confusion.per_class_precision == [1.0, 1.0]
+    assert confusion.pixel_accuracy == pytest.approx(2 / 3)
+
+
 def test_merged_matrices_equal_one_matrix_of_all_images() -> None:
     labels, masks = random_images(3, 5, count=2)
     parts = [ConfusionMatrix(5), ConfusionMatrix(5)]
@@ -121,7 +131,7 @@ ZEROS = np.zeros((2, 2), np.uint8)
         (ZEROS.astype(np.float32), ZEROS, "label float32"),
         (ZEROS + np.uint8(2), ZEROS, "from 0 to 1, got labels up to 2"),
         (ZEROS, ZEROS + np.uint8(2), "predictions up to 2"),
-        (ZEROS, ZEROS + np.uint8(255), "predictions up to 255"),
+        (ZEROS, ZEROS + np.uint8(254), "predictions up to 254"),
     ],
 )
 def test_images_that_do_not_fit_are_refused_and_not_counted(
