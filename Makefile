@@ -50,16 +50,6 @@ $(OPENVINO)/.installed: pyproject.toml constraints.txt
 		numpy opencv-python-headless onnxruntime-openvino onnx pytest
 	touch $@
 
-# onnxruntime-openvino provides the module onnxruntime too, so it has an environment of its own.
-test-openvino: $(OPENVINO)/.installed
-	$(OPENVINO)/bin/python -m pytest tests/runtime/network/test_openvino.py tests/runtime/network/test_session.py
-
-$(OPENVINO)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(OPENVINO)
-	PIP_CONSTRAINT=constraints.txt $(OPENVINO)/bin/pip install --disable-pip-version-check --quiet \
-		numpy opencv-python-headless onnxruntime-openvino onnx pytest
-	touch $@
-
 # The pages under docs/ as a site in build/site; a broken link or reference fails.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
