@@ -9,7 +9,8 @@ from runtime.segmenter import bundled_model
 def test_prints_what_the_bundled_model_is_and_allows(capsys):
     assert info.main([]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert lines["terms"] == "CamVid: research use"
+    terms = "CamVid: research use; learned from networks trained on Cityscapes: research use"
+    assert lines["terms"] == terms
     assert lines["accuracy"].startswith("mIoU 0.7")
     assert lines["input"] == "image tensor(uint8) [1, 352, 480, 3]"
     assert "onnxruntime" in lines["packages"]

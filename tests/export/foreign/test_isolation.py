@@ -36,15 +36,15 @@ def test_limits_are_kept() -> None:
 
 
 def growing(folder: Path) -> Path:
-    """A file of 1 KB whose Pad makes 40 GB, which no look at its Concats tells."""
-    pads = {"pads": np.array([0, 0, 0, 0, 0, 0, 100_000, 100_000])}
-    after = [node("Pad", "logits pads", "y")]
+    """A file of 1 KB whose transposed convolution makes tens of GB, which no look at its sizes tells."""
+    spread = {"spread": np.eye(5, dtype=np.float32)[:, :, None, None]}
+    after = [node("ConvTranspose", "logits spread", "y", strides=[2000, 2000])]
     return write(
         folder / "net.onnx",
         [node("Identity", "x", "planes")],
         after,
         input_shape=(1, 3, 64, 96),
-        constants=pads,
+        constants=spread,
     )
 
 

@@ -12,6 +12,7 @@ from training.train import TrainOptions
 REQUIRED = ["--data", "camvid", "--out", "run"]
 # One value for each setting that is not its default.
 OTHER = {
+    "fit": "crop",
     "network": "residual-n",
     "depths": (1, 1, 1, 1),
     "plain": True,
