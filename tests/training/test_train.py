@@ -278,8 +278,8 @@ def test_a_bad_validation_label_is_found_before_the_first_epoch(
     assert "got 77" in capsys.readouterr().err
 
 
-# In a process of its own: where torch.compile has worked, Python counts references otherwise, and processes of
-# its stay behind. Traced, but run as it is: a C++ compiler would take a minute.
+# In a process of its own: where torch.compile has worked, Python counts references otherwise, and processes
+# stay behind. Traced, but run as it is: a C++ compiler would take a minute.
 COMPILE = """
 import sys
 from functools import partial
