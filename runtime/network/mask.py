@@ -230,7 +230,7 @@ def _settle(
 def _of_classes(corners: NDArray[np.float32], label: NDArray[Any], cells: _Indices) -> NDArray[np.float32]:
     """Return one class's logits (4, n) of each of some cells."""
     # Numpy 1 would keep the product with a number in a label's 8 bits.
-    places: _Indices = label.astype(np.intp) * corners.shape[2] + cells
+    places: _Indices = label.astype(np.intp, copy=False) * corners.shape[2] + cells
     return corners.reshape(4, -1).take(places, axis=1)
 
 
