@@ -45,22 +45,32 @@ def test_every_weight_is_the_mean_and_what_was_measured_is_forgotten(tmp_path: P
     assert mean.contract.origin.terms == "A; B"
 
 
+def plain() -> Checkpoint:
+    config, contract = dataclasses.replace(CONFIG, residual=False), tiny(1).contract
+    weights = CameraNetwork(build_network("residual", config, 11), contract.normalization).state_dict()
+    return Checkpoint("residual", config, contract, weights)
+
+
+def changed(**parts: object) -> Checkpoint:
+    one = tiny(1)
+    return dataclasses.replace(one, contract=dataclasses.replace(one.contract, **parts))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("other", "expected"),
     [
+        (plain(), "expected the network of"),
         (tiny(1, std=50.0), "expected the normalization of"),
+        (changed(input=ImageInput((64, 64))), "expected the input of"),
         (
-            dataclasses.replace(tiny(1), config=dataclasses.replace(CONFIG, residual=False)),
-            "expected the network of",
+            changed(classes=dataclasses.replace(CAMVID_CLASSES, names=tuple("abcdefghijk"), traversable=())),
+            "expected the classes of",
         ),
     ],
 )
 def test_another_network_is_refused(
     other: Checkpoint, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not other.config.residual:  # type: ignore[union-attr]
-        network = CameraNetwork(build_network("residual", other.config, 11), other.contract.normalization)
-        other = dataclasses.replace(other, weights=network.state_dict())
     assert main([*saved(tmp_path, tiny(0), other), "--out", str(tmp_path / "mean.pt")]) == 1
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()
