@@ -18,7 +18,7 @@ from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.options import ModelOptions
-from runtime.sources import open_source
+from runtime.sources import open_recorded
 from training.evaluation.metrics import ConfusionMatrix
 from training.streets.scenes import World
 
@@ -237,8 +237,6 @@ def _drive(config: SteadinessConfig, number: int) -> Iterator[tuple[Image, Image
 
 
 def _video(path: str, most: int) -> Iterator[tuple[Image, Image | None]]:
-    with open_source(path) as source:
-        if source.live:
-            raise ConfigError(f"video: expected a recording, got {path}, which has no end")
+    with open_recorded(path, "video") as source:
         for frame in islice(source, most):
             yield frame.image_bgr, None

@@ -9,11 +9,10 @@ from itertools import islice
 import numpy as np
 
 from runtime.base.progress import tracked
-from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.masks.confidence import CERTAIN, least_confidence
 from runtime.segmenter import Segmenter
-from runtime.sources import open_source
+from runtime.sources import open_recorded
 from training.data.dataset import SegmentationDataset
 
 MOST_FRAMES = 300
@@ -76,13 +75,10 @@ def unknown_of(
         limit: measure on the first so many only; None for 300.
 
     Raises:
-        SourceError: a source that cannot be read.
-        ConfigError: a camera or a stream.
+        SourceError: a source that cannot be read, or that is live.
     """
     counts, frames = np.zeros(CERTAIN + 1, np.int64), 0
-    with open_source(source) as pictures:
-        if pictures.live:
-            raise ConfigError(f"unlabelled: expected a recording or images, got {source}, which has no end")
+    with open_recorded(source, "unlabelled") as pictures:
         for frame in islice(pictures, limit or MOST_FRAMES):
             _, confidence = _seen(segment, frame.image_bgr)
             counts += np.bincount(confidence.reshape(-1), minlength=CERTAIN + 1)

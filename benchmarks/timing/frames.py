@@ -17,7 +17,7 @@ from runtime.errors import SourceError
 from runtime.frame import Image
 from runtime.masks.overlay import Overlay
 from runtime.segmenter import Segmenter
-from runtime.sources import PacedSource, Source, open_source
+from runtime.sources import PacedSource, Source, open_recorded, open_source
 from runtime.sources.recorded import RecordedSource
 from training.streets import Drive
 from training.streets.scenes import FRAMES_PER_SECOND
@@ -90,14 +90,7 @@ def open_recording(spec: str) -> Source:
     Raises:
         SourceError: a camera or stream, or as `open_source`.
     """
-    source = rendered_drive() if spec == SYNTHETIC else open_source(spec)
-    if source.live:
-        source.close()
-        raise SourceError(
-            f"{frames_name(spec)}: expected a recording, so that it can be measured again, got a camera or "
-            "stream; record it with runtime.camera --save"
-        )
-    return source
+    return rendered_drive() if spec == SYNTHETIC else open_recorded(spec)
 
 
 def open_endless(spec: str, *, realtime: bool = False, size_hw: tuple[int, int] = FRAME_HW) -> Source:

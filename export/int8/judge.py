@@ -25,7 +25,7 @@ from runtime.frame import Image
 from runtime.network.resize import fit_image
 from runtime.network.session import session_options
 from runtime.segmenter import Segmenter
-from runtime.sources import open_source
+from runtime.sources import open_recorded
 from training.data import SegmentationDataset
 from training.evaluation.measure import measure_segmenter
 
@@ -103,10 +103,10 @@ def source_images(source: str) -> tuple[list[Image], list[Image]]:
     """Return frames to calibrate on and frames to judge by, in turn from the first 256 of a source.
 
     Raises:
-        SourceError: a source that cannot be read.
+        SourceError: a source that cannot be read, or that is live.
         ConfigError: a source of one frame.
     """
-    with open_source(source) as frames:
+    with open_recorded(source, "frames") as frames:
         images = [frame.image_bgr for frame in itertools.islice(frames, MAX_SOURCE_FRAMES)]
     if len(images) < 2:
         raise ConfigError(

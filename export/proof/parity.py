@@ -21,7 +21,7 @@ from runtime.frame import Image
 from runtime.network.mask import class_mask
 from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
-from runtime.sources import open_source
+from runtime.sources import open_recorded
 from training.streets import render_scene
 
 MIN_FRAMES = 16
@@ -115,11 +115,11 @@ def proof_frames(source: str | None = None) -> Iterator[Named]:
             synthetic scenes fill up what is missing.
 
     Raises:
-        SourceError: a source that cannot be read.
+        SourceError: a source that cannot be read, or that is live.
     """
     given = 0
     if source is not None:
-        with open_source(source) as frames:
+        with open_recorded(source, "frames") as frames:
             for frame in itertools.islice(frames, MAX_FRAMES):
                 given += 1
                 yield f"frame {frame.frame_id}", frame.image_bgr

@@ -9,7 +9,7 @@
 from runtime.base.shown import without_secrets
 from runtime.sources.fake import Drop, FakeSource, Late
 from runtime.sources.live import LiveSource
-from runtime.sources.opening import open_source
+from runtime.sources.opening import open_recorded, open_source
 from runtime.sources.policy import Backoff, Clock, LivePolicy
 from runtime.sources.recorded import ImageFiles, PacedSource, RecordedSource
 from runtime.sources.source import TRANSITIONS, Capture, Source, SourceState, SourceStatus
@@ -34,6 +34,7 @@ __all__ = [
     "SyntheticDrive",
     "VideoAddress",
     "VideoFile",
+    "open_recorded",
     "open_source",
     "without_secrets",
 ]

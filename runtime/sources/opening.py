@@ -15,7 +15,7 @@ import cv2
 from runtime.base.files import is_encodable
 from runtime.base.flags import flag, nested
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
-from runtime.base.shown import shown
+from runtime.base.shown import shown, without_secrets
 from runtime.errors import ConfigError, SourceError
 from runtime.sources.credentials import (
     PASSWORD_VARIABLE,
@@ -143,6 +143,26 @@ def open_source(
     else:
         recording = _files(spec)
     return PacedSource(recording) if realtime else recording
+
+
+def open_recorded(spec: str, what: str = "source") -> Source:
+    """Open images or a recording, for what wants the same frames again or an end.
+
+    Args:
+        spec: see `open_source`.
+        what: the flag it was given by, for the message.
+
+    Raises:
+        SourceError: a camera or a stream, also one that is not there; or as `open_source`.
+    """
+    source = open_source(spec)
+    if source.live:
+        source.close()
+        raise SourceError(
+            f"{what}: expected images or a recording, got a camera or stream, "
+            f"{shown(without_secrets(spec))}; record it with runtime.camera --save"
+        )
+    return source
 
 
 def _is_bag(spec: str) -> bool:

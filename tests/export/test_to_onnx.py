@@ -72,9 +72,11 @@ def test_own_frames_can_prove(checkpoint_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_trace")
-def test_frames_that_are_not_there_leave_no_file(checkpoint_path: Path) -> None:
+def test_frames_that_are_not_there_and_cameras_leave_no_file(checkpoint_path: Path) -> None:
     with pytest.raises(SourceError):
         export_checkpoint(checkpoint_path, frames=str(checkpoint_path.parent / "none_*.png"))
+    with pytest.raises(SourceError, match=r"^frames: expected images or a recording, got a camera"):
+        export_checkpoint(checkpoint_path, frames="1")
     assert names(checkpoint_path.parent) == ["tiny.pt"]
 
 

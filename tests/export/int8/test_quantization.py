@@ -19,7 +19,7 @@ from export.int8.search import REPAIRS, Int8Builder
 from export.int8.target import TARGETS, detect_target
 from export.module import ExportReport
 from export.quantize import main
-from runtime.errors import ConfigError, ParityError
+from runtime.errors import ConfigError, ParityError, SourceError
 from runtime.network.resize import fit_image
 from runtime.network.session import NetworkSession
 from training.streets import render_scene
@@ -215,6 +215,11 @@ def test_every_second_frame_judges(frames: str, scenes: list[Image]) -> None:
 
     np.testing.assert_array_equal(calibration, scenes[::2])
     np.testing.assert_array_equal(judging, scenes[1::2])
+
+
+def test_a_camera_cannot_calibrate() -> None:
+    with pytest.raises(SourceError, match=r"^frames: expected images or a recording"):
+        source_images("1")
 
 
 def test_one_frame_cannot_calibrate_and_judge(frames: str) -> None:

@@ -30,6 +30,7 @@ from runtime.sources import (
     SourceState,
     SyntheticDrive,
     VideoFile,
+    open_recorded,
     open_source,
     opening,
     without_secrets,
@@ -506,3 +507,18 @@ def test_closed_fake_source_gives_nothing_more():
     source.close()
     assert list(frames) == []
     assert source.status.state is SourceState.ENDED
+
+
+@pytest.mark.parametrize("spec", ["1", "9999", "/dev/video77", "rtsp://user:s3cr3t@127.0.0.1:9/stream"])
+def test_what_wants_an_end_refuses_what_has_none_at_once(spec: str) -> None:
+    """`--frames 1` reads like a count; it is a camera, for which a proof would wait for ever."""
+    with pytest.raises(SourceError, match=r"^frames: expected images or a recording, got a camera") as raised:
+        open_recorded(spec, "frames")
+    assert SECRET not in str(raised.value)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgeseg")]
+
+
+def test_what_wants_an_end_takes_recordings(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), grey_level(7))
+    with open_recorded(str(tmp_path / "*.png")) as source:
+        assert [frame.image_bgr[0, 0, 0] for frame in source] == [7]
