@@ -14,7 +14,7 @@ from benchmarks.render.document import to_text
 from benchmarks.render.reports import limits_blocks
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
-from runtime.segmenter import bundled_model
+from runtime.segmenter import model_path
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,16 @@ class LimitsOptions:
     """What the command line asks for."""
 
     config: LimitsConfig = nested(LimitsConfig)
-    model: tuple[Path, ...] = flag("any ONNX files; without it the bundled s", default=(), metavar="FILE")
+    model: tuple[Path, ...] = flag(
+        "any ONNX files, or bundled names; without it the bundled s", default=(), metavar="FILE"
+    )
     layers: int = flag("layers shown of each network", default=12, at_least=0)
     as_json: bool = flag("print one JSON object and nothing else", default=False, name="--json")
 
 
 def command(options: LimitsOptions) -> None:
     """Measure and print."""
-    paths = options.model or (bundled_model(),)
+    paths = tuple(map(model_path, options.model or (None,)))
     report = measure_limits(paths, options.config)
     if options.as_json:
         print(json.dumps(to_plain(report)))

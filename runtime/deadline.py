@@ -30,7 +30,7 @@ from runtime.errors import ConfigError, ContractError
 from runtime.frame import Frame, Image, Segmentation, check_image
 from runtime.network.onnx_file import read_onnx_file
 from runtime.network.session import default_threads
-from runtime.segmenter import Fitted, Inferred, Segmenter, bundled_model
+from runtime.segmenter import Fitted, Inferred, Segmenter, bundled_model, model_path
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +74,15 @@ class Choice:
 
     @classmethod
     def parse(cls, text: str) -> Choice:
-        """Read FILE or FILE:HxW.
+        """Read FILE or FILE:HxW; a bundled name may stand for the file.
 
         >>> Choice.parse("seg.onnx:264x352").size_hw
         (264, 352)
         """
         found = re.fullmatch(r"(.+):(\d+)x(\d+)", text)
-        return cls(Path(found[1]), (int(found[2]), int(found[3]))) if found else cls(Path(text))
+        if found:
+            return cls(model_path(found[1]), (int(found[2]), int(found[3])))
+        return cls(model_path(text))
 
     def __str__(self) -> str:
         """Return it as it is typed."""

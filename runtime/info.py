@@ -15,20 +15,22 @@ from runtime.base.installation import doubled_packages, installed_packages
 from runtime.contract import METADATA_KEY, ModelContract
 from runtime.network.description import contract_lines, file_lines
 from runtime.network.onnx_file import read_onnx_file
-from runtime.segmenter import bundled_model
+from runtime.segmenter import model_path
 
 
 @dataclass(frozen=True)
 class InfoOptions:
     """What the command line asks for."""
 
-    model: Path | None = flag("ONNX file (default: the bundled s)", name="model", default=None)
+    model: Path | None = flag(
+        "ONNX file, or bundled name (default: the bundled s)", name="model", default=None
+    )
     json: bool = flag("print one JSON object and nothing else", default=False)
 
 
 def command(options: InfoOptions) -> None:
     """Print the file's facts, and the packages that would run it."""
-    path = bundled_model() if options.model is None else options.model
+    path = model_path(options.model)
     file = read_onnx_file(path)
     text = file.metadata.get(METADATA_KEY)
     contract = None if text is None else ModelContract.from_json(text)

@@ -46,6 +46,23 @@ def bundled_model(name: str = DEFAULT_MODEL) -> Path:
     return path
 
 
+def model_path(model: str | Path | None = None) -> Path:
+    """Return the path of a model that is named by its file or, where there is no such file, as bundled.
+
+    Args:
+        model: a path, or the name of a bundled model; None takes the default one. A path of nothing comes
+            back as it is, for its reader to refuse.
+
+    >>> model_path("camvid-n") == bundled_model("camvid-n"), model_path("no/such.onnx").as_posix()
+    (True, 'no/such.onnx')
+    """
+    if model is None:
+        return bundled_model()
+    path = Path(model)
+    bundled = Path(__file__).parent / "models" / f"{path}.onnx"
+    return bundled if path.name == str(path) and not path.exists() and bundled.is_file() else path
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A frame at the network's size, uint8 (h, w, 3), and what `Segmentation` tells of it."""
@@ -97,7 +114,8 @@ class Segmenter(Closable):
         """Open a model.
 
         Args:
-            model: ONNX file written by `python -m export.to_onnx`; None takes the bundled camvid-s.
+            model: ONNX file written by `python -m export.to_onnx`, or the name of a bundled one, see
+                `bundled_model`; None takes camvid-s.
             size_hw: height and width in pixels that frames are resized to for the network; None takes the
                 file's own. Another one works only with a file exported with `--dynamic`.
             threads: worker threads of one run; None takes the physical cores, at most 4.
@@ -120,7 +138,7 @@ class Segmenter(Closable):
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.
         """
         session = NetworkSession(
-            bundled_model() if model is None else model,
+            model_path(model),
             threads=threads,
             spin=spin,
             provider=provider,

@@ -21,7 +21,7 @@ from benchmarks.timing.rounds import RoundsConfig, run_rounds
 from runtime.base.flags import check_fields, flag, nested
 from runtime.network.options import ModelOptions
 from runtime.network.session import default_threads
-from runtime.segmenter import Segmenter, bundled_model
+from runtime.segmenter import Segmenter, bundled_model, model_path
 from training.data.catalog import OptionalData
 from training.data.dataset import SegmentationDataset
 from training.evaluation.measure import MeasuredImage, check_same_classes, measure_segmenter
@@ -59,8 +59,9 @@ class ReportConfig:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files to compare: those named, or the bundled ones, each followed by its int8 form."""
-        bundled = bundled_model().parent.glob("*.onnx")
-        return self.models or tuple(sorted(bundled, key=lambda path: path.stem))
+        if self.models:
+            return tuple(map(model_path, self.models))
+        return tuple(sorted(bundled_model().parent.glob("*.onnx"), key=lambda path: path.stem))
 
 
 def measure_results(config: ReportConfig) -> Results:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from runtime.base.flags import check_fields, flag
 from runtime.network.session import MAX_THREADS, PROVIDERS
-from runtime.segmenter import Segmenter, bundled_model
+from runtime.segmenter import Segmenter, model_path
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """A model file and what onnxruntime gets to run it."""
 
-    model: Path | None = flag("ONNX file of export.to_onnx", default=None, unset="the bundled s")
+    model: Path | None = flag(
+        "ONNX file of export.to_onnx, or bundled name", default=None, unset="the bundled s"
+    )
     threads: int | None = flag(
         "worker threads of the network",
         default=None,
@@ -31,8 +33,8 @@ class ModelOptions:
 
     @property
     def file(self) -> Path:
-        """The model's file, the bundled one where none is named."""
-        return bundled_model() if self.model is None else self.model
+        """The model's file; a bundled one where none or its name is given."""
+        return model_path(self.model)
 
     def open(
         self,

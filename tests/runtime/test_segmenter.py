@@ -9,8 +9,10 @@ import pytest
 
 import runtime
 from runtime import Frame, Segmenter, bundled_model
+from runtime.__main__ import main as edgeseg
 from runtime.errors import ConfigError, ContractError, FrameError, ModelLoadError
 from runtime.network.session import default_threads
+from runtime.segmenter import model_path
 
 
 def half_blue_half_red(height, width):
@@ -155,6 +157,46 @@ def test_threads_may_share_one_segmenter(tiny_onnx):
 def test_a_bundled_model_that_is_not_there_is_named():
     with pytest.raises(ModelLoadError, match="'nobody'"):
         bundled_model("nobody")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, bundled_model()),
+        ("camvid-n", bundled_model("camvid-n")),
+        (Path("camvid-s-int8"), bundled_model("camvid-s-int8")),
+        ("camvid-x", Path("camvid-x")),
+        ("models/camvid-n", Path("models/camvid-n")),
+        ("camvid-n.onnx", Path("camvid-n.onnx")),
+        ("..", Path("..")),
+        ("", Path()),
+    ],
+)
+def test_a_model_is_named_by_its_file_or_as_bundled(tmp_path, monkeypatch, given, found):
+    monkeypatch.chdir(tmp_path)
+    assert model_path(given) == found
+
+
+def test_a_file_wins_over_a_bundled_name(tmp_path, monkeypatch, write_tiny_onnx):
+    monkeypatch.chdir(tmp_path)
+    write_tiny_onnx(tmp_path / "camvid-n")
+    with Segmenter("camvid-n") as segment:
+        assert segment.contract.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["latency", "--model", "camvid-n", "--frames", "2", "--warmup", "1", "--cold-starts", "0"],
+        ["accuracy", "--model", "camvid-n", "--data", "synthetic", "--limit", "1"],
+        ["info", "camvid-n"],
+        ["camera", "--model", "camvid-n", "--source", "synthetic", "--headless", "--max-frames", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_take_bundled_names(command, capsys):
+    assert edgeseg(command) == 0
+    assert "camvid-n" in capsys.readouterr().out
 
 
 def test_opens_the_bundled_model_by_default(monkeypatch, tiny_onnx):
