@@ -196,12 +196,17 @@ class ChunkSegmenter(Closable):
 
     def _work(self, target: Path, job: ChunkJob) -> ChunkResult:
         if self._segment is None:
-            self._segment = self._options.model.open(confidence=self._options.confidence)
+            # Of each pixel it is for the grid on the ground alone.
+            sure = self._options.confidence and self._ground is not None
+            self._segment = self._options.model.open(confidence=sure)
         columns = ShardColumns(self._segment, self._ground, self._options.masks, self._options.mask_scale)
         problem, is_end = "", False
         try:
-            for frame in self._reader.frames(job, lambda number: number % self._options.every == 0):
-                columns.add(frame, self._reader.source)
+            try:
+                for frame in self._reader.frames(job, lambda number: number % self._options.every == 0):
+                    columns.add(frame, self._reader.source)
+            finally:
+                columns.flush()
             is_end = self._reader.is_end
         except (EdgesegError, OSError, cv2.error, MemoryError) as error:
             problem = _one_line(error)

@@ -11,29 +11,44 @@ import numpy as np
 
 from runtime.archives.shards import Shard, ShardHead
 from runtime.contract import ClassMap
-from runtime.frame import Frame, Segmentation
+from runtime.frame import Frame, Image, Segmentation
 from runtime.ground.birds_eye import BirdsEye
 from runtime.ground.options import GroundOptions
 from runtime.masks.areas import label_areas
+from runtime.masks.confidence import mean_confidence
 from runtime.masks.formats import encode_palette_png
 from runtime.masks.overlay import Overlay
 from runtime.masks.selection import layout
-from runtime.segmenter import Segmenter
+from runtime.network.resize import seen
+from runtime.segmenter import Fitted, Inferred, Segmenter
 from runtime.sources.recorded import RecordedSource
 
 _PICTURE_WIDTH, _PICTURE_QUALITY = 240, 80
+_TOGETHER_BYTES = 4 << 20  # of pictures at the network's size: eight of 352x480, one of 1024x2048
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A frame at the network's size, what its row says of it, and the source, which may tell its camera."""
+
+    fitted: Fitted
+    numbers: dict[str, int]
+    source: RecordedSource
 
 
 @dataclass
 class ShardColumns:
     """Segments the frames of a chunk, and collects the columns of its shard.
 
+    Some frames go through each stage together: code and tables of a stage are in the processor's caches then,
+    which the network empties.
+
     Attributes:
         segment: the network.
         ground: makes occupancy grids; None for none.
         masks: whether masks are kept.
         mask_scale: see `ChunkOptions`.
-        count: frames so far.
+        count: frames so far, without those that wait.
         network_s: that they took inside of the network.
     """
 
@@ -45,32 +60,67 @@ class ShardColumns:
     network_s: float = 0.0
     _columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     _areas: list[Any] = field(default_factory=list)
+    _waiting: list[_Waiting] = field(default_factory=list)
+    _small: Image | None = None
     _picture: bytes = b""
 
     def add(self, frame: Frame, source: RecordedSource) -> None:
-        """Segment a frame of a source."""
+        """Take a frame of a source; it waits until there are enough of them, see `flush`."""
         fitted = self.segment.fit(frame)
-        height, width = (max(1, round(side * self.mask_scale)) for side in fitted.frame_hw)
-        result = self.segment.finish(self.segment.infer(replace(fitted, frame_hw=(height, width))))
+        if self._small is None:
+            self._small = _small(frame.image_bgr)
+        numbers = {
+            "frame": frame.frame_id,
+            "pts_ns": -1 if frame.pts_ns is None else frame.pts_ns,
+            "stamp_ns": -1 if frame.stamp_ns is None else frame.stamp_ns,
+        }
+        self._waiting.append(_Waiting(fitted, numbers, source))
+        if len(self._waiting) * fitted.image_bgr.nbytes >= _TOGETHER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Segment the frames that wait; those before one that fails are kept."""
+        waiting, self._waiting = self._waiting, []
+        inferred: list[Inferred] = []
+        try:
+            for one in waiting:
+                height, width = (max(1, round(side * self.mask_scale)) for side in one.fitted.frame_hw)
+                inferred.append(self.segment.infer(replace(one.fitted, frame_hw=(height, width))))
+        finally:
+            for one, found in zip(waiting, inferred, strict=False):
+                self._keep(one, found)
+
+    def _keep(self, waiting: _Waiting, inferred: Inferred) -> None:
+        """Add a row."""
+        result = self.segment.finish(inferred)
         classes = self.segment.contract.classes
         mask, columns = result.mask, self._columns
         if not self.count:
-            self._picture = _picture(frame, mask, Overlay(classes))
+            assert self._small is not None
+            self._picture = _picture(self._small, mask, Overlay(classes))
         self.count += 1
         self.network_s += result.latency_ms["network"] / 1e3
-        columns["frame"].append(frame.frame_id)
-        columns["pts_ns"].append(-1 if frame.pts_ns is None else frame.pts_ns)
-        columns["stamp_ns"].append(-1 if frame.stamp_ns is None else frame.stamp_ns)
+        for name, number in waiting.numbers.items():
+            columns[name].append(number)
         columns["height"].append(mask.shape[0])
         columns["width"].append(mask.shape[1])
-        sure = np.nan if result.confidence is None else cv2.mean(result.confidence)[0] / 255
-        columns["confidence"].append(sure)
+        columns["confidence"].append(self._sure(inferred))
         self._areas.append(label_areas(mask)[: len(classes)])
         columns["layout"].append(layout(mask, len(classes)).tobytes())
         if self.masks:
             columns["mask"].append(encode_palette_png(mask, classes))
         if self.ground is not None:
-            columns["occupancy"].append(self.ground.occupancy(result, classes, source))
+            columns["occupancy"].append(self.ground.occupancy(result, classes, waiting.source))
+
+    def _sure(self, inferred: Inferred) -> float:
+        """Return the mean confidence, in which what the network does not see of a frame counts as 0."""
+        contract = self.segment.contract
+        if not contract.output.has_logits:
+            return np.nan
+        height, width = inferred.fitted.frame_hw
+        part = seen((height, width), self.segment.size_hw, contract.input.fit)
+        share = part.size_hw[0] * part.size_hw[1] / (height * width)
+        return share * mean_confidence(inferred.output, contract.output.temperature, part.window)
 
     def shard(self, head: ShardHead) -> Shard:
         """Return what was collected."""
@@ -121,12 +171,18 @@ class Ground:
         return cv2.imencode(".png", grid.view(np.uint8))[1].tobytes()
 
 
-def _picture(frame: Frame, mask: Any, overlay: Overlay) -> bytes:
-    """Return a small JPEG of a frame with its mask."""
-    height, width = frame.image_bgr.shape[:2]
+def _small(image_bgr: Image) -> Image:
+    """Return a frame at the size of a shard's picture."""
+    height, width = image_bgr.shape[:2]
     scale = min(1.0, _PICTURE_WIDTH / width)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    image = np.asarray(cv2.resize(frame.image_bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _picture(image_bgr: Image, mask: Image, overlay: Overlay) -> bytes:
+    """Return a small JPEG of a frame with its mask."""
+    size_wh = image_bgr.shape[1], image_bgr.shape[0]
     small = np.asarray(cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
-    _, jpeg = cv2.imencode(".jpg", overlay.blend(image, small), [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
+    blended = overlay.blend(image_bgr, small)
+    _, jpeg = cv2.imencode(".jpg", blended, [cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY])
     return jpeg.tobytes()

@@ -6,7 +6,8 @@ Columns, one row a frame:
     pts_ns          int64    presentation time; -1 for none
     stamp_ns        int64    the picture's own time stamp, as of a ROS header; -1 for none
     height, width   int32    of the mask, pixels
-    confidence      float32  mean probability of the pixels' classes; NaN where the network gives masks only
+    confidence      float32  mean probability of the classes that win, see `mean_confidence` in
+                             `runtime.masks.confidence`; NaN where the network gives masks only
     area_<class>    int64    pixels of the class; what they lack of height * width is void
     layout          bytes    see `runtime.masks.selection.layout`
     mask            bytes    palette PNG of class indices (see `runtime.masks.formats`)
@@ -39,7 +40,7 @@ from runtime.base.files import replacing
 from runtime.errors import ConfigError, EdgesegError, OutputError
 
 FORMATS = {"parquet": ".parquet", "npz": ".npz"}
-VERSION = 1
+VERSION = 2
 BYTES = ("layout", "mask", "occupancy")
 _HEAD, _PICTURE = "edgeseg.shard", "edgeseg.picture"
 _ROWS_A_GROUP = 256

@@ -45,8 +45,7 @@ def winner_confidence(
     >>> winner_confidence(logits, (1, 3)).tolist(), winner_confidence(logits, (1, 3), 9.0).tolist()
     ([[255, 255, 255]], [[186, 186, 186]])
     """
-    if not temperature > 0:
-        raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
+    _check_temperature(temperature)
     planes = logits[0]  # (C, h, w)
     scale = np.float32(1 / temperature)
     powers = np.exp((planes - planes.max(axis=0)) * scale)
@@ -58,6 +57,49 @@ def winner_confidence(
     for share in shares:
         cv2.max(highest, cv2.resize(share, finer_wh, interpolation=cv2.INTER_LINEAR), dst=highest)
     return np.asarray(sample(highest, size_hw, window), np.uint8)
+
+
+def mean_confidence(logits: NDArray[np.float32], temperature: float = 1.0, window: Window = WHOLE) -> float:
+    """Return the mean probability of the winning class, over the logits and not over a frame's pixels.
+
+    It is a little above the mean of `winner_confidence`, which falls between two sure classes, and takes a
+    tenth of its time.
+
+    Args:
+        logits: float32 (1, C, h, w), finite.
+        temperature: see `winner_confidence`.
+        window: the part of the logits that counts.
+
+    Raises:
+        ConfigError: a temperature that is not above 0.
+
+    >>> logits = np.array([[[[9.0, 0.0]], [[0.0, 0.0]]]], np.float32)  # (1, 2, 1, 2)
+    >>> round(mean_confidence(logits), 3), round(mean_confidence(logits, window=Window(right=0.5)), 3)
+    (0.75, 1.0)
+    """
+    _check_temperature(temperature)
+    _, classes, rows, columns = logits.shape
+    planes = logits.reshape(classes, -1)
+    powers = planes - planes.max(axis=0)  # (C, h * w)
+    if temperature != 1:
+        powers *= np.float32(1 / temperature)
+    cv2.exp(powers, dst=powers)
+    shares = np.reciprocal(powers.sum(axis=0)).reshape(rows, columns)
+    if window == WHOLE:
+        return float(shares.mean())
+    down, across = _covered(rows, window.top, window.bottom), _covered(columns, window.left, window.right)
+    return float(np.average(shares, weights=down[:, None] * across))
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ConfigError(f"temperature: expected a number above 0, got {temperature}")
+
+
+def _covered(samples: int, start: float, end: float) -> NDArray[np.float64]:
+    """Return how much of each of some samples in a row lies between two shares of their length."""
+    edges = np.clip(np.arange(samples + 1.0), start * samples, end * samples)
+    return np.asarray(np.diff(edges))
 
 
 def without_the_unsure(mask: Image, confidence: Image, below: float) -> Image:

@@ -6,7 +6,7 @@ import pytest
 
 from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError
-from runtime.masks.confidence import UNKNOWN, winner_confidence, without_the_unsure
+from runtime.masks.confidence import UNKNOWN, mean_confidence, winner_confidence, without_the_unsure
 from runtime.masks.overlay import Overlay
 from runtime.network.mask import Window, class_mask
 
@@ -75,10 +75,40 @@ def test_logits_of_any_size_overflow_nothing():
     assert np.isfinite(winner_confidence(-logits, (48, 64))).all()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_its_mean_over_logits_is_softmaxs_and_near_that_over_pixels(temperature):
+    logits = smooth_logits(2)
+    powers = np.exp(logits[0].astype(np.float64) / temperature)
+    expected = (powers.max(axis=0) / powers.sum(axis=0)).mean()
+    mean = mean_confidence(logits, temperature)
+    assert mean == pytest.approx(expected, rel=1e-5)
+    assert 0 < mean - winner_confidence(logits, (96, 128), temperature).mean() / 255 < 0.05
+    assert mean_confidence(logits * 1e6) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("window", "weights"),
+    [
+        (Window(top=0.25, bottom=0.75), ([0, 1, 1, 0], [1, 1, 1, 1])),
+        (Window(top=0.125, bottom=1.0), ([0.5, 1, 1, 1], [1, 1, 1, 1])),
+        (Window(left=0.4, right=0.45, bottom=0.5), ([1, 1, 0, 0], [0, 0.2, 0, 0])),
+    ],
+)
+def test_its_mean_over_a_window_weighs_what_the_window_covers(window, weights):
+    logits = 3 * np.random.default_rng(3).normal(size=(1, 5, 4, 4)).astype(np.float32)
+    powers = np.exp(logits[0].astype(np.float64))
+    shares = powers.max(axis=0) / powers.sum(axis=0)
+    assert np.ptp(shares) > 0.1
+    expected = np.average(shares, weights=np.outer(*weights))
+    assert mean_confidence(logits, window=window) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_cannot_be_is_refused(temperature):
     with pytest.raises(ConfigError, match="temperature: expected a number above 0"):
         winner_confidence(smooth_logits(), (48, 64), temperature)
+    with pytest.raises(ConfigError, match="temperature: expected a number above 0"):
+        mean_confidence(smooth_logits(), temperature)
 
 
 @pytest.mark.parametrize(

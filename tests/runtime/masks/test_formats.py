@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -111,6 +113,16 @@ def test_palette_png_is_colours_to_opencv_and_indices_to_its_decoder():
     image_bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(image_bgr[..., ::-1], np.array(CLASSES.palette_rgb, np.uint8)[mask])
     assert np.array_equal(decode_palette_png(png), mask)
+
+
+def test_palette_png_whose_rows_are_not_filtered_is_read_too():
+    mask = blobs(5)
+    png = encode_palette_png(mask, CLASSES)
+    at = png.index(b"IDAT") - 4
+    rows = zlib.compress(np.pad(mask, ((0, 0), (1, 0))).tobytes())  # filter 0, as before
+    body = b"IDAT" + rows
+    chunk = struct.pack(">I", len(rows)) + body + struct.pack(">I", zlib.crc32(body))
+    assert np.array_equal(decode_palette_png(png[:at] + chunk + png[-12:]), mask)
 
 
 @pytest.mark.parametrize(
