@@ -4,9 +4,9 @@
   read column by column, top to bottom. `counts` gives the lengths of runs that alternate between "not this
   class" and "this class" and begins with the former, so it begins with 0 where the first pixel has the class.
 - Polygons are outlines with their holes, in the nesting of GeoJSON's MultiPolygon.
-- A palette PNG (ISO/IEC 15948, colour type 3, 8 bits a pixel) holds class indices and looks like the class
-  colours. Pillow, GIMP and data-set tools read the indices back. OpenCV turns them into colours, so
-  `decode_palette_png` reads what was written here.
+- A palette PNG (ISO/IEC 15948, colour type 3; 4 bits a pixel, or 8 where an index is above 15) holds class
+  indices and looks like the class colours. Pillow, GIMP and data-set tools read the indices back. OpenCV
+  turns them into colours, so `decode_palette_png` reads what was written here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Polygon = list[Ring]  # its outline, then its holes
 _SMALLEST_RING = 3
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, compression, filter, interlace
-_PALETTE_8_BIT = (8, 3, 0, 0, 0)
+_PALETTE = (3, 0, 0, 0)  # what follows the bit depth
 _NONE, _UP = 0, 2  # filters of rows: as they are, or less the row above
-_MEMORY_LEVEL = 4  # zlib begins a new table every 1,024 matches, which fits masks better than every 16,384
+_MEMORY_LEVEL = 6  # zlib begins a new table every 4,096 matches, which fits masks better than every 16,384
 
 
 def encode_rle(mask: Image) -> dict[int, list[int]]:
@@ -182,23 +182,32 @@ def encode_palette_png(mask: Image, classes: ClassMap) -> bytes:
     """
     check_mask(mask)
     height, width = mask.shape
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(classes)] = classes.palette_rgb
-    rows = np.empty((height, 1 + width), np.uint8)
+    bits = 4 if mask.max() < 1 << 4 else 8
+    pixels = _packed(mask) if bits == 4 else mask  # (H, bytes a row)
+    palette = np.zeros((1 << bits, 3), np.uint8)
+    palette[: len(classes)] = classes.palette_rgb[: 1 << bits]
+    rows = np.empty((height, 1 + pixels.shape[1]), np.uint8)
     rows[:, 0] = _UP  # each row begins with its filter
-    rows[0, 1:] = mask[0]
-    np.subtract(mask[1:], mask[:-1], out=rows[1:, 1:])  # modulo 256
-    # Most is runs of zeros then: matching only those takes half the time, and less room than all of zlib's
-    # fast levels.
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])  # modulo 256
+    # Most is runs of zeros then: to match only those takes half the time that other strategies take, and
+    # less room.
     packer = zlib.compressobj(level=1, strategy=zlib.Z_RLE, memLevel=_MEMORY_LEVEL)
-    data = packer.compress(rows.tobytes()) + packer.flush()
+    data = packer.compress(rows.data) + packer.flush()
     return (
         _SIGNATURE
-        + _chunk(b"IHDR", _HEADER.pack(width, height, *_PALETTE_8_BIT))
+        + _chunk(b"IHDR", _HEADER.pack(width, height, bits, *_PALETTE))
         + _chunk(b"PLTE", palette.tobytes())
         + _chunk(b"IDAT", data)
         + _chunk(b"IEND", b"")
     )
+
+
+def _packed(mask: Image) -> Image:
+    """Return two pixels a byte, the left one in the upper half; the last of an odd row stands beside a 0."""
+    even = np.pad(mask, ((0, 0), (0, 1))) if mask.shape[1] % 2 else np.ascontiguousarray(mask)
+    pairs = even.view("<u2")
+    return ((pairs << 4) | (pairs >> 8)).astype(np.uint8)
 
 
 def decode_palette_png(png: bytes) -> Image:
@@ -230,14 +239,21 @@ def _decode(png: bytes) -> Image:
             raise ValueError
         chunks[kind] = chunks.get(kind, b"") + body
         at += 12 + length
-    width, height, *form = _HEADER.unpack(chunks[b"IHDR"])
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, 1 + width)
-    filters = set(rows[:, 0].tolist())
-    if tuple(form) != _PALETTE_8_BIT or filters not in ({_NONE}, {_UP}) or b"IEND" not in chunks:
+    width, height, bits, *form = _HEADER.unpack(chunks[b"IHDR"])
+    if tuple(form) != _PALETTE or bits not in (4, 8) or b"IEND" not in chunks:
         raise ValueError
-    if filters == {_NONE}:  # as they were written before
-        return rows[:, 1:].copy()
-    return np.add.accumulate(rows[:, 1:], axis=0, dtype=np.uint8)
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8)
+    rows = rows.reshape(height, 1 + -(-width * bits // 8))
+    filters = set(rows[:, 0].tolist())
+    if filters == {_UP}:
+        pixels = np.add.accumulate(rows[:, 1:], axis=0, dtype=np.uint8)
+    elif filters == {_NONE}:  # as they were written before
+        pixels = rows[:, 1:].copy()
+    else:
+        raise ValueError
+    if bits == 8:
+        return pixels
+    return np.stack((pixels >> 4, pixels & 15), axis=2).reshape(height, -1)[:, :width].copy()
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

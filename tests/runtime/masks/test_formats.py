@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 import zlib
@@ -107,22 +108,43 @@ def test_polygon_settings_that_cannot_be(wrong):
         mask_polygons(blobs(), **wrong)
 
 
-def test_palette_png_is_colours_to_opencv_and_indices_to_its_decoder():
-    mask = blobs(5)
-    png = encode_palette_png(mask, CLASSES)
+@pytest.mark.parametrize("size_hw", [(48, 64), (31, 37), (1, 1)])
+@pytest.mark.parametrize("void", [0, 15, 16, 255])  # in four bits a pixel, or eight
+def test_palette_png_is_colours_to_opencv_and_indices_to_its_decoder(size_hw, void):
+    mask = blobs(5, size_hw)
+    mask[0, 0] = void
+    png = encode_palette_png(mask[:, ::-1], CLASSES)
+    colors = np.zeros((256, 3), np.uint8)
+    colors[:3] = CLASSES.palette_rgb
     image_bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    assert np.array_equal(image_bgr[..., ::-1], np.array(CLASSES.palette_rgb, np.uint8)[mask])
-    assert np.array_equal(decode_palette_png(png), mask)
+    assert np.array_equal(image_bgr[..., ::-1], colors[mask[:, ::-1]])
+    assert np.array_equal(decode_palette_png(png), mask[:, ::-1])
+    image = pytest.importorskip("PIL.Image").open(io.BytesIO(png))
+    assert image.mode == "P"
+    assert np.array_equal(np.array(image), mask[:, ::-1])
+
+
+def test_palette_png_of_more_classes_than_sixteen():
+    many = ClassMap(
+        names=tuple(f"class-{number}" for number in range(20)),
+        palette_rgb=tuple((n, 0, n) for n in range(20)),
+    )
+    for labels in (3, 20):
+        mask = np.arange(48, dtype=np.uint8).reshape(6, 8) % labels
+        png = encode_palette_png(mask, many)
+        assert np.array_equal(decode_palette_png(png), mask)
+        assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., 0], mask)
 
 
 def test_palette_png_whose_rows_are_not_filtered_is_read_too():
     mask = blobs(5)
     png = encode_palette_png(mask, CLASSES)
-    at = png.index(b"IDAT") - 4
-    rows = zlib.compress(np.pad(mask, ((0, 0), (1, 0))).tobytes())  # filter 0, as before
-    body = b"IDAT" + rows
-    chunk = struct.pack(">I", len(rows)) + body + struct.pack(">I", zlib.crc32(body))
-    assert np.array_equal(decode_palette_png(png[:at] + chunk + png[-12:]), mask)
+    head = b"IHDR" + struct.pack(">IIBBBBB", 64, 48, 8, 3, 0, 0, 0)
+    body = b"IDAT" + zlib.compress(np.pad(mask, ((0, 0), (1, 0))).tobytes())  # filter 0, as before
+    chunks = [
+        struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in (head, body)
+    ]
+    assert np.array_equal(decode_palette_png(png[:8] + b"".join(chunks) + png[-12:]), mask)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +154,9 @@ def test_palette_png_whose_rows_are_not_filtered_is_read_too():
         lambda png: png[:-20],
         lambda png: png.replace(b"IDAT", b"IDAX"),
         lambda png: cv2.imencode(".png", blobs())[1].tobytes(),
+        lambda png: (np.frombuffer(png, np.uint8) ^ (np.arange(len(png)) == 50)).astype(np.uint8).tobytes(),
     ],
-    ids=["empty", "cut off", "changed", "another kind"],
+    ids=["empty", "cut off", "changed", "another kind", "a bit changed"],
 )
 def test_palette_png_that_is_none(broken):
     with pytest.raises(FrameError, match="expected a whole palette PNG"):
