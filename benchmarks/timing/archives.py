@@ -20,11 +20,15 @@ from runtime.base.flags import check_fields, flag, nested
 from runtime.errors import ConfigError
 from runtime.frame import Image
 from runtime.network.options import ModelOptions
+from runtime.network.session import NetworkSession
 from runtime.sources import open_source, without_secrets
 
 _FPS = 25.0
 _TINY_WH = (64, 48)
 _POLL_S = 0.05
+_WARMUP_RUNS, _BARE_RUNS = 5, 200
+_USUAL_CHUNK = 500  # frames, as of the command
+_CHUNKS_TO_TIME, _CHUNKS_TO_KILL = 8, 20  # of a recording; each is begun with a jump, and ends on the disk
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ class Rate:
     Attributes:
         workers: processes of one thread each.
         fps: frames a second, from the first chunk's start to the last one's end.
-        network_share: of the workers' time inside the network, so the ratio to the bare network.
+        bare_fps: frames a second of the network alone with as many threads, in one session, just before.
+        network_share: of the workers' time inside the network, so what they do of as many bare networks.
         bytes_a_frame: of the shards.
     """
 
     workers: int
     fps: float
+    bare_fps: float
     network_share: float
     bytes_a_frame: float
 
@@ -101,10 +107,14 @@ class ArchiveReport:
         one, two = ([rate.fps for rate in self.rates if rate.workers == count] for count in (1, 2))
         return statistics.median(b / a for a, b in zip(one, two, strict=True)) if one else None
 
-    @property
-    def network_share(self) -> float | None:
-        """The bare network's share of one worker's time, median."""
-        found = [rate.network_share for rate in self.rates if rate.workers == 1]
+    def network_share(self, workers: int) -> float | None:
+        """Return the network's share of so many workers' time, median."""
+        found = [rate.network_share for rate in self.rates if rate.workers == workers]
+        return statistics.median(found) if found else None
+
+    def bare_ratio(self, workers: int) -> float | None:
+        """Return the rate of so many workers over the bare network's, the median of the rounds' ratios."""
+        found = [rate.fps / rate.bare_fps for rate in self.rates if rate.workers == workers]
         return statistics.median(found) if found else None
 
 
@@ -126,16 +136,21 @@ def measure_archive(config: ArchiveConfig, show: Callable[[str], None] = lambda 
         recordings.mkdir()
         write_recording(recordings / "drive.avi", islice(_looped(config.source), config.frames))
         model = ("--model", str(config.model.file), "--threads", "1")
-        chunk = str(max(10, config.frames // 20))
-        work = Work(recordings, (*model, "--chunk-frames", chunk))
+
+        def work_in(chunks: int) -> Work:
+            chunk = min(_USUAL_CHUNK, max(10, config.frames // chunks))
+            return Work(recordings, (*model, "--chunk-frames", str(chunk)))
+
         for number in range(config.rounds):
             for workers in (1, 2) if number % 2 == 0 else (2, 1):
-                rates.append(_rate(work, Path(folder, f"rate-{number}-{workers}"), workers))
+                bare_fps = _bare_fps(config.model.file, workers)
+                out = Path(folder, f"rate-{number}-{workers}")
+                rates.append(_rate(work_in(_CHUNKS_TO_TIME), out, workers, bare_fps))
                 show(
                     f"{workers} workers {number + 1} of {config.rounds}: {rates[-1].fps:.1f} frames a second"
                 )
         if config.kills:
-            kills = measure_kills(work, config.kills, config.seed, show=show)
+            kills = measure_kills(work_in(_CHUNKS_TO_KILL), config.kills, config.seed, show=show)
         if config.memory_frames:
             tiny = Path(folder, "tiny")
             tiny.mkdir()
@@ -181,11 +196,25 @@ def _tiny(count: int) -> Iterator[Image]:
         yield noise[number % len(noise)]
 
 
-def _rate(work: Work, out: Path, workers: int) -> Rate:
+def _bare_fps(model: Path, threads: int) -> float:
+    """Return the rate of the network alone, on frames of its own size."""
+    session = NetworkSession(model, threads=threads)
+    infer = session.run if session.contract.output.has_logits else session.run_mask
+    image_bgr = np.random.default_rng(0).integers(0, 256, (*session.contract.input.size_hw, 3), np.uint8)
+    for _ in range(_WARMUP_RUNS):
+        infer(image_bgr)
+    started_s = time.perf_counter()
+    for _ in range(_BARE_RUNS):
+        infer(image_bgr)
+    return _BARE_RUNS / (time.perf_counter() - started_s)
+
+
+def _rate(work: Work, out: Path, workers: int, bare_fps: float) -> Rate:
     report = work.finish(out, "--workers", str(workers))
     return Rate(
         workers,
         report["frames"] / report["seconds"],
+        bare_fps,
         report["network_s"] / report["worked_s"],
         report["size_bytes"] / report["frames"],
     )

@@ -24,7 +24,7 @@ from runtime.segmenter import Fitted, Inferred, Segmenter
 from runtime.sources.recorded import RecordedSource
 
 _PICTURE_WIDTH, _PICTURE_QUALITY = 240, 80
-_TOGETHER_BYTES = 4 << 20  # of pictures at the network's size: eight of 352x480, one of 1024x2048
+_TOGETHER_BYTES = 8 << 20  # of pictures at the network's size: 17 of 352x480, two of 1024x2048
 
 
 @dataclass(frozen=True)

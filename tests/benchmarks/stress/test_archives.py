@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.archive import main
+from benchmarks.archive import main, report_text
 from benchmarks.stress import archives
 from benchmarks.stress.archives import Kill, Work, measure_kills
 from benchmarks.timing.archives import ArchiveConfig, measure_archive, write_recording
@@ -77,8 +77,14 @@ def test_memory_and_rates_are_measured(tiny_onnx, monkeypatch):
     report = measure_archive(config)
     assert [rate.workers for rate in report.rates] == [1, 2]
     assert report.speed_up is not None
-    assert report.network_share is not None
-    assert 0 < report.network_share < 1
+    for workers in (1, 2):
+        share, ratio = report.network_share(workers), report.bare_ratio(workers)
+        assert share is not None
+        assert ratio is not None
+        assert 0 < share < 1
+        assert ratio > 0
+    (line,) = [line for line in report_text(report).splitlines() if line.startswith("two workers over one")]
+    assert f"two threads: {report.bare_ratio(2):.3f}" in line
     assert report.memory is not None
     assert min(report.memory.early, report.memory.late) > 0
 
