@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 from runtime.base.files import open_regular
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import shown
-from runtime.errors import ConfigError, SourceError
+from runtime.errors import ConfigError, EdgesegError, SourceError
 from runtime.ros.bags import SUFFIXES as BAG_SUFFIXES
 from runtime.ros.bags import is_bag
 from runtime.sources.container import what_is_missing
@@ -27,6 +28,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
 )
 LIST_SUFFIX = ".txt"
+_INSIDE = "::"  # what stands before it lies inside of what stands behind it, as fsspec writes it
 _SAMPLES, _SAMPLE_BYTES = 8, 1 << 19
 _IMAGE_SAMPLES, _IMAGE_SAMPLE_BYTES = 2, 1 << 12
 
@@ -189,7 +191,7 @@ def _at(path: Path) -> Iterator[Found]:
 
 def _file(name: str, suffix: str) -> Found:
     if suffix in IMAGE_SUFFIXES:
-        return Found(str(Path(name).parent), "images", (name,))
+        return Found(_folder_of(name), "images", (name,))
     return Found(name, "bag" if suffix in BAG_SUFFIXES else "video", (name,))
 
 
@@ -198,8 +200,10 @@ def _remote(address: str) -> Iterator[Found | Failure]:
     names = [address]
     try:
         if glob.has_magic(address.partition("?")[0] if address.startswith("http") else address):
-            files = file_system(address)
-            names = sorted(map(files.unstrip_protocol, files.glob(address)), key=natural_order)
+            files, pattern = _file_system(address)
+            rest = address.split(_INSIDE)[1:]
+            found = sorted(map(files.unstrip_protocol, files.glob(pattern)), key=natural_order)
+            names = [_INSIDE.join((name, *rest)) for name in found]
     except ConfigError:
         raise
     except Exception as error:  # each file system of fsspec has errors of its own
@@ -208,18 +212,36 @@ def _remote(address: str) -> Iterator[Found | Failure]:
     if not names:
         yield Failure(address, "expected recordings, but nothing matches; check the pattern")
     for name in names:
-        yield _file(name, Path(name.partition("?")[0]).suffix.lower())
+        yield _file(name, suffix_of(name))
 
 
-def file_system(address: str) -> Any:
-    """Return fsspec's file system of an address.
+def suffix_of(address: str) -> str:
+    """Return the suffix of the file that an address names, in lower case.
+
+    >>> suffix_of("https://drives/night.MP4?token=a.b"), suffix_of("zip://night.avi::s3://drives/all.zip")
+    ('.mp4', '.avi')
+    """
+    return Path(address.partition(_INSIDE)[0].partition("?")[0]).suffix.lower()
+
+
+def _folder_of(name: str) -> str:
+    """Return the folder of a path or an address."""
+    if "://" not in name:
+        return str(Path(name).parent)
+    first, *rest = name.split(_INSIDE)
+    return _INSIDE.join((first.rpartition("/")[0], *rest))
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system of an address, and the path in it.
 
     Raises:
         ConfigError: fsspec, or what it needs for this kind of address, is not installed.
     """
     try:
         fsspec = importlib.import_module("fsspec")
-        return fsspec.core.url_to_fs(address)[0]
+        files, path = fsspec.core.url_to_fs(address)
+        return files, path
     except ImportError as error:
         raise ConfigError(
             f"{shown(address)}: addresses need fsspec and its package for this scheme ({error}); "
@@ -284,7 +306,7 @@ def _digest(found: Found) -> str:
     for name in _files_of(found):
         if found.kind == "images":  # whose order is that of their names
             digest.update(os.fsencode(Path(name).name) + b"\0")
-        with _opened(name) as file:
+        with opened_file(name) as file:
             of_file, length = sampled_digest(file, *samples)
         digest.update(of_file)
         size += length
@@ -300,15 +322,29 @@ def _files_of(found: Found) -> Sequence[str]:
     return found.files
 
 
-def _opened(name: str) -> Any:
+@contextmanager
+def opened_file(name: str) -> Iterator[BinaryIO]:
+    """Open a path or an address for reading.
+
+    Raises:
+        OSError: a path that cannot be read.
+        SourceError: an address that cannot be opened or read.
+        ConfigError: fsspec, or what it needs for this kind of address, is not installed.
+    """
     if "://" not in name:
-        return open_regular(name)
+        with open_regular(name) as file:
+            yield file
+        return
     try:
-        return file_system(name).open(name, "rb")
-    except ConfigError:
+        files, path = _file_system(name)  # kept, since what lies inside of others is closed with it
+        with files.open(path, "rb") as file:
+            yield file
+    except EdgesegError:
         raise
     except Exception as error:  # see `_remote`
-        raise SourceError(f"expected a recording, cannot open it ({shown(error, 200)})") from None
+        raise SourceError(
+            f"{shown(name)}: expected a recording, cannot fetch it ({shown(error, 200)})"
+        ) from None
 
 
 def sampled_digest(

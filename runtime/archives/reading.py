@@ -10,10 +10,9 @@ from pathlib import Path
 
 import cv2
 
-from runtime.archives.jobs import ChunkJob, Recording, file_system
+from runtime.archives.jobs import ChunkJob, Recording, opened_file, suffix_of
 from runtime.base.closing import Closable
-from runtime.base.shown import shown
-from runtime.errors import ConfigError, EdgesegError, SourceError
+from runtime.errors import EdgesegError
 from runtime.frame import Frame
 from runtime.sources.recorded import ImageFiles, RecordedSource
 from runtime.sources.video import VideoFile
@@ -174,16 +173,8 @@ def _local(files: tuple[str, ...], folder: tempfile.TemporaryDirectory[str] | No
         return list(files)
     found = []
     for number, name in enumerate(files):
-        suffix = Path(name.partition("?")[0]).suffix
-        target = Path(folder.name, f"{number:06d}{suffix}")
-        try:
-            with file_system(name).open(name, "rb") as source, open(target, "wb") as fetched:
-                shutil.copyfileobj(source, fetched, 1 << 20)
-        except ConfigError:
-            raise
-        except Exception as error:  # each file system of fsspec has errors of its own
-            raise SourceError(
-                f"{shown(name)}: expected a recording, cannot fetch it ({shown(error, 200)})"
-            ) from None
+        target = Path(folder.name, f"{number:06d}{suffix_of(name)}")
+        with opened_file(name) as source, open(target, "wb") as fetched:
+            shutil.copyfileobj(source, fetched, 1 << 20)
         found.append(str(target))
     return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -142,6 +144,55 @@ def test_lists_patterns_and_addresses_name_recordings(fleet, run, tmp_path):
     report = run(listed, "--out", tmp_path / "out")
     assert (report["code"], report["frames"]) == (0, 72)
     assert run(f"file://{fleet}/*.mkv", "--out", tmp_path / "out")["frames_there"] == 24
+
+
+def test_recordings_in_an_object_store_are_fetched_and_bad_ones_do_not_stop_the_rest(
+    fleet, run, tmp_path, monkeypatch
+):
+    store = pytest.importorskip("fsspec").filesystem("memory")  # has keys and no folders, as S3
+    for path in (fleet / "motion.avi", fleet / "plain.mkv", *(fleet / "stills").iterdir()):
+        store.pipe(f"/drives/{path.relative_to(fleet)}", path.read_bytes())
+    whole = type(store)._open
+
+    class Overloaded(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise RuntimeError("503 slow down")  # of no kind that Python knows, as each store's errors
+
+    def opened(self: object, path: str, *how: object, **more: object) -> object:
+        return Overloaded(bytes(99)) if "busy" in path else whole(self, path, *how, **more)
+
+    monkeypatch.setattr(type(store), "_open", opened)
+    bad = ["memory://drives/busy.avi", "memory://drives/gone.avi"]
+    try:
+        report = run("memory://drives/*.*", "memory://drives/stills/*", *bad, "--out", tmp_path / "far")
+    finally:
+        store.rm("/drives", recursive=True)
+    assert (report["code"], report["recordings"], report["frames"]) == (1, 5, 72)
+    failed = [json.loads(line) for line in (tmp_path / "far/failed.jsonl").read_text().splitlines()]
+    assert [one["recording"] for one in failed] == bad
+    assert "cannot fetch it (503 slow down)" in failed[0]["reason"]
+    run(fleet / "motion.avi", fleet / "plain.mkv", fleet / "stills", "--out", tmp_path / "near")
+    assert frames_of(tmp_path / "far") == frames_of(tmp_path / "near") | {"busy.avi": [], "gone.avi": []}
+    assert masks_of(tmp_path / "far") == masks_of(tmp_path / "near")
+
+
+def test_recordings_inside_of_an_archive_are_found(fleet, run, tmp_path):
+    pytest.importorskip("fsspec")
+    with zipfile.ZipFile(tmp_path / "drives.zip", "w") as packed:
+        packed.write(fleet / "motion.avi", "night/motion.avi")
+    report = run(f"zip://night/*.avi::file://{tmp_path}/drives.zip", "--out", tmp_path / "zip")
+    assert (report["code"], report["frames"]) == (0, 24)
+    run(fleet / "motion.avi", "--out", tmp_path / "near")
+    assert masks_of(tmp_path / "zip") == masks_of(tmp_path / "near")
+
+
+def masks_of(out: Path) -> set[tuple[str, int, bytes]]:
+    """Return every mask of an archive, with its recording's digest and its frame's number."""
+    return {
+        (shard.head.digest, int(number), png)
+        for shard in map(read_shard, (out / "shards").rglob("0*.*"))
+        for number, png in zip(shard.columns["frame"], shard.columns["mask"], strict=True)
+    }
 
 
 def test_links_are_followed_and_results_are_no_recordings(fleet, run, tmp_path):
