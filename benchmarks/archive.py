@@ -1,7 +1,8 @@
 """Measures archives, and kills them: `python -m benchmarks.archive`.
 
-Frames a second of one Ray worker and of two beside those of the network alone, memory over a long recording,
-and kills at random moments. Exit code 1 where a kill lost a chunk. Ten minutes and more with the defaults.
+What a frame costs, frames a second of one Ray worker and of two beside those of the network alone, memory
+over a long recording, and kills at random moments. Exit code 1 where a kill lost a chunk. Ten minutes and
+more with the defaults.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ class ArchiveBenchmarkOptions:
 
 def report_text(report: ArchiveReport) -> str:
     """Return the report for a terminal."""
-    blocks: list[Paragraph | Table] = []
+    cost = report.cost
+    parts = ("decode", "resize", "network", "mask", "numbers")
+    row = [f"{getattr(cost, part):.2f}" for part in parts]
+    heads = tuple(f"{part}, ms" for part in (*parts, "all"))
+    blocks: list[Paragraph | Table] = [
+        Table((*heads, "network's share"), [(*row, f"{cost.total:.2f}", f"{cost.network / cost.total:.3f}")]),
+        Paragraph(
+            f"processor time a frame of one worker with one thread, {report.model}, {report.source}: "
+            f"{1e3 / cost.total:.0f} frames/s a core"
+        ),
+    ]
     if report.rates:
         rows = [
             (

@@ -1,12 +1,13 @@
-"""Frames a second of an archive, how much of it is the network, and whether its memory stays flat."""
+"""What a frame of an archive costs, frames a second beside the network alone, and memory over a long one."""
 
 from __future__ import annotations
 
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,17 +17,23 @@ import numpy as np
 
 from benchmarks.machine.description import Machine, this_machine
 from benchmarks.stress.archives import Kill, Work, measure_kills, report_of
+from runtime.archives.columns import ShardColumns
+from runtime.archives.jobs import Found, find_recordings, plan
+from runtime.archives.reading import ChunkReader
+from runtime.archives.shards import ShardHead, write_shard
 from runtime.base.flags import check_fields, flag, nested
 from runtime.errors import ConfigError
-from runtime.frame import Image
+from runtime.frame import Frame, Image, Segmentation
 from runtime.network.options import ModelOptions
 from runtime.network.session import NetworkSession
+from runtime.segmenter import Fitted, Inferred, Segmenter
 from runtime.sources import open_source, without_secrets
 
 _FPS = 25.0
 _TINY_WH = (64, 48)
 _POLL_S = 0.05
 _WARMUP_RUNS, _BARE_RUNS = 5, 200
+_COST_WARMUP, _COST_FRAMES = 40, 500
 _USUAL_CHUNK = 500  # frames, as of the command
 _CHUNKS_TO_TIME, _CHUNKS_TO_KILL = 8, 20  # of a recording; each is begun with a jump, and ends on the disk
 
@@ -85,6 +92,30 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Processor time of one worker of one thread, milliseconds a frame.
+
+    Attributes:
+        decode: of the recording itself where it is a file.
+        resize: to the network's size.
+        network: the network.
+        mask: at the frame's size.
+        numbers: areas, confidence, layout, PNG, and the shard.
+    """
+
+    decode: float
+    resize: float
+    network: float
+    mask: float
+    numbers: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.decode + self.resize + self.network + self.mask + self.numbers
+
+
+@dataclass(frozen=True)
 class ArchiveReport:
     """A measurement."""
 
@@ -92,6 +123,7 @@ class ArchiveReport:
     config: ArchiveConfig
     source: str
     model: str
+    cost: Cost
     rates: tuple[Rate, ...]
     kills: tuple[Kill, ...]
     memory: Memory | None
@@ -119,7 +151,7 @@ class ArchiveReport:
 
 
 def measure_archive(config: ArchiveConfig, show: Callable[[str], None] = lambda line: None) -> ArchiveReport:
-    """Measure rates, then kills, then memory.
+    """Measure what a frame costs, then rates, kills and memory.
 
     Args:
         config: what of it, and how often.
@@ -135,6 +167,8 @@ def measure_archive(config: ArchiveConfig, show: Callable[[str], None] = lambda 
         recordings = Path(folder, "recordings")
         recordings.mkdir()
         write_recording(recordings / "drive.avi", islice(_looped(config.source), config.frames))
+        itself = Path(config.source)
+        cost = measure_cost(config.model, itself if itself.is_file() else recordings / "drive.avi")
         model = ("--model", str(config.model.file), "--threads", "1")
 
         def work_in(chunks: int) -> Work:
@@ -163,10 +197,81 @@ def measure_archive(config: ArchiveConfig, show: Callable[[str], None] = lambda 
         config,
         without_secrets(config.source),
         config.model.file.name,
+        cost,
         tuple(rates),
         tuple(kills),
         memory,
     )
+
+
+class _Timed(Segmenter):
+    """Adds up the processor time of the parts of a call."""
+
+    def __init__(self, model: Path) -> None:
+        super().__init__(model, threads=1)
+        self.spent_s: defaultdict[str, float] = defaultdict(float)
+
+    def fit(self, frame: Image | Frame) -> Fitted:
+        with self.clock("resize"):
+            return super().fit(frame)
+
+    def infer(self, fitted: Fitted) -> Inferred:
+        with self.clock("network"):
+            return super().infer(fitted)
+
+    def finish(self, inferred: Inferred) -> Segmentation:
+        with self.clock("mask"):
+            return super().finish(inferred)
+
+    @contextmanager
+    def clock(self, part: str) -> Iterator[None]:
+        started_s = time.process_time()
+        yield
+        self.spent_s[part] += time.process_time() - started_s
+
+
+def measure_cost(model: ModelOptions, recording: Path, frames: int = _COST_FRAMES) -> Cost:
+    """Segment a recording in this process and thread, as a worker does, and sum its processor time.
+
+    Other work on the machine changes it little: it counts what was done, and not how long it waited.
+
+    Args:
+        model: the network.
+        recording: a video or a bag.
+        frames: of it, at most.
+
+    Raises:
+        SourceError: it cannot be read.
+        EdgesegError: the model does not open.
+    """
+    (found,) = find_recordings([str(recording)])
+    assert isinstance(found, Found)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder, _Timed(model.file) as segment, ChunkReader() as reader:
+            for chunk in (_COST_WARMUP, frames):
+                job = plan(found, chunk)[0]
+                segment.spent_s.clear()
+                started_s = time.process_time()
+                columns = ShardColumns(segment, None, masks=True, mask_scale=1.0)
+                read = reader.frames(job, lambda number: True)
+                while True:
+                    with segment.clock("decode"):
+                        frame = next(read, None)
+                    if frame is None:
+                        break
+                    columns.add(frame, reader.source)
+                columns.flush()
+                names = segment.contract.classes.names
+                head = ShardHead("", job.recording.digest, 0, columns.count, is_end=True, classes=names)
+                write_shard(Path(folder, f"{chunk}.npz"), columns.shard(head))
+                total_s = time.process_time() - started_s
+                reader.close()
+    finally:
+        cv2.setNumThreads(threads)
+    spent_ms = {part: 1e3 * spent_s / columns.count for part, spent_s in segment.spent_s.items()}
+    return Cost(**spent_ms, numbers=1e3 * total_s / columns.count - sum(spent_ms.values()))
 
 
 def write_recording(path: Path, frames: Iterator[Image]) -> None:

@@ -77,6 +77,9 @@ def test_memory_and_rates_are_measured(tiny_onnx, monkeypatch):
     report = measure_archive(config)
     assert [rate.workers for rate in report.rates] == [1, 2]
     assert report.speed_up is not None
+    cost = report.cost
+    assert min(cost.decode, cost.resize, cost.network, cost.mask, cost.numbers) > 0
+    assert f"{1e3 / cost.total:.0f} frames/s a core" in report_text(report)
     for workers in (1, 2):
         share, ratio = report.network_share(workers), report.bare_ratio(workers)
         assert share is not None
