@@ -106,7 +106,7 @@ class _Reader(Closable):
         """Yield frames, see `ChunkReader`."""
         self.is_end = False
         offset = job.first if self._recording.kind == "images" else 0
-        if job.start_ns is not None:
+        if job.start_ns is not None and not self._stands_at(job.first, job.start_ns):
             assert isinstance(self.source, VideoFile)
             self.source.seek(job.start_ns, job.first)
             self._next = job.first
@@ -126,6 +126,13 @@ class _Reader(Closable):
                 yield frame if not offset else replace(frame, frame_id=frame.frame_id + offset)
         if job.is_open:  # look whether another chunk follows
             self.is_end = not self._looks_ahead()
+
+    def _stands_at(self, number: int, time_ns: int) -> bool:
+        """Whether that frame is the next one anyway; for a jump, OpenCV decodes from the key frame before."""
+        if self._next != number:
+            return False
+        shown_ns = self.source.next_pts_ns()
+        return shown_ns is not None and abs(shown_ns - time_ns) < _HALF_MS_NS
 
     def _read(self, is_wanted: bool, /) -> Frame | bool | None:
         """Return the next frame, True for one that was passed over, None at the end."""

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.archives.reading import _Reader
 from runtime.archives.shards import read_shard
 from runtime.masks.formats import decode_palette_png
 from runtime.segmenter import Segmenter
@@ -74,6 +75,28 @@ def test_the_same_bytes_without_an_index_are_the_same_frames(fleet, run, tmp_pat
     run(fleet / "indexed.mp4", "--out", tmp_path / "base", "--no-masks")
     assert len(shards_of(tmp_path / "base")) == len(shards_of(tmp_path / "indexed")) == 4
     assert frames_of(tmp_path / "base") == frames_of(tmp_path / "indexed")
+
+
+def test_chunks_that_follow_each_other_need_no_jump_and_are_what_they_are_alone(
+    fleet, run, tmp_path, monkeypatch
+):
+    pytest.importorskip("av")
+    jumps, seek = [], VideoFile.seek
+
+    def jump(self: VideoFile, time_ns: int, number: int) -> None:
+        jumps.append(number)
+        seek(self, time_ns, number)
+
+    monkeypatch.setattr(VideoFile, "seek", jump)
+    for name, expected in (("indexed.mp4", 4), ("motion.avi", 2)):
+        jumps.clear()
+        run(fleet / name, "--out", tmp_path / name)
+        assert jumps == []
+        with monkeypatch.context() as alone:
+            alone.setattr(_Reader, "_stands_at", lambda *_: False)
+            run(fleet / name, "--out", tmp_path / f"{name} alone")
+        assert len(jumps) == expected
+        assert shards_of(tmp_path / name) == shards_of(tmp_path / f"{name} alone")
 
 
 @pytest.mark.parametrize("every", [3, 7, 11, 50])
