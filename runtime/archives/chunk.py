@@ -97,7 +97,7 @@ class ChunkResult:
         is_taken: whether another run works on it, so that nothing was done.
         problem: why frames of the range are missing; "" for no reason.
         is_fatal: whether the problem is none of the recording, and all others would have it too.
-        seconds: that it took.
+        seconds: that it took, without opening the model for the first one.
         ended_s: wall clock when it was done.
         network_s: of these, inside of the network.
     """
@@ -148,18 +148,21 @@ class ChunkSegmenter(Closable):
         """Note the options; the model is opened for the first chunk that is not there yet."""
         self._options = options
         self._segment: Segmenter | None = None
+        self._opening_s = 0.0
         self._reader = ChunkReader(options.decoder_threads)
         self._ground = None if options.ground is None else Ground(options.ground)
 
     def __call__(self, job: ChunkJob) -> ChunkResult:
         """Segment a chunk, unless its shard is there and whole; never raises what belongs into a result."""
         started_s = time.perf_counter()
+        self._opening_s = 0.0
         target = self._options.out / shard_name(job, self._options)
         try:
             result = _whole(target, job, self._options) or self._claimed(target, job)
         except (EdgesegError, OSError) as error:
             result = ChunkResult(job, problem=_one_line(error), is_fatal=True)
-        return replace(result, seconds=time.perf_counter() - started_s, ended_s=time.time())
+        seconds = time.perf_counter() - started_s - self._opening_s
+        return replace(result, seconds=seconds, ended_s=time.time())
 
     def follow(self, job: ChunkJob) -> Iterator[ChunkResult]:
         """Segment a chunk, and of a recording whose end nobody knows all that follow."""
@@ -196,9 +199,11 @@ class ChunkSegmenter(Closable):
 
     def _work(self, target: Path, job: ChunkJob) -> ChunkResult:
         if self._segment is None:
+            started_s = time.perf_counter()
             # Of each pixel it is for the grid on the ground alone.
             sure = self._options.confidence and self._ground is not None
             self._segment = self._options.model.open(confidence=sure)
+            self._opening_s = time.perf_counter() - started_s
         columns = ShardColumns(self._segment, self._ground, self._options.masks, self._options.mask_scale)
         problem, is_end = "", False
         try:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
-from runtime.archives import columns
+from runtime.archives import chunk, columns
+from runtime.archives.chunk import ChunkOptions, ChunkSegmenter
 from runtime.archives.columns import ShardColumns
+from runtime.archives.jobs import find_recordings, plan
 from runtime.archives.shards import read_shard
 from runtime.contract import METADATA_KEY, ImageFit, ModelContract
 from runtime.errors import ContractError
 from runtime.frame import Frame
+from runtime.network.options import ModelOptions
 from runtime.segmenter import Segmenter
 from runtime.sources import ImageFiles
 from tests.runtime.archives.conftest import shards_of
@@ -70,3 +74,21 @@ def test_frames_before_one_that_fails_are_kept(fleet, run, tmp_path, monkeypatch
     assert "expected finite logits" in str(report["said"])
     kept = [read_shard(path).columns["frame"].tolist() for path in sorted((tmp_path / "shards").rglob("0*"))]
     assert kept == [list(range(10)), [10, 11, 12]]  # nothing follows, since its length is not known
+
+
+def test_a_chunks_time_is_without_that_of_opening_the_model(fleet, model, tmp_path, monkeypatch):
+    opened = ModelOptions.open
+
+    def slow(self: ModelOptions, **how: object) -> Segmenter:
+        clock.now_s += 1000
+        return opened(self, **how)
+
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr(ModelOptions, "open", slow)
+    monkeypatch.setattr(chunk.time, "perf_counter", lambda: clock.now_s)
+    (found,) = find_recordings([str(fleet / "motion.avi")])
+    options = ChunkOptions(out=tmp_path, model=ModelOptions(model, 1), model_sha256="0" * 64)
+    with ChunkSegmenter(options) as segment_chunk:
+        result = segment_chunk(plan(found, 10)[0])
+    assert (result.frames, result.seconds) == (10, 0.0)
+    assert clock.now_s == 1000
