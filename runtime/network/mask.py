@@ -24,8 +24,10 @@ from runtime.errors import ContractError
 from runtime.frame import Image
 
 # Pixels and logits in work at once. Fewer: the calls cost more than they. More: they leave the cache.
-_BLOCK_PIXELS = 120_000
+_BLOCK_PIXELS = 200_000
 _BLOCK_LOGITS = 1 << 17
+# Of the higher class at a cell's corners in the means that a third class must reach, beside a half.
+_FURTHER_SHARES = (np.float32(0.25), np.float32(0.75))
 
 _Indices = NDArray[np.intp]
 
@@ -41,6 +43,7 @@ class _Axis:
             too many lies on its lower or right edge.
         start: first pixel of each cell.
         pixels: of each cell; 0 where the frame is smaller than the logits.
+        fills: whether each cell has pixels.
     """
 
     cell: _Indices
@@ -48,7 +51,7 @@ class _Axis:
     shares: NDArray[np.float32]
     start: _Indices
     pixels: _Indices
-    has_pixels: NDArray[np.bool_]
+    fills: bool
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,20 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Wi
     first = np.ascontiguousarray(wider[:-1, :-1].T)  # (w + 1, h + 1): each cell's class at its first corner
     lines = cv2.transpose(first.take(across.cell, axis=0))  # (h + 1, W)
     mask: Image = np.asarray(lines, np.uint8).take(down.cell, axis=0)  # (H, W)
-    lowest, highest = (
-        least(least(wider[:-1, :-1], wider[:-1, 1:]), least(wider[1:, :-1], wider[1:, 1:]))
-        for least in (np.minimum, np.maximum)
-    )  # (h + 1, w + 1) each: of the classes at a cell's corners
-    contested = np.flatnonzero((lowest != highest) & (down.has_pixels[:, None] & across.has_pixels))
+    beside = wider[:, :-1] != wider[:, 1:]  # (h + 2, w + 1)
+    differs = beside[:-1] | beside[1:]
+    differs |= wider[:-1, :-1] != wider[1:, :-1]
+    if not (down.fills and across.fills):
+        differs &= (down.pixels > 0)[:, None] & (across.pixels > 0)
+    contested = np.flatnonzero(differs)
     pixels_a_cell = len(down.shares) * len(across.shares)
     cells_a_block = max(1, min(_BLOCK_PIXELS // pixels_a_cell, _BLOCK_LOGITS // classes))
     for start in range(0, len(contested), cells_a_block):
         cells = contested[start : start + cells_a_block]
-        pair = lowest.take(cells), highest.take(cells)
-        _settle(mask, planes, cells, pair, down, across)
+        row, column = np.divmod(cells, columns + 1)
+        shares = down.shares.take(row, axis=1), across.shares.take(column, axis=1)
+        runs = _settle(planes, label, _corners(rows, columns).take(cells, axis=1), shares)
+        _put(mask, runs, down.start[row], across.start[column])
     return mask
 
 
@@ -170,32 +176,70 @@ def sample(plane: NDArray[Any], size_hw: tuple[int, int], window: Window = WHOLE
 
 
 def _settle(
-    mask: Image,
     planes: NDArray[np.float32],
-    cells: _Indices,
-    pair: tuple[Image, Image],
-    down: _Axis,
-    across: _Axis,
-) -> None:
-    """Put the winners in some cells into the mask.
+    label: Image,
+    corners: _Indices,
+    shares: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> Image:
+    """Return the winners in some cells at whose corners two or more classes win.
 
     Args:
-        mask: uint8 (H, W), changed in place.
         planes: float32 (C, h, w) logits.
-        cells: n of them, ascending, each with pixels.
-        pair: the lowest and the highest class, (n,) each, among those that win at a cell's corners.
-        down: the rows.
-        across: the columns.
+        label: uint8 (h, w), the highest class of each.
+        corners: (4, n) places in a plane of each cell's corners.
+        shares: of the pixels' lower and right corners in their values, (K, n) and (L, n).
+
+    Returns:
+        uint8 (n, K, L).
     """
-    corners = _corners(planes, cells)  # (4, C, n)
-    low, high = (_of_classes(corners, label, np.arange(len(cells))) for label in pair)  # (4, n)
-    # The higher one of two classes is nowhere below their mean.
-    can_win = np.logical_or.reduce(2 * corners >= (low + high)[:, None]).view(np.uint8)  # (C, n)
-    candidates = np.add.reduce(can_win, dtype=np.uint8)
+    values = planes.reshape(len(planes), -1)
+    wins = label.reshape(-1).take(corners)  # (4, n)
+    first, last = wins.min(axis=0), wins.max(axis=0)
+    low, high = _of_classes(values, first, corners), _of_classes(values, last, corners)  # (4, n)
+    lead = high - low
+    left, rise = _along_lines(lead, shares[0])
+    winner = (rise[:, None] * shares[1] > -left[:, None]).view(np.uint8)  # (K, L, n): whether it leads
+    winner *= first ^ last
+    winner ^= first
+    runs = np.asarray(cv2.transpose(winner.reshape(-1, len(first))), np.uint8)  # (n, K L)
+
+    # A third class that wins somewhere comes up to every mean of both, however weighed, at some corner.
+    logits = values.take(corners.reshape(-1), axis=1).reshape(-1, *corners.shape)  # (C, 4, n)
+    can_win = np.logical_or.reduce(logits >= low + 0.5 * lead, axis=1)  # (C, n)
+    some = _with_third(can_win)
+    if len(some):
+        logits, can_win = logits.take(some, axis=2), can_win.take(some, axis=1)
+        low, lead = low.take(some, axis=1), lead.take(some, axis=1)
+        for share in _FURTHER_SHARES:
+            can_win &= np.logical_or.reduce(logits >= low + share * lead, axis=1)
+        more = _with_third(can_win)
+        some = some[more]
+        if len(some):
+            shares = shares[0].take(some, axis=1), shares[1].take(some, axis=1)
+            runs[some] = _settle_many(logits.take(more, axis=2), can_win.take(more, axis=1), shares)
+    return runs.reshape(-1, *winner.shape[:2])
+
+
+def _settle_many(
+    logits: NDArray[np.float32],
+    can_win: NDArray[np.bool_],
+    shares: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> Image:
+    """Return the winners in some cells where three or more classes may win.
+
+    Args:
+        logits: float32 (C, 4, n) at the corners.
+        can_win: (C, n), two at least of each cell.
+        shares: as of `_settle`.
+
+    Returns:
+        uint8 (n, K L).
+    """
+    candidates = np.add.reduce(can_win.view(np.uint8), dtype=np.uint8)
     # Cells with many candidates first, so that those with a k-th candidate are always the first ones.
     order = np.argsort(candidates, kind="stable")[::-1]
     candidates = candidates[order]
-    label = np.flatnonzero(np.asarray(cv2.transpose(can_win))[order]) % len(planes)  # cell after cell, rising
+    label = np.flatnonzero(np.asarray(cv2.transpose(can_win.view(np.uint8)))[order]) % len(logits)  # rising
     label_at = np.cumsum(candidates, dtype=np.intp) - candidates
     first = label[label_at]
 
@@ -203,18 +247,17 @@ def _settle(
     counts = [int(np.count_nonzero(candidates > k)) for k in range(1, int(candidates[0]))]
     at = np.concatenate([np.arange(n) for n in counts])
     rival = label[label_at[at] + np.repeat(np.arange(1, len(counts) + 1), counts)]
-    lead = _of_classes(corners, rival, order[at])
-    lead -= _of_classes(corners, first, order).take(at, axis=1)
-    row, column = np.divmod(cells, len(across.pixels))
-    share_down = down.shares.take(row[order[at]], axis=1)  # (K, m)
-    share_across = across.shares.take(column[order[at]], axis=1)  # (L, m)
-    sides = lead[:2, None] + (lead[2:] - lead[:2])[:, None] * share_down  # (2, K, m)
-    leads = (sides[1] - sides[0])[:, None] * share_across  # (K, L, m)
-    leads += sides[0][:, None]
+    places = np.arange(4 * len(order)).reshape(4, -1).take(order, axis=1)  # (4, n)
+    values = logits.reshape(len(logits), -1)
+    lead = _of_classes(values, rival, places.take(at, axis=1))
+    lead -= _of_classes(values, first, places).take(at, axis=1)
+    left, rise = _along_lines(lead, shares[0].take(order[at], axis=1))
+    leads = rise[:, None] * shares[1].take(order[at], axis=1)  # (K, L, m)
+    leads += left[:, None]
 
-    winner = np.empty((*leads.shape[:2], len(cells)), np.uint8)
+    winner = np.empty((*leads.shape[:2], len(order)), np.uint8)
     winner[:] = first
-    highest = np.zeros((1, 1, len(cells)), np.float32)
+    highest = np.zeros((1, 1, len(order)), np.float32)
     for n, end in zip(counts, np.cumsum(counts).tolist(), strict=True):
         lead = leads[:, :, end - n : end]
         change = winner[:, :, :n] ^ rival[end - n : end].astype(np.uint8)
@@ -222,16 +265,29 @@ def _settle(
         winner[:, :, :n] ^= change
         if end < len(at):
             highest = np.maximum(highest[:, :, :n], lead)
-    runs = np.empty((len(cells), leads.shape[0] * leads.shape[1]), np.uint8)
-    runs[order] = cv2.transpose(winner.reshape(-1, len(cells)))
-    _put(mask, runs.reshape(-1, *leads.shape[:2]), down.start[row], across.start[column])
+    runs = np.empty((len(order), leads.shape[0] * leads.shape[1]), np.uint8)
+    runs[order] = cv2.transpose(winner.reshape(-1, len(order)))
+    return runs
 
 
-def _of_classes(corners: NDArray[np.float32], label: NDArray[Any], cells: _Indices) -> NDArray[np.float32]:
-    """Return one class's logits (4, n) of each of some cells."""
+def _with_third(can_win: NDArray[np.bool_]) -> _Indices:
+    """Return the cells (C, n) in which more than two classes may win."""
+    return np.flatnonzero(np.add.reduce(can_win.view(np.uint8), dtype=np.uint8) > 2)
+
+
+def _along_lines(
+    lead: NDArray[np.float32], share_down: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what leads at corners, (4, n), are where lines begin, (K, n), and how they rise along them."""
+    sides = lead[:2, None] + (lead[2:] - lead[:2])[:, None] * share_down  # (2, K, n)
+    return sides[0], sides[1] - sides[0]
+
+
+def _of_classes(values: NDArray[np.float32], label: NDArray[Any], places: _Indices) -> NDArray[np.float32]:
+    """Return one class's logits (4, n) at places (4, n) in its plane, from values (C, places)."""
     # Numpy 1 would keep the product with a number in a label's 8 bits.
-    places: _Indices = label.astype(np.intp, copy=False) * corners.shape[2] + cells
-    return corners.reshape(4, -1).take(places, axis=1)
+    at: _Indices = label.astype(np.intp, copy=False) * values.shape[1] + places
+    return values.reshape(-1).take(at)
 
 
 def _put(mask: Image, runs: Image, top: _Indices, left: _Indices) -> None:
@@ -258,7 +314,7 @@ def _put(mask: Image, runs: Image, top: _Indices, left: _Indices) -> None:
         run = np.dtype((np.void, pixels))
         places = np.ndarray(height * width - pixels + 1, run, mask, strides=(1,))
         at = (top[some] * width + left[some])[:, None] + np.arange(lines) * width  # (n, K)
-        places[at.reshape(-1)] = runs[some, :lines, :pixels].reshape(-1).view(run)
+        places[at.reshape(-1)] = runs.take(some, axis=0)[:, :lines, :pixels].reshape(-1).view(run)
 
 
 def _winners(planes: NDArray[np.float32]) -> Image:
@@ -287,18 +343,12 @@ def _winners(planes: NDArray[np.float32]) -> Image:
     return label.reshape(rows, columns)
 
 
-def _corners(planes: NDArray[np.float32], cells: _Indices) -> NDArray[np.float32]:
-    """Return the logits (4, C, n) at some cells' corners: upper left, upper right, lower left and right."""
-    classes, rows, columns = planes.shape
-    values = planes.reshape(classes, -1)
-    row, column = np.divmod(cells, columns + 1)
-    tops, lefts = np.maximum(row - 1, 0) * columns, np.maximum(column - 1, 0)
-    bottoms, rights = np.minimum(row, rows - 1) * columns, np.minimum(column, columns - 1)
-    corners = np.empty((4, classes, len(cells)), np.float32)
-    places = [y + x for y in (tops, bottoms) for x in (lefts, rights)]
-    for place, corner in zip(places, corners, strict=True):
-        np.take(values, place, axis=1, out=corner, mode="clip")
-    return corners
+@lru_cache(maxsize=16)
+def _corners(rows: int, columns: int) -> _Indices:
+    """Return where the corners of every cell lie in a plane: (4, cells), upper left and right, lower ones."""
+    place = np.pad(np.arange(rows * columns).reshape(rows, columns), 1, "edge")
+    corners = place[:-1, :-1], place[:-1, 1:], place[1:, :-1], place[1:, 1:]
+    return np.stack([corner.ravel() for corner in corners])
 
 
 @lru_cache(maxsize=16)
@@ -317,5 +367,5 @@ def _axis(samples: int, pixels: int, start: float = 0.0, end: float = 1.0) -> _A
         shares=np.minimum(share.take(first, mode="clip") + lines, 1).astype(np.float32),
         start=first,
         pixels=counts,
-        has_pixels=counts > 0,
+        fills=bool(counts.all()),
     )
