@@ -83,11 +83,12 @@ def run(
     """Segment frame after frame; yield a `Step` after each.
 
     Ends with the source or after `max_frames`. Source and segmenter stay open: they are the caller's. A
-    caller who stops before may lose two frames of a recording that were read ahead.
+    caller who stops before may lose three frames of a recording that were read ahead.
 
     While the caller's thread makes the mask and does what the caller does with the step, the next frame is
     in the network; and a recording's frame after that is read and resized. A live frame is taken only when
-    the network is free, so that none ages in between.
+    the network is free, so that none ages in between. Of a recording the network may be two frames ahead,
+    unless ages are limited.
 
     Args:
         source: where frames come from.
@@ -118,6 +119,8 @@ def run(
     fit, infer, finish = _parts(segment)
     # Frames beyond the last one would be read for nothing, unless the limit on age may drop some.
     frames = islice(source, max_frames) if max_age_ms is None else iter(source)
+    # A recording's frames do not age: with one in reserve the network need not wait until it is woken up.
+    most = 2 if max_age_ms is None and not source.live else 1
     count = 0
     with ExitStack() as threads:
         # Ahead of the caller a source must not write into a picture that is still in work.
@@ -131,7 +134,7 @@ def run(
             if not age_limit.is_exceeded_by(frame)
         )
         if overlap:
-            inferred = threads.enter_context(Ahead(inferred, "edgeseg network"))
+            inferred = threads.enter_context(Ahead(inferred, "edgeseg network", most))
         for frame, dropped, item in inferred:
             if age_limit.is_exceeded_by(frame):
                 continue
@@ -215,9 +218,10 @@ class _End:
 class Ahead(Closable, Iterator[_Item], Generic[_Item]):
     """The items of an iterable, each computed in a thread of its own while the caller uses the one before.
 
-    Exactly one item is in the making or waits: the thread starts on the next one when the caller takes
-    this one, no sooner. So nothing piles up where the caller is slow, and in a chain of them every link
-    works on its own item. An error comes after the items before it, where the caller would have met it.
+    By default one item is in the making or waits: the thread starts on the next one when the caller takes
+    this one, no sooner; with `most`, so many. So nothing piles up where the caller is slow, and in a chain
+    of them every link works on its own item. An error comes after the items before it, where the caller
+    would have met it.
 
     The waiting is inside C code only, so that a signal handler may raise in a caller who waits.
 
@@ -226,18 +230,20 @@ class Ahead(Closable, Iterator[_Item], Generic[_Item]):
     [0, 1, 4, 9]
     """
 
-    def __init__(self, items: Iterable[_Item], name: str = "ahead") -> None:
+    def __init__(self, items: Iterable[_Item], name: str = "ahead", most: int = 1) -> None:
         """Start on the first item.
 
         Args:
             items: iterated in the thread; the caller must not touch it before `close`.
             name: of the thread.
+            most: items that are in the making or wait, at least 1.
         """
         self._items = items
         self._wanted: SimpleQueue[None] = SimpleQueue()
         self._made: SimpleQueue[_Item | _End] = SimpleQueue()
         self._is_closed = False
-        self._wanted.put(None)
+        for _ in range(most):
+            self._wanted.put(None)
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 

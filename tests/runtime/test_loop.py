@@ -165,6 +165,23 @@ def test_the_network_has_the_next_frame_while_the_caller_has_this_one(live):
         assert all(event.wait(WAIT_S) for event in following[:1])
 
 
+@pytest.mark.parametrize(
+    ("live", "max_age_ms", "ahead"), [(False, None, 2), (False, 1e6, 1), (True, None, 1), (True, 1e6, 1)]
+)
+def test_the_network_is_two_frames_ahead_only_where_none_ages(live, max_age_ms, ahead):
+    frames = 6
+    started = [threading.Event() for _ in range(frames)]
+
+    def noted(frame: Frame) -> Segmentation:
+        started[frame.frame_id].set()
+        return segment(frame)
+
+    for step in run(FewFrames(frames, live), noted, max_age_ms=max_age_ms):
+        following = started[step.frame.frame_id + 1 :]
+        assert all(event.wait(WAIT_S) for event in following[:ahead])
+        assert not any(event.wait(0.05) for event in following[ahead : ahead + 1])
+
+
 def test_a_recordings_next_frame_is_read_while_the_network_has_this_one():
     source = Watched(3)
 
@@ -279,7 +296,8 @@ def test_an_error_comes_after_the_items_before_it_and_once():
         assert list(items) == []
 
 
-def test_makes_the_next_item_while_the_caller_has_this_one_and_not_the_one_after():
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_makes_as_many_items_as_may_wait_and_the_next_when_one_is_taken(most):
     made: list[int] = []
     is_made = threading.Semaphore(0)
 
@@ -289,12 +307,13 @@ def test_makes_the_next_item_while_the_caller_has_this_one_and_not_the_one_after
             is_made.release()
             yield number
 
-    with Ahead(counting()) as items:
-        assert is_made.acquire(timeout=WAIT_S)
-        assert made == [0]  # waits until that is taken
+    with Ahead(counting(), most=most) as items:
+        for _ in range(most):
+            assert is_made.acquire(timeout=WAIT_S)
+        assert not is_made.acquire(timeout=0.05)  # waits until one is taken
         assert next(items) == 0
         assert is_made.acquire(timeout=WAIT_S)
-        assert made == [0, 1]
+        assert made == list(range(most + 1))
         assert not is_made.acquire(timeout=0.05)
 
 
