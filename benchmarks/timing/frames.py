@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def rendered_drive(seed: int = 0, size_hw: tuple[int, int] = FRAME_HW) -> Endles
     return Endless((drive.frame(index).image_bgr for index in count()), FRAMES_PER_SECOND)
 
 
+@lru_cache(maxsize=1)
 def drive_frames(size_hw: tuple[int, int] = FRAME_HW) -> list[Image]:
     """Return `DISTINCT_FRAMES` frames of the drive, rendered beforehand; errors as `rendered_drive`."""
     with rendered_drive(size_hw=size_hw) as source:

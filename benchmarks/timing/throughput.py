@@ -3,14 +3,18 @@
 Frames a second of `run` with an overlay, reading and decoding included, over those of nothing but
 `session.run` with the same threads. The rest of the work is hidden as far as there are cores for it. Each
 round measures the network alone, the loop, and the loop without overlap, one right after the other, since a
-machine's speed drifts; the ratio is the median of the rounds' own ratios.
+machine's speed drifts; the ratio is the median of the rounds' own ratios. Each loop opens the source itself
+and counts its frames once it is under way, so that opening does not count where a recording is long enough.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from benchmarks.machine.description import Machine, this_machine
@@ -25,7 +29,7 @@ from runtime.segmenter import Segmenter
 from runtime.sources import Source, without_secrets
 
 TARGET = 0.95
-_WARMUP_RUNS = 10
+_WARMUP_RUNS = 10  # of the network alone, and of each loop
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,25 @@ class ThroughputReport:
     machine: Machine
 
 
-def measure_throughput(config: ThroughputConfig, source: Source | None = None) -> ThroughputReport:
+def measure_throughput(
+    config: ThroughputConfig, open_loops_source: Callable[[], Source] | None = None
+) -> ThroughputReport:
     """Measure.
 
     Args:
         config: how.
-        source: one that does not end, in place of the config's; it is closed at the end.
+        open_loops_source: opens one that does not end, in place of the config's; called for every loop.
 
     Raises:
         EdgesegError: as `Segmenter`, `NetworkSession` and `run`; SourceError where the source ends.
     """
     options, name = config.model, without_secrets(config.source)
     how: Any = {"threads": options.threads, "spin": config.spin, "provider": options.provider}
-    with source or open_endless(config.source) as source, Segmenter(options.file, **how) as segment:
+    open_loops_source = open_loops_source or (lambda: open_endless(config.source))
+    with Segmenter(options.file, **how) as segment:
         session = NetworkSession(options.file, **how)
-        image_bgr = next(run(source, segment, max_frames=1)).frame.image_bgr
+        with open_loops_source() as source:
+            image_bgr = next(run(source, segment, max_frames=1)).frame.image_bgr
         fitted = segment.fit(image_bgr).image_bgr
         infer = session.run if session.contract.output.has_logits else session.run_mask
         for _ in range(_WARMUP_RUNS):
@@ -106,12 +114,13 @@ def measure_throughput(config: ThroughputConfig, source: Source | None = None) -
         def loop_fps(overlap: bool) -> float:
             overlay = Overlay(segment.contract.classes)
             ends_s = []
-            for step in run(source, segment, max_frames=config.frames, overlap=overlap):
-                overlay.draw(step.frame.image_bgr, step.segmentation.mask, f"{step.age_ms:.1f} ms")
-                ends_s.append(time.perf_counter())
-            if len(ends_s) < config.frames:
+            with open_loops_source() as source, closing(run(source, segment, overlap=overlap)) as steps:
+                for step in islice(steps, _WARMUP_RUNS + config.frames):
+                    overlay.draw(step.frame.image_bgr, step.segmentation.mask, f"{step.age_ms:.1f} ms")
+                    ends_s.append(time.perf_counter())
+            if len(ends_s) < _WARMUP_RUNS + config.frames:
                 raise SourceError(f"{name}: expected {config.frames} frames a round, it ended before")
-            return (len(ends_s) - 1) / (ends_s[-1] - ends_s[0])
+            return config.frames / (ends_s[-1] - ends_s[_WARMUP_RUNS - 1])
 
         rounds = tuple(
             Round(network_fps(), loop_fps(overlap=True), loop_fps(overlap=False))

@@ -19,9 +19,15 @@ def quick(model: Path) -> ThroughputConfig:
 
 
 def test_the_ratio_is_the_median_of_the_rounds(tiny_onnx: Path) -> None:
-    source = FakeSource(itertools.repeat(PICTURE), live=False)
-    report = measure_throughput(quick(tiny_onnx), source)
-    assert source.is_closed
+    opened: list[FakeSource] = []
+
+    def open_loops_source() -> FakeSource:
+        opened.append(FakeSource(itertools.repeat(PICTURE), live=False))
+        return opened[-1]
+
+    report = measure_throughput(quick(tiny_onnx), open_loops_source)
+    assert len(opened) == 1 + 2 * 3  # one to see its size, then two loops a round
+    assert all(source.is_closed for source in opened)
     assert len(report.rounds) == 3
     ratios = sorted(each.loop_fps / each.network_fps for each in report.rounds)
     assert report.loop_ratio == ratios[1] > 0
@@ -31,7 +37,7 @@ def test_the_ratio_is_the_median_of_the_rounds(tiny_onnx: Path) -> None:
 
 def test_a_source_that_ends_is_told(tiny_onnx: Path) -> None:
     with pytest.raises(SourceError, match="fake: expected 4 frames a round"):
-        measure_throughput(quick(tiny_onnx), FakeSource([PICTURE] * 3, live=False))
+        measure_throughput(quick(tiny_onnx), lambda: FakeSource([PICTURE] * 13, live=False))
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 1}, {"rounds": 0}])
