@@ -36,12 +36,15 @@ _LIST = b"ffconcat version"
 _MOST_TRACKS, _MOST_BOXES = 64, 100_000
 
 
-def check_head(path: str | Path, name: str) -> None:
+def check_head(path: str | Path, name: str) -> tuple[int, int]:
     """Check what a video file's head says, before FFmpeg opens it.
 
     Args:
         path: the file; one that cannot be read passes, since FFmpeg says what is wrong.
         name: what messages call it, fit to be shown.
+
+    Returns:
+        The largest width and height in pixels that it states; 0, 0 for none.
 
     Raises:
         SourceError: pictures of more pixels than `EDGESEG_MAX_IMAGE_PIXELS` allows, or a list of other files.
@@ -52,10 +55,11 @@ def check_head(path: str | Path, name: str) -> None:
             is_list = file.read(len(_LIST)) == _LIST
         largest_wh = largest_picture_wh(path)
     except OSError:
-        return
+        return 0, 0
     if is_list:
         raise SourceError(f"{name}: expected a video, got a list of other files; give one of them")
     check_pixels(name, "pictures", *largest_wh)
+    return largest_wh
 
 
 def largest_picture_wh(path: str | Path) -> tuple[int, int]:

@@ -29,6 +29,7 @@ _BELIEVED_FPS = 240.0  # a browser's recording states 1000, its clock's ticks
 _FPS_FROM = 60  # frames that tell the rate where the header does not
 _ATTEMPTS = 4
 _MOST_DAMAGED = 250  # packets in a row that OpenCV cannot decode
+_ONE_DECODERS_PIXELS = 1920 * 1088
 _SEEK_BACK_MS = 2000.0
 _JUMPS_BACK_NS = (0, 2_000_000_000, 20_000_000_000)
 _SAME_TIME_NS = 500_000  # OpenCV tells times as fractions of a millisecond
@@ -204,8 +205,13 @@ class VideoFile(Video):
     Reading raises SourceError after the last good frame where the file was cut off.
     """
 
-    def __init__(self, path: str | Path, open_capture: Callable[[str], Capture] = cv2.VideoCapture) -> None:
+    def __init__(self, path: str | Path, open_capture: Callable[[str], Capture] | None = None) -> None:
         """Open the file.
+
+        Args:
+            path: the file.
+            open_capture: opens it by name; None for OpenCV, with one decoder thread for pictures of up to
+                1920x1088 where there are two processors at most.
 
         Raises:
             SourceError: a file that is missing or that OpenCV cannot open as a video.
@@ -217,9 +223,14 @@ class VideoFile(Video):
         super().__init__(shown(path), self._open_file)
 
     def _open_file(self) -> Capture:
-        check_head(self._path, self._name)
+        width, height = check_head(self._path, self._name)
         with name_for_libraries(self._path) as name:
-            capture = self._open_named(name)
+            if self._open_named is not None:
+                capture = self._open_named(name)
+            else:
+                # Several take a quarter more of the processors' time, which the network needs.
+                is_one = cv2.getNumberOfCPUs() <= 2 and width * height <= _ONE_DECODERS_PIXELS
+                capture = cv2.VideoCapture(name, cv2.CAP_ANY, [cv2.CAP_PROP_N_THREADS, 1] if is_one else [])
         if opened(capture, self._name):
             return capture
         missing = self._missing()

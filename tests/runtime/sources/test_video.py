@@ -318,3 +318,27 @@ def test_damage_in_the_middle_costs_the_frames_there_and_is_told(tmp_path, caplo
     assert skipped <= 60 - len(frames)
     told = [record for record in caplog.records if "damaged after frame" in record.message]
     assert len(told) == (skipped > 0)  # some versions of OpenCV pass over damage by themselves
+
+
+@pytest.mark.parametrize(
+    ("processors", "width", "threads"), [(1, 64, [1]), (2, 64, [1]), (2, 2000, []), (4, 64, [])]
+)
+def test_two_processors_decode_in_one_thread_unless_pictures_are_large(
+    tmp_path, monkeypatch, processors, width, threads
+):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (width, 1200))
+    writer.write(np.zeros((1200, width, 3), np.uint8))
+    writer.release()
+    asked: list[list[int]] = []
+    original = cv2.VideoCapture
+
+    def watching(name: str, backend: int, settings: list[int]) -> cv2.VideoCapture:
+        asked.append(settings)
+        return original(name, backend, settings)
+
+    monkeypatch.setattr(cv2, "getNumberOfCPUs", lambda: processors)
+    monkeypatch.setattr(cv2, "VideoCapture", watching)
+    with VideoFile(path) as source:
+        assert len(list(source)) == 1
+    assert asked[0] == [cv2.CAP_PROP_N_THREADS, *threads][: 2 * len(threads)]
