@@ -21,6 +21,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPITAL_PX = 22  # height of a capital letter of this font at scale 1
 _WHITE = (255, 255, 255)
 _PLATE_BRIGHTNESS = 0.35  # of the picture that shows through behind text
+_STRIP_PIXELS = 1 << 16  # coloured at once: the colours stay in the cache, and no memory is taken for all
 _LEGEND_SHARE = 0.4  # of the frame's height that the legend may cover
 
 
@@ -70,7 +71,15 @@ class Overlay:
             alpha: 0 is the picture alone, 1 the colours alone; None for the overlay's own.
         """
         alpha = self._alpha if alpha is None else alpha
-        return np.asarray(cv2.addWeighted(image_bgr, 1.0 - alpha, self.colors(mask), alpha, 0.0), np.uint8)
+        height, width = mask.shape
+        blended = np.empty(image_bgr.shape, np.uint8)
+        rows = max(1, _STRIP_PIXELS // width)
+        colors = np.empty((min(rows, height), width, 3), np.uint8)
+        for top in range(0, height, rows):
+            lines = slice(top, top + rows)
+            strip = cv2.applyColorMap(mask[lines], self._palette_bgr, colors[: height - top])
+            cv2.addWeighted(image_bgr[lines], 1.0 - alpha, strip, alpha, 0.0, blended[lines])
+        return blended
 
     def beside(self, image_bgr: Image, mask: Image) -> Image:
         """Return picture and colours next to each other, uint8 (H, 2 W, 3)."""

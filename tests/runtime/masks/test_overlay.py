@@ -12,6 +12,15 @@ TWO = ClassMap(names=("red", "green"), palette_rgb=((255, 0, 0), (0, 255, 0)))
 TINY_HW = (8, 8)  # too small for any legend
 
 
+@pytest.mark.parametrize("size_hw", [(1, 70_000), (300, 701), (1000, 128)])
+def test_blends_a_large_picture_as_it_would_at_once(size_hw):
+    rng = np.random.default_rng(0)
+    image_bgr, mask = rng.integers(0, 256, (*size_hw, 3), np.uint8), rng.integers(0, 2, size_hw, np.uint8)
+    overlay = Overlay(TWO)
+    at_once = cv2.addWeighted(image_bgr, 0.7, overlay.colors(mask), 0.3, 0.0)
+    assert np.array_equal(overlay.blend(image_bgr, mask, 0.3), at_once)
+
+
 def test_blends_the_class_colours_as_bgr():
     image = np.full((*TINY_HW, 3), 100, np.uint8)
     mask = np.zeros(TINY_HW, np.uint8)
