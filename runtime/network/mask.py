@@ -29,6 +29,10 @@ _BLOCK_LOGITS = 1 << 17
 # Of the higher class at a cell's corners in the means that a third class must reach, beside a half.
 _FURTHER_SHARES = (np.float32(0.25), np.float32(0.75))
 
+# Settling one class in one cell takes so many times as long as in one of whole planes; cells that tell it.
+_DEARER = 12
+_CELLS_ASKED = 256
+
 _Indices = NDArray[np.intp]
 
 
@@ -106,6 +110,8 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Wi
     if not (down.fills and across.fills):
         differs &= (down.pixels > 0)[:, None] & (across.pixels > 0)
     contested = np.flatnonzero(differs)
+    if window == WHOLE and 3 * len(contested) > label.size and _is_noise(planes, label, contested):
+        return _plain(planes, size_hw)
     pixels_a_cell = len(down.shares) * len(across.shares)
     cells_a_block = max(1, min(_BLOCK_PIXELS // pixels_a_cell, _BLOCK_LOGITS // classes))
     for start in range(0, len(contested), cells_a_block):
@@ -193,10 +199,7 @@ def _settle(
         uint8 (n, K, L).
     """
     values = planes.reshape(len(planes), -1)
-    wins = label.reshape(-1).take(corners)  # (4, n)
-    first, last = wins.min(axis=0), wins.max(axis=0)
-    low, high = _of_classes(values, first, corners), _of_classes(values, last, corners)  # (4, n)
-    lead = high - low
+    first, last, low, lead = _pairs(values, label, corners)
     left, rise = _along_lines(lead, shares[0])
     winner = (rise[:, None] * shares[1] > -left[:, None]).view(np.uint8)  # (K, L, n): whether it leads
     winner *= first ^ last
@@ -268,6 +271,40 @@ def _settle_many(
     runs = np.empty((len(order), leads.shape[0] * leads.shape[1]), np.uint8)
     runs[order] = cv2.transpose(winner.reshape(-1, len(order)))
     return runs
+
+
+def _pairs(
+    values: NDArray[np.float32], label: Image, corners: _Indices
+) -> tuple[Image, Image, NDArray[np.float32], NDArray[np.float32]]:
+    """Return lowest and highest class (n,) at cells' corners, the one's logits (4, n), the other's lead."""
+    wins = label.reshape(-1).take(corners)  # (4, n)
+    first, last = wins.min(axis=0), wins.max(axis=0)
+    low = _of_classes(values, first, corners)
+    return first, last, low, _of_classes(values, last, corners) - low
+
+
+def _is_noise(planes: NDArray[np.float32], label: Image, contested: _Indices) -> bool:
+    """Whether so many classes may win in so many cells that it takes longer to settle them one by one."""
+    some = contested[:: len(contested) // _CELLS_ASKED + 1]
+    corners = _corners(*label.shape).take(some, axis=1)
+    values = planes.reshape(len(planes), -1)
+    _, _, low, lead = _pairs(values, label, corners)
+    logits = values.take(corners.reshape(-1), axis=1).reshape(-1, *corners.shape)  # (C, 4, n)
+    can_win = np.logical_or.reduce(logits >= low + 0.5 * lead, axis=1)
+    return _DEARER * int(np.count_nonzero(can_win)) * len(contested) > len(planes) * len(some) * label.size
+
+
+def _plain(planes: NDArray[np.float32], size_hw: tuple[int, int]) -> Image:
+    """Return the class of every pixel from whole planes; `class_mask` describes it."""
+    mask = np.zeros(size_hw, np.uint8)
+    highest = cv2.resize(planes[0], size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    for index, plane in enumerate(planes[1:], 1):
+        value = cv2.resize(plane, size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        wins = np.asarray(cv2.compare(value, highest, cv2.CMP_GT), np.uint8)
+        wins &= np.uint8(index)
+        np.maximum(mask, wins, out=mask)
+        cv2.max(highest, value, dst=highest)
+    return mask
 
 
 def _with_third(can_win: NDArray[np.bool_]) -> _Indices:

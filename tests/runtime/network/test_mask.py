@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import ContractError
+from runtime.network import mask
 from runtime.network.mask import class_mask, fit_mask
 
 
@@ -39,6 +40,19 @@ def test_equals_upsampling_then_argmax_at_any_size():
 
 def test_equals_upsampling_then_argmax_where_no_class_can_be_skipped():
     assert_winners(np.random.default_rng(0).normal(size=(1, 11, 44, 60)).astype(np.float32), (360, 480))
+
+
+@pytest.mark.parametrize("size_hw", [(360, 480), (719, 1279), (44, 120)])
+def test_takes_whole_planes_of_noise(monkeypatch, size_hw):
+    monkeypatch.setattr(mask, "_settle", lambda *_: pytest.fail("cell by cell"))
+    assert_winners(np.random.default_rng(0).normal(size=(1, 20, 44, 60)).astype(np.float32), size_hw)
+
+
+def test_settles_cells_where_few_classes_meet(monkeypatch):
+    monkeypatch.setattr(mask, "_plain", lambda *_: pytest.fail("whole planes"))
+    few = smooth_logits(20, 44, 60)
+    few[:, 2:] -= 9
+    assert_winners(few, (360, 480))
 
 
 def test_finds_a_class_that_wins_at_no_corner_of_its_cell():
