@@ -380,7 +380,7 @@ def _winners(planes: NDArray[np.float32]) -> Image:
     return label.reshape(rows, columns)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _corners(rows: int, columns: int) -> _Indices:
     """Return where the corners of every cell lie in a plane: (4, cells), upper left and right, lower ones."""
     place = np.pad(np.arange(rows * columns).reshape(rows, columns), 1, "edge")
