@@ -63,7 +63,7 @@ class Rate:
 
     Attributes:
         workers: processes of one thread each.
-        fps: frames a second while all of them are at work: what it takes to start them is not counted.
+        fps: frames a second, from the first chunk's start to the last one's end.
         bare_fps: frames a second of the network alone with as many threads, in one session, just before.
         network_share: of the workers' time inside the network, so what they do of as many bare networks.
         bytes_a_frame: of the shards.
@@ -321,7 +321,7 @@ def _rate(work: Work, out: Path, workers: int, bare_fps: float) -> Rate:
     report = work.finish(out, "--workers", str(workers))
     return Rate(
         workers,
-        workers * report["frames"] / report["worked_s"],
+        report["frames"] / report["seconds"],
         bare_fps,
         report["network_s"] / report["worked_s"],
         report["size_bytes"] / report["frames"],
