@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 _TOO_OLD_IN_A_ROW = 100  # worth a warning: the limit is below what this network needs
 _CLOSE_WAIT_S = 0.5
+# How much nicer the reading of a recording is. Woken beside the network, a reader of equal right takes its
+# core: on two cores 5 bring the loop from .88 of the network's rate to .91, and 10 to .93. Where other
+# programs fill the cores, 10 leave the reader so little that the loop may fall to a third; 5 cost nothing.
+_NICE = 5
 
 _InWork = tuple[Frame, int, Any]  # a frame, what the source dropped before it, what was made of it so far
 _Item = TypeVar("_Item")
@@ -127,7 +133,7 @@ def run(
         kept = (_kept(frame) for frame in frames) if overlap else frames
         fitted: Iterator[_InWork] = ((frame, source.dropped, fit(frame)) for frame in kept)
         if overlap and not source.live:
-            fitted = threads.enter_context(Ahead(fitted, "edgeseg read"))
+            fitted = threads.enter_context(Ahead(fitted, "edgeseg read", gives_way=True))
         inferred: Iterator[_InWork] = (
             (frame, dropped, infer(item))
             for frame, dropped, item in fitted
@@ -230,15 +236,19 @@ class Ahead(Closable, Iterator[_Item], Generic[_Item]):
     [0, 1, 4, 9]
     """
 
-    def __init__(self, items: Iterable[_Item], name: str = "ahead", most: int = 1) -> None:
+    def __init__(
+        self, items: Iterable[_Item], name: str = "ahead", most: int = 1, *, gives_way: bool = False
+    ) -> None:
         """Start on the first item.
 
         Args:
             items: iterated in the thread; the caller must not touch it before `close`.
             name: of the thread.
             most: items that are in the making or wait, at least 1.
+            gives_way: whether other threads come first where cores are few; Linux only.
         """
         self._items = items
+        self._gives_way = gives_way
         self._wanted: SimpleQueue[None] = SimpleQueue()
         self._made: SimpleQueue[_Item | _End] = SimpleQueue()
         self._is_closed = False
@@ -270,6 +280,8 @@ class Ahead(Closable, Iterator[_Item], Generic[_Item]):
 
     def _work(self) -> None:
         end = _End()
+        if self._gives_way:
+            _give_way()
         try:
             items = iter(self._items)
             while True:
@@ -285,3 +297,11 @@ class Ahead(Closable, Iterator[_Item], Generic[_Item]):
         except BaseException as error:
             end = _End(error)
         self._made.put(end)
+
+
+def _give_way() -> None:
+    """Make the calling thread nicer, where the system knows that of single threads."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):  # a sandbox that forbids it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 import tracemalloc
@@ -190,6 +192,30 @@ def test_a_recordings_next_frame_is_read_while_the_network_has_this_one():
         return segment(frame)
 
     assert len(list(run(source, waiting))) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+@pytest.mark.parametrize(("live", "overlap"), [(False, True), (True, True), (False, False)])
+def test_only_the_reading_of_a_recording_gives_way_to_the_network(live, overlap):
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    readers, networks = set(), set()
+
+    class Noting(FewFrames):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                readers.add(niceness())
+                yield frame
+
+    def noted(frame: Frame) -> Segmentation:
+        networks.add(niceness())
+        return segment(frame)
+
+    usual = niceness()
+    assert len(list(run(Noting(3, live), noted, overlap=overlap))) == 3
+    assert networks == {usual} == {niceness()}
+    assert readers == {min(usual + 5, 19) if overlap and not live else usual}
 
 
 def test_a_live_frame_is_not_taken_before_the_network_is_free():
