@@ -240,6 +240,11 @@ def resumable_state(
             f"resume: expected the settings of the interrupted training, but {'; '.join(differing)}; "
             "give the same flags, or another --out"
         )
+    if checkpoint.config != config.network_size.config:
+        raise TrainingError(
+            f"resume: last.pt was written by another version of edgeseg, whose {config.network} was another "
+            "network; resume with that version"
+        )
     if dataclasses.replace(checkpoint.contract, accuracy=None) != contract:
         raise TrainingError(
             "resume: expected the data of the interrupted training, got other classes, colours or terms; "

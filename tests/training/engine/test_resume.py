@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
 from training.engine.losses import SegmentationLoss
 from training.engine.trainer import Trainer
+from training.network import ResidualConfig
 
 FLAGS = ["--network", "residual-n", "--size", "32", "64", "--batch-size", "2", "--warmup-epochs", "1"]
 FLAGS += ["--aux-weight", "0"]  # one loss a step, so that tests can count steps by it
@@ -285,6 +287,15 @@ def test_resume_refuses_settings_of_another_version(whole: tuple[Path, Path]) ->
     checkpoint.training["train_config"]["gone"] = 1
     with pytest.raises(TrainingError, match="by another version of edgeseg"):
         new_trainer(out, root).restore(checkpoint)
+
+
+def test_resume_refuses_the_network_that_a_size_was_in_another_version(whole: tuple[Path, Path]) -> None:
+    root, out = whole
+    checkpoint = load_checkpoint(out / "last.pt")
+    assert isinstance(checkpoint.config, ResidualConfig)
+    narrower = dataclasses.replace(checkpoint.config, detail_width=16)
+    with pytest.raises(TrainingError, match="whose residual-n was another network"):
+        new_trainer(out, root).restore(dataclasses.replace(checkpoint, config=narrower))
 
 
 def test_best_cannot_be_resumed(whole: tuple[Path, Path]) -> None:
