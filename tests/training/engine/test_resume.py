@@ -293,7 +293,7 @@ def test_resume_refuses_the_network_that_a_size_was_in_another_version(whole: tu
     root, out = whole
     checkpoint = load_checkpoint(out / "last.pt")
     assert isinstance(checkpoint.config, ResidualConfig)
-    narrower = dataclasses.replace(checkpoint.config, detail_width=16)
+    narrower = dataclasses.replace(checkpoint.config, decoder_width=8)
     with pytest.raises(TrainingError, match="whose residual-n was another network"):
         new_trainer(out, root).restore(dataclasses.replace(checkpoint, config=narrower))
 
