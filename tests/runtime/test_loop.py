@@ -300,7 +300,7 @@ def test_a_sustained_loop_allocates_nothing_that_grows(tiny_onnx):
                 held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     one_frame = picture_bgr.nbytes
-    assert max(held) - held[0] < 3 * one_frame  # those in the works, not 180 of them
+    assert max(held) - min(held) < 6 * one_frame  # as many are in the works at most, not 180
 
 
 def test_gives_every_item_in_order_and_then_stays_at_its_end():
