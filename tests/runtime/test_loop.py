@@ -296,11 +296,12 @@ def test_a_sustained_loop_allocates_nothing_that_grows(tiny_onnx):
         for count, _ in enumerate(run(source, segmenter)):
             if count == 40:
                 tracemalloc.start()
-            if count >= 60 and count % 20 == 0:
+            if count >= 60:
                 held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     one_frame = picture_bgr.nbytes
-    assert max(held) - min(held) < 6 * one_frame  # as many are in the works at most, not 180
+    before, after = np.median(held[:90]), np.median(held[90:])  # since those in the works come and go
+    assert after - before < one_frame
 
 
 def test_gives_every_item_in_order_and_then_stays_at_its_end():
