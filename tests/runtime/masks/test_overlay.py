@@ -21,6 +21,14 @@ def test_blends_a_large_picture_as_it_would_at_once(size_hw):
     assert np.array_equal(overlay.blend(image_bgr, mask, 0.3), at_once)
 
 
+def test_half_and_half_is_off_by_less_than_a_level():
+    every_level = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16).T.copy() % 12  # the last is no class
+    overlay = Overlay(CAMVID_CLASSES)
+    exactly = (every_level / 2.0) + overlay.colors(mask) / 2.0
+    assert np.abs(overlay.blend(every_level, mask) - exactly).max() <= 0.5
+
+
 def test_blends_the_class_colours_as_bgr():
     image = np.full((*TINY_HW, 3), 100, np.uint8)
     mask = np.zeros(TINY_HW, np.uint8)
