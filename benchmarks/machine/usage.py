@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from benchmarks.machine.processor import resident_mb
+from benchmarks.machine.processor import give_back_freed_memory, resident_mb
 
 try:
     import psutil
@@ -171,8 +171,9 @@ class Footprint:
 
 
 def footprint() -> Footprint | None:
-    """Look at this process, after what Python could free is freed."""
+    """Look at this process, after what Python and the C library could free is freed."""
     gc.collect()
+    give_back_freed_memory()
 
     def look(psutil: Any) -> Footprint:
         process = psutil.Process()

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.machine.description import Machine, this_machine
 from benchmarks.machine.usage import MISSING, Footprint, footprint
@@ -29,6 +29,7 @@ from runtime.outputs import Output, Outputs, Page, Stream
 from runtime.outputs.options import OutputOptions
 from runtime.sources import Source, without_secrets
 
+_LOOKS_A_ROW = 5  # at the process; each takes as long as a few frames, so that more would show in the p99
 P99_ROWS = 10  # rows after the warm-up from which on their p99 is judged
 _LOOK_EVERY_S = 1.0
 
@@ -80,7 +81,7 @@ class Row:
         fps: frames a second of this row.
         dropped: frames so far that were captured and not segmented.
         total_ms: p50, p90, p99 and max milliseconds from capture to sink in this row.
-        footprint: at its end.
+        footprint: at its end, but of memory the least that was seen: frames wait for a disk, and go.
     """
 
     until_s: float
@@ -98,7 +99,7 @@ class SoakReport:
     Attributes:
         source: what was read, free of passwords.
         rows: one stretch after the other.
-        growth_mb: most memory of a row after the warm-up, less that at its end.
+        growth_mb: most memory of a row after the warm-up, less that of its last row.
         more_threads: threads after the last row, less those at the end of the warm-up.
         more_files: open files likewise.
         p99_ratio: p99 of the second half after the warm-up over that of the first; None of too few rows.
@@ -150,9 +151,11 @@ def soak(
         for step in outputs.feed(run(source, segment)):
             part.add(step)
             now_s = time.monotonic()
-            if now_s - part.started_s >= config.every_s:
+            if now_s - part.started_s >= config.every_s * (len(part.looks) + 1) / _LOOKS_A_ROW:
                 with viewer.is_looking:
-                    rows.append(part.row(started_s, now_s))
+                    part.looks.append(_look())
+            if now_s - part.started_s >= config.every_s:
+                rows.append(part.row(started_s, now_s))
                 show(rows[-1])
                 part = _Stretch(now_s)
                 if now_s - started_s >= config.duration_s and len(_after_warmup(rows, config)) > 1:
@@ -210,6 +213,7 @@ class _Stretch:
     frames: int = 0
     dropped: int = 0
     latencies: LatencyLog = field(default_factory=LatencyLog)
+    looks: list[Footprint] = field(default_factory=list)
 
     def add(self, step: Step) -> None:
         self.frames += 1
@@ -223,7 +227,7 @@ class _Stretch:
             fps=self.frames / (now_s - self.started_s),
             dropped=self.dropped,
             total_ms=self.latencies.summary()["total"],
-            footprint=_look(),
+            footprint=replace(self.looks[-1], memory_mb=min(look.memory_mb for look in self.looks)),
         )
 
 

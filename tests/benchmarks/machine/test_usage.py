@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -124,6 +125,19 @@ def test_without_psutil_nothing_is_told_and_everything_can_be_imported():
         "assert machine.cpu and machine.cpus"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_that_was_freed_is_not_held():
+    before = footprint()
+    blocks = [bytes(1000) for _ in range(60_000)]  # too small to have pages of their own
+    pins = blocks[:: len(blocks) // 100]
+    during = footprint()
+    del blocks
+    after = footprint()
+    assert during.memory_mb - before.memory_mb > 50
+    assert after.memory_mb - before.memory_mb < 10
+    assert len(pins) == 100  # which kept the heap from shrinking at its end
 
 
 def test_footprint_sees_threads_and_files(tmp_path):

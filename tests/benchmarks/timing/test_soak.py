@@ -95,6 +95,14 @@ def test_what_grows_is_found(
     assert problem in found
 
 
+def test_memory_that_comes_and_goes_is_no_growth(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = itertools.cycle([140.0, 100.0])  # as frames wait for a disk
+    monkeypatch.setattr(soak_module, "footprint", lambda: Footprint(next(held), 5, 9))
+    report = soak(short(tiny_onnx, duration_s=1.2, every_s=0.4, warmup_s=0.4), source=endless())
+    assert report.problems == ()
+    assert {row.footprint.memory_mb for row in report.rows} == {100.0}
+
+
 def test_thread_that_outlives_the_loop_is_found(tiny_onnx: Path, grown: dict[str, float]) -> None:
     done = threading.Event()
 
