@@ -19,6 +19,7 @@ from runtime.errors import ConfigError, ModelLoadError
 from runtime.frame import Frame, Image, Segmentation, check_image
 from runtime.masks.confidence import winner_confidence, without_the_unsure
 from runtime.masks.steadiness import Steadiness
+from runtime.network.compiled import settle_of_environment
 from runtime.network.mask import WHOLE, Window, class_mask, fit_mask
 from runtime.network.resize import fit_image, seen
 from runtime.network.session import NetworkSession
@@ -131,12 +132,14 @@ class Segmenter(Closable):
 
         Raises:
             ConfigError: a number of threads outside 1 to 256, a size that the file does not take, a
-                probability outside 0 to 1, or a confidence or steady masks of a file that gives masks only.
+                probability outside 0 to 1, a confidence or steady masks of a file that gives masks only, or
+                an environment that asks for compiled masks (`runtime.network.compiled`) without numba.
             ProviderError: a provider that is unknown, or was not granted as asked for; there is no quiet
                 fallback.
             ModelLoadError: a file that is missing or cannot be opened.
             ContractError: a file without edgeseg's contract, or whose graph does not fit it.
         """
+        self._settle = settle_of_environment()
         session = NetworkSession(
             model_path(model),
             threads=threads,
@@ -276,7 +279,7 @@ class Segmenter(Closable):
         """Make mask and confidence of what the network saw through a window of its picture."""
         if not self._contract.output.has_logits:
             return fit_mask(inferred.output[0], size_hw, window), None
-        mask = class_mask(inferred.output, size_hw, window)
+        mask = class_mask(inferred.output, size_hw, window, self._settle)
         if not self._sure:
             return mask, None
         temperature = self._contract.output.temperature

@@ -12,6 +12,7 @@ fits the cache. Logits that have the frame's size already need no arithmetic at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,17 +28,18 @@ from runtime.frame import Image
 _BLOCK_PIXELS = 200_000
 _BLOCK_LOGITS = 1 << 17
 # Of the higher class at a cell's corners in the means that a third class must reach, beside a half.
-_FURTHER_SHARES = (np.float32(0.25), np.float32(0.75))
+FURTHER_SHARES = (np.float32(0.25), np.float32(0.75))
 
 # Settling one class in one cell takes so many times as long as in one of whole planes; cells that tell it.
 _DEARER = 12
 _CELLS_ASKED = 256
 
-_Indices = NDArray[np.intp]
+Indices = NDArray[np.intp]
+Settle = Callable[[NDArray[np.float32], Image, Indices, "Axis", "Axis", Image], None]
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """How the pixels of one axis lie in its cells; the first and the last cell reach past the logits.
 
     Attributes:
@@ -50,11 +52,11 @@ class _Axis:
         fills: whether each cell has pixels.
     """
 
-    cell: _Indices
+    cell: Indices
     share: NDArray[np.float32]
     shares: NDArray[np.float32]
-    start: _Indices
-    pixels: _Indices
+    start: Indices
+    pixels: Indices
     fills: bool
 
 
@@ -71,13 +73,43 @@ class Window:
 WHOLE = Window()
 
 
-def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Window = WHOLE) -> Image:
+def settle_cells(
+    planes: NDArray[np.float32], label: Image, cells: Indices, down: Axis, across: Axis, mask: Image
+) -> None:
+    """Write the pixels of the cells in which classes meet.
+
+    Args:
+        planes: float32 (C, h, w) logits.
+        label: uint8 (h, w), the highest class of each.
+        cells: (n,) rising numbers of cells, of which there are w + 1 in a row.
+        down: how the mask's rows lie in the cells.
+        across: how its columns do.
+        mask: uint8 (H, W), changed in place; all other cells are filled.
+    """
+    classes, rows, columns = planes.shape
+    pixels_a_cell = len(down.shares) * len(across.shares)
+    cells_a_block = max(1, min(_BLOCK_PIXELS // pixels_a_cell, _BLOCK_LOGITS // classes))
+    for start in range(0, len(cells), cells_a_block):
+        block = cells[start : start + cells_a_block]
+        row, column = np.divmod(block, columns + 1)
+        shares = down.shares.take(row, axis=1), across.shares.take(column, axis=1)
+        runs = _settle(planes, label, _corners(rows, columns).take(block, axis=1), shares)
+        _put(mask, runs, down.start[row], across.start[column])
+
+
+def class_mask(
+    logits: NDArray[np.float32],
+    size_hw: tuple[int, int],
+    window: Window = WHOLE,
+    settle: Settle = settle_cells,
+) -> Image:
     """Return the class of every pixel.
 
     Args:
         logits: float32 (1, C, h, w), C at most 255.
         size_hw: height and width (H, W) of the mask in pixels.
         window: the part of the logits that the mask covers.
+        settle: does the work where classes meet; `runtime.network.compiled` has another that does the same.
 
     Returns:
         A new uint8 array (H, W); where classes tie the lowest wins.
@@ -90,7 +122,7 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Wi
     array([[0, 0, 0, 1, 1, 1]], dtype=uint8)
     """
     planes = logits[0]  # (C, h, w)
-    classes, rows, columns = planes.shape
+    _, rows, columns = planes.shape
     height, width = size_hw
     label = _winners(planes)  # (h, w)
     if window == WHOLE and size_hw == (rows, columns):
@@ -112,14 +144,7 @@ def class_mask(logits: NDArray[np.float32], size_hw: tuple[int, int], window: Wi
     contested = np.flatnonzero(differs)
     if window == WHOLE and 3 * len(contested) > label.size and _is_noise(planes, label, contested):
         return _plain(planes, size_hw)
-    pixels_a_cell = len(down.shares) * len(across.shares)
-    cells_a_block = max(1, min(_BLOCK_PIXELS // pixels_a_cell, _BLOCK_LOGITS // classes))
-    for start in range(0, len(contested), cells_a_block):
-        cells = contested[start : start + cells_a_block]
-        row, column = np.divmod(cells, columns + 1)
-        shares = down.shares.take(row, axis=1), across.shares.take(column, axis=1)
-        runs = _settle(planes, label, _corners(rows, columns).take(cells, axis=1), shares)
-        _put(mask, runs, down.start[row], across.start[column])
+    settle(planes, label, contested, down, across, mask)
     return mask
 
 
@@ -184,7 +209,7 @@ def sample(plane: NDArray[Any], size_hw: tuple[int, int], window: Window = WHOLE
 def _settle(
     planes: NDArray[np.float32],
     label: Image,
-    corners: _Indices,
+    corners: Indices,
     shares: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> Image:
     """Return the winners in some cells at whose corners two or more classes win.
@@ -213,7 +238,7 @@ def _settle(
     if len(some):
         logits, can_win = logits.take(some, axis=2), can_win.take(some, axis=1)
         low, lead = low.take(some, axis=1), lead.take(some, axis=1)
-        for share in _FURTHER_SHARES:
+        for share in FURTHER_SHARES:
             can_win &= np.logical_or.reduce(logits >= low + share * lead, axis=1)
         more = _with_third(can_win)
         some = some[more]
@@ -274,7 +299,7 @@ def _settle_many(
 
 
 def _pairs(
-    values: NDArray[np.float32], label: Image, corners: _Indices
+    values: NDArray[np.float32], label: Image, corners: Indices
 ) -> tuple[Image, Image, NDArray[np.float32], NDArray[np.float32]]:
     """Return lowest and highest class (n,) at cells' corners, the one's logits (4, n), the other's lead."""
     wins = label.reshape(-1).take(corners)  # (4, n)
@@ -283,7 +308,7 @@ def _pairs(
     return first, last, low, _of_classes(values, last, corners) - low
 
 
-def _is_noise(planes: NDArray[np.float32], label: Image, contested: _Indices) -> bool:
+def _is_noise(planes: NDArray[np.float32], label: Image, contested: Indices) -> bool:
     """Whether so many classes may win in so many cells that it takes longer to settle them one by one."""
     some = contested[:: len(contested) // _CELLS_ASKED + 1]
     corners = _corners(*label.shape).take(some, axis=1)
@@ -307,7 +332,7 @@ def _plain(planes: NDArray[np.float32], size_hw: tuple[int, int]) -> Image:
     return mask
 
 
-def _with_third(can_win: NDArray[np.bool_]) -> _Indices:
+def _with_third(can_win: NDArray[np.bool_]) -> Indices:
     """Return the cells (C, n) in which more than two classes may win."""
     return np.flatnonzero(np.add.reduce(can_win.view(np.uint8), dtype=np.uint8) > 2)
 
@@ -320,14 +345,14 @@ def _along_lines(
     return sides[0], sides[1] - sides[0]
 
 
-def _of_classes(values: NDArray[np.float32], label: NDArray[Any], places: _Indices) -> NDArray[np.float32]:
+def _of_classes(values: NDArray[np.float32], label: NDArray[Any], places: Indices) -> NDArray[np.float32]:
     """Return one class's logits (4, n) at places (4, n) in its plane, from values (C, places)."""
     # Numpy 1 would keep the product with a number in a label's 8 bits.
-    at: _Indices = label.astype(np.intp, copy=False) * values.shape[1] + places
+    at: Indices = label.astype(np.intp, copy=False) * values.shape[1] + places
     return values.reshape(-1).take(at)
 
 
-def _put(mask: Image, runs: Image, top: _Indices, left: _Indices) -> None:
+def _put(mask: Image, runs: Image, top: Indices, left: Indices) -> None:
     """Copy cells into a mask.
 
     What a cell has too many lies on its edge. There the pixels of the next cell are of that edge's class, or
@@ -381,7 +406,7 @@ def _winners(planes: NDArray[np.float32]) -> Image:
 
 
 @lru_cache(maxsize=4)
-def _corners(rows: int, columns: int) -> _Indices:
+def _corners(rows: int, columns: int) -> Indices:
     """Return where the corners of every cell lie in a plane: (4, cells), upper left and right, lower ones."""
     place = np.pad(np.arange(rows * columns).reshape(rows, columns), 1, "edge")
     corners = place[:-1, :-1], place[:-1, 1:], place[1:, :-1], place[1:, 1:]
@@ -389,7 +414,7 @@ def _corners(rows: int, columns: int) -> _Indices:
 
 
 @lru_cache(maxsize=16)
-def _axis(samples: int, pixels: int, start: float = 0.0, end: float = 1.0) -> _Axis:
+def _axis(samples: int, pixels: int, start: float = 0.0, end: float = 1.0) -> Axis:
     """Lay `pixels` pixels over `samples` logits, of which the first and last are there twice."""
     step = (end - start) * samples / pixels
     center = (np.arange(pixels) + 0.5) * step + (start * samples + 0.5)
@@ -398,7 +423,7 @@ def _axis(samples: int, pixels: int, start: float = 0.0, end: float = 1.0) -> _A
     counts = np.diff(first, append=pixels)
     share = (center - cell).astype(np.float32)
     lines = np.arange(counts.max())[:, None] * step
-    return _Axis(
+    return Axis(
         cell=cell,
         share=share,
         shares=np.minimum(share.take(first, mode="clip") + lines, 1).astype(np.float32),
