@@ -14,6 +14,8 @@ from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError
 from runtime.frame import Image
 
+_PIXELS_A_RUN = 16  # of one label, on average, from which on counting runs is faster than counting pixels
+
 
 def class_areas(mask: Image, classes: ClassMap) -> dict[str, int]:
     """Return the pixels of each class, also of those that are absent, in the contract's order.
@@ -39,9 +41,13 @@ def label_areas(mask: Image) -> NDArray[np.int64]:
         FrameError: a mask that is not uint8 (H, W).
     """
     check_mask(mask)
-    # Counts in float32 are exact up to 16 million pixels a label. It takes a tenth of np.bincount's time.
-    histogram = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256])
-    return histogram.reshape(-1).astype(np.int64)
+    labels = np.ascontiguousarray(mask).reshape(-1)
+    last = np.append(np.flatnonzero(labels[1:] != labels[:-1]), labels.size - 1)  # of each run
+    if _PIXELS_A_RUN * len(last) > labels.size:
+        # Counts in float32 are exact up to 16 million pixels a label. It takes a tenth of np.bincount's time.
+        return cv2.calcHist([labels[None]], [0], None, [256], [0, 256]).reshape(-1).astype(np.int64)
+    # Of long runs a histogram takes five times as long: each count waits for the one before.
+    return np.bincount(labels[last], np.diff(last, prepend=-1), minlength=256).astype(np.int64)
 
 
 def class_indices(classes: ClassMap, names: Iterable[str]) -> frozenset[int]:

@@ -5,7 +5,7 @@ import pytest
 
 from runtime.contract import ClassMap
 from runtime.errors import ConfigError, FrameError
-from runtime.masks.areas import class_areas, class_indices, free_space
+from runtime.masks.areas import class_areas, class_indices, free_space, label_areas
 
 CLASSES = ClassMap(names=("road", "sky", "car"), palette_rgb=((128, 64, 128), (0, 0, 255), (0, 255, 0)))
 
@@ -46,3 +46,14 @@ def test_more_sectors_than_pixels():
 def test_free_space_of_a_mask_of_another_type():
     with pytest.raises(FrameError, match=r"expected a class mask, uint8 \(H, W\), got int64"):
         free_space(np.zeros((4, 4), np.int64), {0})
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (7, 1), (48, 64), (721, 1281)])
+@pytest.mark.parametrize("pixels_a_run", [1, 3, 15, 17, 300])
+def test_counts_runs_and_single_pixels_alike(size_hw: tuple[int, int], pixels_a_run: int) -> None:
+    pixels = size_hw[0] * size_hw[1]
+    labels = np.random.default_rng(0).integers(0, 256, -(-pixels // pixels_a_run), np.uint8)
+    mask = labels.repeat(pixels_a_run)[:pixels].reshape(size_hw)
+    assert np.array_equal(label_areas(mask), np.bincount(mask.reshape(-1), minlength=256))
+    assert np.array_equal(label_areas(np.asfortranarray(mask)), label_areas(mask))
+    assert label_areas(mask).dtype == np.int64
