@@ -2,7 +2,7 @@
 
 A row a minute shows memory, threads, open files and latency. It ends with exit code 1 where memory grew by
 more than 5 MB after the warm-up, where there are more threads or open files than then, or where the p99 grew.
-Needs the extra `bench`.
+Memory is the least of a minute, without what the heaps keep free. Needs the extra `bench`.
 
 Outputs are those of `runtime.camera`: with `--save out.mkv --jsonl log.jsonl --out run.mcap --serve --camera
 camera.yaml` a robot's whole loop soaks.
@@ -42,7 +42,7 @@ def command(options: SoakOptions) -> None:
         flat = "" if report.p99_ratio is None else f"p99 x{report.p99_ratio:.2f}, "
         seen = f"{report.looks} pictures looked at on the page, " if report.looks else ""
         print(
-            f"since the warm-up: memory {report.growth_mb:+.1f} MB at most, threads "
+            f"since the warm-up: memory {report.growth_mb:+.1f} MB, threads "
             f"{report.more_threads:+d}, open files {report.more_files:+d}; {flat}{seen}no leak found"
         )
         print(f"next: python -m benchmarks.latency --model {quote(str(options.config.model.file))}")

@@ -30,7 +30,7 @@ from runtime.outputs.options import OutputOptions
 from runtime.sources import Source, without_secrets
 
 _LOOKS_A_ROW = 5  # at the process; each takes as long as a few frames, so that more would show in the p99
-P99_ROWS = 10  # rows after the warm-up from which on their p99 is judged
+HALVES_ROWS = 10  # rows after the warm-up from which on its halves are compared
 _LOOK_EVERY_S = 1.0
 
 
@@ -47,7 +47,13 @@ class SoakConfig:
     duration_s: float = duration_flag("how long: 90s, 10m, 1h", 3600.0, "--duration")
     every_s: float = duration_flag("time a row of the table", 60.0, "--every")
     warmup_s: float = duration_flag("time after which memory must stay", 120.0, "--warmup")
-    growth_mb: float = flag("by which memory may grow after that", default=5.0, above=0, unit="MB")
+    growth_mb: float = flag(
+        "by which memory may grow after that, twice what the median of the later half of the rows has more "
+        "than that of the earlier; of fewer than ten rows, the most less the first",
+        default=5.0,
+        above=0,
+        unit="MB",
+    )
     p99_growth: float = flag(
         "p99 of the second half after the warm-up that is allowed, in times the first half's, each the "
         "median of its rows, where there are ten",
@@ -99,7 +105,8 @@ class SoakReport:
     Attributes:
         source: what was read, free of passwords.
         rows: one stretch after the other.
-        growth_mb: most memory of a row after the warm-up, less that of its last row.
+        growth_mb: what memory grew by since the warm-up: twice what the median of the later half of the rows
+            has more than that of the earlier, as a leak would; of too few rows, the most less the first's.
         more_threads: threads after the last row, less those at the end of the warm-up.
         more_files: open files likewise.
         p99_ratio: p99 of the second half after the warm-up over that of the first; None of too few rows.
@@ -247,13 +254,28 @@ def _after_warmup(rows: Sequence[Row], config: SoakConfig) -> list[Row]:
     return [row for row in rows if row.until_s >= config.warmup_s]
 
 
+def _halves(of_rows: Sequence[float]) -> tuple[float, float] | None:
+    """Return the medians of the earlier and of the later half; None of too few rows."""
+    if len(of_rows) < HALVES_ROWS:
+        return None
+    half = len(of_rows) // 2
+    return statistics.median(of_rows[:half]), statistics.median(of_rows[half:])
+
+
+def _growth_mb(warm: Sequence[Row]) -> float:
+    """Return what memory grew by.
+
+    A heap that once had to be larger stays so, which is one step; what leaks grows in both halves.
+    """
+    memory_mb = [row.footprint.memory_mb for row in warm]
+    halves = _halves(memory_mb)
+    return max(memory_mb) - memory_mb[0] if halves is None else 2 * (halves[1] - halves[0])
+
+
 def _p99_ratio(warm: Sequence[Row]) -> float | None:
     """Return the second half's p99 over the first's, each the median of its rows."""
-    if len(warm) < P99_ROWS:
-        return None
-    p99_ms = [row.total_ms["p99"] for row in warm]
-    half = len(p99_ms) // 2
-    return statistics.median(p99_ms[half:]) / statistics.median(p99_ms[:half])
+    halves = _halves([row.total_ms["p99"] for row in warm])
+    return None if halves is None else halves[1] / halves[0]
 
 
 def judge(
@@ -267,7 +289,7 @@ def judge(
             "before; take a longer one, or synthetic"
         )
     base, last = warm[0].footprint, warm[-1].footprint
-    growth_mb = max(row.footprint.memory_mb for row in warm) - base.memory_mb
+    growth_mb = _growth_mb(warm)
     more_threads, more_files = last.threads - base.threads, last.files - base.files
     problems = []
     if growth_mb > config.growth_mb:

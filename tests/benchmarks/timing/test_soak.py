@@ -80,6 +80,26 @@ def test_a_p99_that_grows_is_found(later_ms: float, ratio: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("held_mb", "grown_mb"),
+    [
+        ([200 + 0.2 * n for n in range(30)], 6.0),  # a leak, as much as all of it has
+        ([200 + 6 * (n >= 15) for n in range(30)], 12.0),
+        ([200 + 9 * (n >= 3) for n in range(30)], 0.0),  # a heap that once had to be larger
+        ([200 + 9 * (n % 7 == 3) for n in range(30)], 0.0),
+        ([209 - 0.3 * n for n in range(30)], -9.0),
+        ([200 + 0.9 * n for n in range(8)], 5.4),  # too few for halves
+    ],
+)
+def test_a_leak_is_told_from_a_step(held_mb: list[float], grown_mb: float) -> None:
+    rows = [
+        Row(60.0 * n, 100, 10.0, 0, {"p99": 10.0}, Footprint(held, 5, 9)) for n, held in enumerate(held_mb)
+    ]
+    report = judge(rows, (), "clip.mp4", SoakConfig(warmup_s=0.1), looks=0)
+    assert report.growth_mb == pytest.approx(grown_mb, abs=0.7)
+    assert bool(report.problems) == (grown_mb > 5)
+
+
+@pytest.mark.parametrize(
     ("what", "by", "problem"),
     [
         ("memory_mb", 6, "memory grew by"),
