@@ -106,6 +106,7 @@ def _label(options: LabelOptions, source: str) -> None:
         source,
         options.model,
         options.class_map,
+        options.topic,
         every=options.every,
         weights=options.weight,
         flip=options.flip,

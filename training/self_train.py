@@ -167,7 +167,7 @@ def _frames(options: SelfTrainOptions) -> list[Image]:
         frames = [_small(image_bgr) for image_bgr in read if image_bgr is not None]
     else:
         maps = () if options.class_map is None else (options.class_map,)
-        record = LabelRecord.of(source, options.teacher, maps, every=options.every, weights=())
+        record = LabelRecord.of(source, options.teacher, maps, options.topic, every=options.every, weights=())
         out = options.out / "frames"
         make_folder(out)
         with Ensemble(options.teacher, class_maps=maps) as ensemble:

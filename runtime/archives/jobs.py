@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runtime.base.files import open_regular
+from runtime.base.files import SAMPLE_BYTES, SAMPLES, open_regular, sampled_digest
 from runtime.base.images import IMAGE_SUFFIXES, is_clutter
 from runtime.base.shown import shown
 from runtime.errors import ConfigError, EdgesegError, SourceError
@@ -29,7 +29,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIX = ".txt"
 _INSIDE = "::"  # what stands before it lies inside of what stands behind it, as fsspec writes it
-_SAMPLES, _SAMPLE_BYTES = 8, 1 << 19
 _IMAGE_SAMPLES, _IMAGE_SAMPLE_BYTES = 2, 1 << 12
 
 
@@ -301,7 +300,7 @@ def _digest(found: Found) -> str:
         SourceError: it is empty, or its address cannot be read.
     """
     digest = hashlib.sha256(found.kind.encode())
-    samples = (_IMAGE_SAMPLES, _IMAGE_SAMPLE_BYTES) if found.kind == "images" else (_SAMPLES, _SAMPLE_BYTES)
+    samples = (_IMAGE_SAMPLES, _IMAGE_SAMPLE_BYTES) if found.kind == "images" else (SAMPLES, SAMPLE_BYTES)
     size = 0
     for name in _files_of(found):
         if found.kind == "images":  # whose order is that of their names
@@ -345,26 +344,3 @@ def opened_file(name: str) -> Iterator[BinaryIO]:
         raise SourceError(
             f"{shown(name)}: expected a recording, cannot fetch it ({shown(error, 200)})"
         ) from None
-
-
-def sampled_digest(
-    file: BinaryIO, samples: int = _SAMPLES, sample_bytes: int = _SAMPLE_BYTES
-) -> tuple[bytes, int]:
-    """Return a SHA-256 of a file's size and of parts of it spread evenly from start to end, and its size.
-
-    A file of a terabyte is told from another after 4 MB. What is longer, shorter, or encoded again differs;
-    bytes that somebody changed in place, between the parts, are not noticed.
-
-    >>> import io
-    >>> one, other = bytes(5_000_000), bytes(4_999_999) + b"x"
-    >>> sampled_digest(io.BytesIO(one)) == sampled_digest(io.BytesIO(other))
-    False
-    """
-    size = file.seek(0, os.SEEK_END)
-    digest = hashlib.sha256(str(size).encode() + b"\0")
-    last = max(0, size - sample_bytes)
-    places = range(0, size, sample_bytes) if size <= samples * sample_bytes else None
-    for place in places or [last * number // (samples - 1) for number in range(samples)]:
-        file.seek(place)
-        digest.update(file.read(sample_bytes))
-    return digest.digest(), size

@@ -125,6 +125,51 @@ def test_a_command_without_a_task_says_what_is_missing(tmp_path, capsys, argumen
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["labels/0.png", "images/0.png", "soft/0.npz", "classes.json"])
+def test_a_folder_of_ones_own_is_left_as_it_is(tmp_path, pictures, model, capsys, name):
+    own = tmp_path / "mine" / name
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"made by hand")
+    assert main(["--model", str(model), "--source", str(pictures), "--out", str(tmp_path / "mine")]) == 1
+    assert "expected a new folder, or one that training.label filled" in capsys.readouterr().err
+    assert own.read_bytes() == b"made by hand"
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [own]
+
+
+def test_another_recording_of_the_same_name_is_refused(tmp_path, model, capsys):
+    for day, seed in (("mon", 0), ("tue", 1)):
+        (tmp_path / day).mkdir()
+        pixels = np.random.default_rng(seed).integers(0, 255, (4, 48, 64, 3), np.uint8)
+        video = cv2.VideoWriter(
+            str(tmp_path / day / "front.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48)
+        )
+        for image_bgr in pixels:
+            video.write(image_bgr)
+        video.release()
+    arguments = ["--model", str(model), "--out", str(tmp_path / "out"), "--source"]
+    assert main([*arguments, str(tmp_path / "mon" / "front.avi")]) == 0
+    before = contents(tmp_path / "out")
+    assert main([*arguments, str(tmp_path / "tue" / "front.avi")]) == 1
+    assert "it holds some made with" in capsys.readouterr().err
+    shutil.move(tmp_path / "mon", tmp_path / "kept")
+    assert main([*arguments, str(tmp_path / "kept" / "front.avi")]) == 0  # wherever it lies
+    assert contents(tmp_path / "out") == before
+
+
+def test_other_images_of_the_same_names_are_refused(tmp_path, pictures, model, capsys):
+    source = shutil.copytree(pictures, tmp_path / "day" / "images")
+    arguments = ["--model", str(model), "--source", str(source), "--out", str(tmp_path / "out")]
+    (source / "frame_4.png").rename(tmp_path / "later.png")
+    assert main(arguments) == 0
+    before = contents(tmp_path / "out")
+    shutil.move(tmp_path / "later.png", source / "frame_4.png")  # a folder may grow
+    assert main(arguments) == 0
+    assert before.items() <= contents(tmp_path / "out").items()
+    shutil.copy(source / "frame_0.png", source / "frame_1.png")
+    assert main(arguments) == 1
+    assert "frame_1.png: expected the picture that" in capsys.readouterr().err
+
+
 def test_two_images_of_one_name_are_refused(tmp_path, pictures, model, capsys):
     source = shutil.copytree(pictures, tmp_path / "twice")
     shutil.copy(source / "frame_0.png", source / "frame_3.png")

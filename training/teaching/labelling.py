@@ -13,7 +13,9 @@ What `training.label` fills:
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import glob
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -25,7 +27,14 @@ import cv2
 import numpy as np
 
 from runtime.base.codec import DecodeError, from_plain, to_plain
-from runtime.base.files import file_sha256, read_regular, replacing, write_text
+from runtime.base.files import (
+    file_sha256,
+    open_regular,
+    read_regular,
+    replacing,
+    sampled_digest,
+    write_text,
+)
 from runtime.base.images import IMAGE_SUFFIXES
 from runtime.base.shown import printable, shown
 from runtime.contract import ClassMap
@@ -34,6 +43,7 @@ from runtime.frame import Image
 from runtime.masks.confidence import winner_confidence, without_the_unsure
 from runtime.masks.formats import encode_palette_png
 from runtime.network.mask import class_mask
+from runtime.ros.bags import is_bag
 from training.class_maps.translation import class_names, map_file
 from training.data.dataset import IGNORE, Sample
 from training.data.folder import read_classes
@@ -61,6 +71,9 @@ class LabelRecord:
         scales: sizes at which each saw the frames.
         stride: pixels of the frame a soft label stands for.
         void_below: probability under which a pixel's hard label is void.
+        topic: of a bag; "" for the only one.
+        digest: hex SHA-256 of parts of the recording; "" for what is no file, and for a folder of images,
+            which may grow.
     """
 
     source: str
@@ -72,6 +85,8 @@ class LabelRecord:
     scales: tuple[float, ...] = (1.0,)
     stride: int = 4
     void_below: float = 0.5
+    topic: str = ""
+    digest: str = ""
 
     @classmethod
     def of(
@@ -79,12 +94,13 @@ class LabelRecord:
         source: str,
         models: Sequence[Path],
         class_maps: Sequence[str],
+        topic: str | None = None,
         **settings: Any,
     ) -> LabelRecord:
         """Return the record of a run with these files and settings.
 
         Raises:
-            ConfigError: a model file that cannot be read.
+            ConfigError: a model file or a recording that cannot be read.
             DatasetError: a class map that is missing.
         """
         try:
@@ -96,17 +112,36 @@ class LabelRecord:
         for name in class_maps:
             class_names(name)  # refuses what is no map
         maps = tuple((Path(name).name, file_sha256(map_file(name))) for name in class_maps)
-        return cls(Path(source).name, networks=networks, class_maps=maps, **settings)
+        try:
+            digest = _digest(Path(source))
+        except OSError as error:
+            raise ConfigError(
+                f"source {shown(source)}: expected a recording, got {error.strerror}; check the path"
+            ) from None
+        return cls(
+            Path(source).name,
+            networks=networks,
+            class_maps=maps,
+            topic=topic or "",
+            digest=digest,
+            **settings,
+        )
 
     def claim(self, folder: Path) -> None:
         """Write the record into a folder, or make sure that the one there is the same.
 
         Raises:
-            ConfigError: the folder holds labels that were made otherwise.
+            ConfigError: the folder holds labels that were made otherwise, or somebody's own.
             DatasetError: a damaged record.
         """
         path = folder / RECORD
         if not path.exists():
+            own = [name for name in ("labels", "images", "soft", "classes.json") if (folder / name).exists()]
+            if own:
+                raise ConfigError(
+                    f"{folder}: expected a new folder, or one that training.label filled, got one that holds "
+                    f"{own[0]} but no {RECORD}; choose another --out, so that nothing of yours is replaced"
+                )
             write_text(path, json.dumps(to_plain(self), indent=1, ensure_ascii=False) + "\n")
             return
         try:
@@ -115,11 +150,28 @@ class LabelRecord:
             raise DatasetError(f"{path}: expected a record of labels, {error}; choose another") from None
         for one in dataclasses.fields(self):
             ours, theirs = getattr(self, one.name), getattr(found, one.name)
-            if ours != theirs:
+            is_told = one.name != "digest" or theirs  # records of before have none
+            if ours != theirs and is_told:
                 raise ConfigError(
                     f"{folder}: expected labels made with {one.name} {_said(ours)}, it holds some made with "
                     f"{_said(theirs)}; choose another --out, or the same settings"
                 )
+
+
+def _digest(source: Path) -> str:
+    """Return a hex SHA-256 of a recording's size and of parts of it; "" for what is no file and no bag.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    files = [source] if source.is_file() else []
+    if source.is_dir() and is_bag(source):
+        files = sorted(path for path in source.iterdir() if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        with open_regular(path) as file:
+            digest.update(sampled_digest(file)[0])
+    return digest.hexdigest() if files else ""
 
 
 def _said(value: object) -> str:
@@ -183,12 +235,23 @@ class LabelFolder:
         return cls.open(root)
 
     def holds(self, frame: Taken) -> bool:
-        """Whether a frame is there with all that belongs to it, and not damaged."""
+        """Whether a frame is there with all that belongs to it, and not damaged.
+
+        Raises:
+            ConfigError: another picture of this name is there.
+            OSError: one of them cannot be read.
+        """
+        copy = self.root / "images" / frame.file_name
+        if frame.file is not None and copy.is_file() and not filecmp.cmp(frame.file, copy, shallow=False):
+            raise ConfigError(
+                f"{frame.file}: expected the picture that {self.root} holds under this name, got another "
+                "one; choose another --out, or rename one of them"
+            )
         try:
             self.soft.read(frame.name)
         except DatasetError:
             return False
-        return self._label(frame.name).is_file() and (self.root / "images" / frame.file_name).is_file()
+        return self._label(frame.name).is_file() and copy.is_file()
 
     def add(self, frame: Taken, probabilities: Probabilities, void_below: float) -> None:
         """Keep a frame and its labels; the soft one comes last and says that all is there.
