@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.archives.chunk import ChunkOptions, ChunkResult
@@ -53,6 +54,8 @@ class RecordingEntry:
         problem: why frames are missing; "" where none are.
         shards: those that are whole.
         copies: names of equal recordings, which were segmented once.
+        topic: of a bag; "" for the only one that fits.
+        source_sha256: hex digest of the name with all that `name` hides; "" in manifests of before.
     """
 
     name: str
@@ -61,6 +64,19 @@ class RecordingEntry:
     problem: str = ""
     shards: tuple[ShardEntry, ...] = ()
     copies: tuple[str, ...] = ()
+    topic: str = ""
+    source_sha256: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, and of a bag the topic."""
+        return f"{self.name} {self.topic}" if self.topic else self.name
+
+    def is_of(self, other: RecordingEntry) -> bool:
+        """Whether both were found under one name."""
+        if self.source_sha256 and other.source_sha256:
+            return self.source_sha256 == other.source_sha256
+        return self.name == other.name
 
     @property
     def frames(self) -> int:
@@ -87,33 +103,35 @@ class Manifest:
     @property
     def failed(self) -> list[Failure]:
         """The recordings that lack frames."""
-        return [Failure(one.name, one.problem) for one in self.recordings if one.problem]
+        return [Failure(one.title, one.problem) for one in self.recordings if one.problem]
 
 
 @dataclass
 class Tally:
     """Collects what became of a run's recordings."""
 
-    _entries: dict[str, RecordingEntry] = field(default_factory=dict)
-    _shards: dict[str, list[ShardEntry]] = field(default_factory=dict)
+    _entries: dict[tuple[str, str], RecordingEntry] = field(default_factory=dict)
+    _shards: dict[tuple[str, str], list[ShardEntry]] = field(default_factory=dict)
 
     def failed(self, failure: Failure) -> None:
         """Note what could not be looked into."""
-        name = shown(failure.recording, _LONGEST_NAME)
-        self._entries[name] = RecordingEntry(name, problem=failure.reason)
+        name, source = shown(failure.recording, _LONGEST_NAME), _name_sha256(failure.recording)
+        self._entries["", source] = RecordingEntry(name, problem=failure.reason, source_sha256=source)
 
     def add(self, result: ChunkResult) -> None:
         """Note what became of a chunk."""
         recording = result.job.recording
-        entry = self._entries.get(recording.digest) or RecordingEntry(
-            shown(recording.name, _LONGEST_NAME), recording.kind, recording.digest
+        key = recording.digest, recording.topic or ""
+        entry = self._entries.get(key) or RecordingEntry(
+            shown(recording.name, _LONGEST_NAME),
+            recording.kind,
+            recording.digest,
+            topic=shown(recording.topic or "", _LONGEST_NAME),
+            source_sha256=_name_sha256(recording.name),
         )
-        problem = entry.problem or result.problem
-        self._entries[recording.digest] = RecordingEntry(
-            entry.name, entry.kind, entry.digest, problem, copies=entry.copies
-        )
+        self._entries[key] = replace(entry, problem=entry.problem or result.problem)
         if result.shard:
-            self._shards.setdefault(recording.digest, []).append(
+            self._shards.setdefault(key, []).append(
                 ShardEntry(result.shard, result.job.first, result.frames, result.sha256, result.size_bytes)
             )
 
@@ -121,8 +139,12 @@ class Tally:
         """Yield the recordings; `copies` are other names by digest."""
         for key, entry in self._entries.items():
             shards = sorted(self._shards.get(key, ()), key=lambda shard: shard.first)
-            names = tuple(shown(name, _LONGEST_NAME) for name in copies.get(key, ()))
-            yield RecordingEntry(entry.name, entry.kind, entry.digest, entry.problem, tuple(shards), names)
+            names = tuple(shown(name, _LONGEST_NAME) for name in copies.get(entry.digest, ()))
+            yield replace(entry, shards=tuple(shards), copies=names)
+
+
+def _name_sha256(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_folder(out: Path, options: ChunkOptions) -> None:
@@ -159,17 +181,32 @@ def update_manifest(
     """
     with _held(out / MANIFEST):
         before = read_manifest(out)
-        new = list(entries)
-        names = {one.name for one in new}  # of which an earlier run may know other content, or none
-        kept = [one for one in (before.recordings if before else ()) if one.digest and one.name not in names]
-        known = {one.digest: one for one in kept}
-        known |= {one.digest or one.name: one for one in new}
-        recordings = tuple(sorted(known.values(), key=lambda one: one.name))
-        manifest = Manifest(options.decisive(), model, classes, recordings)
+        recordings = list(before.recordings if before else ())
+        for entry in entries:
+            recordings = _joined(recordings, entry)
+        recordings.sort(key=lambda one: (one.title, one.source_sha256))
+        manifest = Manifest(options.decisive(), model, classes, tuple(recordings))
         write_text(out / MANIFEST, json.dumps(to_plain(manifest), indent=1) + "\n")
         lines = [json.dumps(to_plain(failure)) + "\n" for failure in manifest.failed]
         write_text(out / FAILED, "".join(lines))
     return manifest
+
+
+def _joined(recordings: list[RecordingEntry], new: RecordingEntry) -> list[RecordingEntry]:
+    """Return what is known of all recordings once a run has looked at one of them."""
+    if not new.digest:  # nothing of it could be read this time, but what was segmented before is there
+        known = [one for one in recordings if one.digest and one.is_of(new)]
+        if known:
+            return [replace(one, problem=new.problem) if one in known else one for one in recordings]
+        return [one for one in recordings if not one.is_of(new)] + [new]
+    kept = [
+        one
+        for one in recordings
+        if (one.digest, one.topic) != (new.digest, new.topic)
+        # Of its name an earlier run may know other content, or that it could not be read.
+        and not (one.is_of(new) and (not one.digest or one.topic == new.topic))
+    ]
+    return [*kept, new]
 
 
 def read_manifest(out: Path) -> Manifest | None:

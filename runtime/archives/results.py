@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,9 +121,12 @@ def _write_timeline(folder: Path, entry: RecordingEntry, parts: Sequence[_Frames
         for name in ("number", "pts_ns", "shares", "confidence")
     )
     frames = _Frames(number, pts_ns, shares, confidence)
-    title = f"{entry.name}: {len(number)} frames" + (f", {entry.problem}" if entry.problem else "")
+    title = f"{entry.title}: {len(number)} frames" + (f", {entry.problem}" if entry.problem else "")
     picture = timeline(title, frames.seconds(), shares, confidence, classes)
-    write_picture(folder / f"{_safe(entry.name)}-{entry.digest[:8]}.png", picture)
+    key = (
+        hashlib.sha256(f"{entry.digest} {entry.topic}".encode()).hexdigest() if entry.topic else entry.digest
+    )
+    write_picture(folder / f"{_safe(entry.name)}-{key[:8]}.png", picture)
 
 
 def _safe(name: str) -> str:
@@ -146,7 +150,7 @@ def _columns(entry: RecordingEntry, shard: Shard) -> dict[str, NDArray[Any] | li
     frames = _frames(shard)
     names = shard.head.classes
     return {
-        "recording": [entry.name] * len(frames.number),
+        "recording": [entry.title] * len(frames.number),
         "digest": [entry.digest] * len(frames.number),
         **{name: np.asarray(shard.columns[name]) for name in TABLE_COLUMNS[:5]},
         "confidence": frames.confidence,

@@ -230,7 +230,7 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
     tidy(options.out)
     entries = _entries(work, results)
     manifest = update_manifest(options.out, chunk, contract.name, contract.classes, entries)
-    own = {entry.name for entry in entries}
+    own = {entry.source_sha256 for entry in entries}
     write_results(options.out, manifest, "parquet" if chunk.format == "parquet" else "csv")
     selected = None if options.select is None else _selected(options, model, contract, results, say)
     done = [one for one in results if not one.was_there]
@@ -247,7 +247,11 @@ def segment_archive(options: ArchiveOptions, say: Callable[[str], None] = lambda
         seconds=_span_s(done),
         worked_s=sum(one.seconds for one in done),
         network_s=sum(one.network_s for one in done),
-        failed=tuple(one for one in manifest.failed if one.recording in own),
+        failed=tuple(
+            Failure(one.title, one.problem)
+            for one in manifest.recordings
+            if one.problem and one.source_sha256 in own
+        ),
         selected=selected,
     )
 

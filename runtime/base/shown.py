@@ -38,6 +38,10 @@ _QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _NAMED_IN_PATH = re.compile(rf"({_SECRET_NAMES}=)[^&/;,\s]*?(?=$|[&/;,\s]|_\w+=)", re.IGNORECASE)
 # A stream key in a path: long, and of letters and digits mixed.
 _KEY_IN_PATH = re.compile(r"(?<=/)(?=[\w-]*\d)(?=[\w-]*[a-z])[\w-]{20,}(?=$|[/?#.;:,)])", re.IGNORECASE)
+# Where a path is a file's name, however long: nobody streams to these.
+_STORE = re.compile(
+    r"(?:file|s3a?|gc?s|az|abfss?|adl|oss|hdfs|webhdfs|memory|zip|tar|sftp|ssh|smb):", re.IGNORECASE
+)
 _NAMED = re.compile(
     rf"((?<![\w-])[\"']?{_SECRET_NAMES}[\"']?\s*(?:=|:)\s*)(?!expected\b)(\"[^\"]*\"?|'[^']*'?|[^\s&;,!}}\]]+)",
     re.IGNORECASE,
@@ -162,7 +166,7 @@ def without_secrets(text: str) -> str:
 def _address(found: re.Match[str]) -> str:
     """Hide what an address with a scheme holds behind ? and # and in its path."""
     address = _QUERY.sub(rf"\1{HIDDEN}", found[0])
-    if not address.lower().startswith("file:"):
+    if not _STORE.match(address):
         address = _KEY_IN_PATH.sub(HIDDEN, address)
     return _NAMED_IN_PATH.sub(rf"\1{HIDDEN}", address)
 

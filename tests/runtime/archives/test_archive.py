@@ -422,3 +422,29 @@ def test_two_runs_share_a_folder_and_the_work(fleet, model, tmp_path):
     assert sum(report["frames"] for report in reports) == 112
     assert [report["frames"] + report["frames_there"] for report in reports] == [112, 112]
     assert sum(map(len, frames_of(tmp_path).values())) == 112
+
+
+def test_what_was_segmented_stays_when_its_recording_is_gone(fleet, run, tmp_path):
+    for name in ("motion.avi", "plain.mkv"):
+        shutil.copy(fleet / name, tmp_path / name)
+    recordings, out = (tmp_path / "motion.avi", tmp_path / "plain.mkv"), tmp_path / "out"
+    assert run(*recordings, "--out", out)["code"] == 0
+    (tmp_path / "plain.mkv").rename(tmp_path / "cold.mkv")
+    report = run(*recordings, "--out", out)
+    assert report["code"] == 1
+    assert "no such file" in json.loads((out / "failed.jsonl").read_text())["reason"]
+    assert frames_of(out) == {"motion.avi": list(range(24)), "plain.mkv": list(range(24))}
+    (tmp_path / "cold.mkv").rename(tmp_path / "plain.mkv")
+    assert run(*recordings, "--out", out)["code"] == 0
+    assert (out / "failed.jsonl").read_text() == ""
+
+
+def test_a_failure_stays_until_its_recording_succeeds(fleet, run, tmp_path):
+    bad, out = tmp_path / "bad.avi", tmp_path / "out"
+    bad.touch()
+    run(bad, "--out", out)
+    assert run(fleet / "plain.mkv", "--out", out)["code"] == 0  # of its own recordings none failed
+    assert json.loads((out / "failed.jsonl").read_text())["recording"] == str(bad)
+    shutil.copy(fleet / "motion.avi", bad)
+    run(bad, "--out", out)
+    assert (out / "failed.jsonl").read_text() == ""
