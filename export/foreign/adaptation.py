@@ -31,7 +31,7 @@ from export.foreign.interface import (
 from export.foreign.loading import find_model, load_foreign
 from export.foreign.original import Original, compare, seen_range
 from export.foreign.output import OutputWishes, find_output
-from export.foreign.rewrite import rewrite, with_size
+from export.foreign.rewrite import last_operator, rewrite, with_size
 from export.graph.finish import onnx_path, replacing_model, tool_versions, write_model
 from export.graph.simplify import simplify
 from export.proof.parity import Named, proof_frames
@@ -105,6 +105,7 @@ class AdaptReport:
         contract: as stamped into the file.
         output: what the network gave before.
         taken: what the file and its neighbours said, a line each.
+        notes: what is assumed, and what they said that is not used, a line each.
         seen: lowest and highest number that the network sees of the proof's pictures.
         nodes: nodes in the file.
         frames: how many were compared.
@@ -117,6 +118,7 @@ class AdaptReport:
     contract: ModelContract
     output: ForeignOutput
     taken: tuple[str, ...]
+    notes: tuple[str, ...]
     seen: tuple[float, float]
     nodes: int
     frames: int
@@ -156,16 +158,20 @@ def adapt(
             "edgeseg's contract already; run it as it is"
         )
     said = describe(model_path, file.metadata)
+    if classes is None and said.get("without_background"):
+        _put_background_before(said, model)
     classes = _named(classes, said, model_path)
     image, axes = image_input(model)
     layout = input_layout(image, axes, options.source.layout)
     size_hw = input_size(image, axes, layout, options.size_hw, said)
-    says_numbers = options.source.says_numbers or any(said.get(name) for name in ("scale", "mean", "std"))
-    if not says_numbers and image.dtype in FLOAT_TYPES:
-        channels = axes[1 if layout == "nchw" else 3] or 3
+    channels = axes[1 if layout == "nchw" else 3] or 3
+    if not options.source.says_numbers:
         fixed = with_size(model, str(image.name), input_shape(layout, axes[0] or 1, channels, size_hw))
-        if takes_bytes(fixed):
-            said.put("the graph, which normalises by itself", scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+        _settle_numbers(said, fixed, is_float=image.dtype in FLOAT_TYPES)
+    if channels == 4:
+        said.notes.append(
+            "its fourth channel gets 255 everywhere, as opaque alpha; depth or infrared it is not"
+        )
     source = input_source(options.source, said, layout, axes, image)
     frames = list(tracked(proof_frames(options.frames), "pictures"))
     seen = seen_range(source, frames, size_hw)
@@ -175,6 +181,11 @@ def adapt(
         options.kind, options.output_name, options.output_layout, options.threshold, options.void_index
     )
     output = find_output(fixed, raws, wishes, len(classes), source.batch, size_hw)
+    if output.kind == "logits" and not output.is_single and last_operator(fixed, output.name) == "Sigmoid":
+        said.notes.append(
+            f"{output.name} gives {len(classes)} probabilities of their own: the highest wins everywhere, "
+            "also where none reaches a half; a network of several labels a pixel needs a background class"
+        )
     contract = ModelContract(
         name=model_path.stem,
         input=ImageInput(size_hw=size_hw, fit=source.fit),
@@ -195,7 +206,8 @@ def adapt(
         path=target,
         contract=contract,
         output=output,
-        taken=(*said.lines(), *said.notes),
+        taken=tuple(said.lines()),
+        notes=tuple(said.notes),
         seen=seen,
         nodes=len(adapted.graph),
         frames=len(parity.frames),
@@ -229,6 +241,34 @@ def read_classes(path: str | Path) -> ClassMap:
         ) from None
 
 
+_NUMBERS = ("scale", "mean", "std")
+
+
+def _settle_numbers(said: Described, fixed: ir.Model, *, is_float: bool) -> None:
+    """Find out whether the graph normalises by itself, whatever lies beside it, and tell what is assumed."""
+    if not is_float or takes_bytes(fixed):
+        is_raw = said.get("scale") == 1 and not any(said.get("mean")) and set(said.get("std")) == {1}
+        if not is_raw:
+            said.drop("since the graph normalises pixels of 0 to 255 by itself", *_NUMBERS)
+        said.put("the graph, which normalises by itself", scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    elif not any(name in said.facts for name in _NUMBERS):
+        said.notes.append(
+            "nothing says which numbers it was trained on: RGB / 255 is assumed; with ImageNet's mean and "
+            "deviation give --preprocess imagenet"
+        )
+
+
+def _put_background_before(said: Described, model: ir.Model) -> None:
+    """Complete labels that are one fewer than the output's channels."""
+    names, place = said.facts.get("names", ((), ""))
+    axes = {axis for value in model.graph.outputs for axis in value.shape or () if isinstance(axis, int)}
+    if names and len(names) not in axes and len(names) + 1 in axes and "background" not in names:
+        said.facts["names"] = ("background", *names), place
+        said.notes.append(
+            f"{place} names {len(names)} of {len(names) + 1} classes: the first is the background"
+        )
+
+
 def _named(classes: ClassMap | None, said: Described, path: Path) -> ClassMap:
     """Return the classes that were given, else those that were found."""
     if classes is not None:
@@ -236,8 +276,9 @@ def _named(classes: ClassMap | None, said: Described, path: Path) -> ClassMap:
     names = said.get("names")
     if names is None:
         raise ConfigError(
-            f"model {shown(path, 150)}: neither the file nor what lies beside it names its classes; write "
-            'them in its output\'s order into JSON such as ["road", "car"] and give it with --classes'
+            f"model {shown(path, 150)}: neither the file nor what lies beside it names its classes"
+            f"{''.join(f' ({note})' for note in said.notes)}; write them in its output's order into JSON "
+            'such as ["road", "car"] and give it with --classes'
         )
     palette = said.get("palette")
     if palette is None or len(palette) != len(names):
@@ -304,6 +345,7 @@ def report_text(report: AdaptReport) -> str:
     return "\n".join(
         [
             *(f"took    {line}" for line in report.taken),
+            *(f"note    {line}" for line in report.notes),
             f"input   image uint8 [1, {height}, {width}, 3] BGR, {contract.input.fit.mode}",
             f"inside  (BGR - ({', '.join(mean)})) / ({', '.join(std)}): the network sees "
             f"{report.seen[0]:.3g} to {report.seen[1]:.3g}",

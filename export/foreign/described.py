@@ -2,9 +2,9 @@
 
 Read are, in this order: the file's own metadata (Ultralytics; OpenVINO's rt_info as Model API writes it into
 ONNX; any `names`), then beside it `classes.json`, `labels.txt` or `classes.txt`, Hugging Face's `config.json`
-and `preprocessor_config.json` (or `processor_config.json`), PaddleSeg's `deploy.yaml`, mmdeploy's
-`pipeline.json`, and KerasHub's `preprocessor.json` or `image_converter.json`. The first that says something
-is believed.
+and `preprocessor_config.json` (or `processor_config.json`), segmentation-models' `config.json`, PaddleSeg's
+`deploy.yaml` or `inference.yml`, mmdeploy's `pipeline.json`, and KerasHub's `preprocessor.json` or
+`image_converter.json`. The first that says something is believed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ from runtime.base.shown import shown
 from runtime.contract import MAX_CLASSES, ImageFit
 from runtime.errors import ConfigError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALVES = ("inceptionresnetv2", "inceptionv4", "xception")  # encoders whose weights want -1 to 1
 _LARGEST_BYTES = 4 << 20
 # PIL's numbers; its box and Hamming filters are between the two, and Lanczos is near its bicubic.
 _PIL_RESAMPLE = {0: "nearest", 1: "antialias-bicubic", 2: "antialias", 3: "antialias-bicubic", 4: "area"}
+
+
+# What the readers below end with where a file is not as its toolkit writes it.
+_ODD = (ArithmeticError, AttributeError, LookupError, OSError, StopIteration, TypeError, ValueError)
 
 
 @dataclass
@@ -32,7 +38,7 @@ class Described:
 
     Attributes:
         facts: value and place by name: names, palette, ignore_index, size_hw, color, layout, scale, mean,
-            std, fit.
+            std, fit; without_background, where names may lack the background before them.
         notes: what was seen and not used.
     """
 
@@ -51,7 +57,18 @@ class Described:
 
     def lines(self) -> list[str]:
         """Return what was taken from where, a line each."""
-        return [f"{name} {_short(value)} (from {place})" for name, (value, place) in self.facts.items()]
+        return [
+            f"{name} {_short(value)} (from {place})"
+            for name, (value, place) in self.facts.items()
+            if value is not True
+        ]
+
+    def drop(self, why: str, *names: str) -> None:
+        """Forget facts that are not used, and note why."""
+        gone = {name: self.facts.pop(name)[1] for name in names if name in self.facts}
+        if gone:
+            places = ", ".join(dict.fromkeys(gone.values()))
+            self.notes.append(f"{', '.join(gone)} of {places}: not used, {why}")
 
 
 def describe(model_path: Path, metadata: Mapping[str, str]) -> Described:
@@ -62,12 +79,12 @@ def describe(model_path: Path, metadata: Mapping[str, str]) -> Described:
     """
     found = Described()
     if "names" in metadata and "task" in metadata:
-        _ultralytics(found, metadata)
+        _read(found, "Ultralytics' metadata", _ultralytics, metadata)
     if any(key.split()[:1] == ["model_info"] for key in metadata):
-        _model_info(found, metadata)
+        _read(found, "the file's model_info", _model_info, metadata)
     for key in ("names", "class_names", "classes", "labels"):
         if key in metadata and "names" not in found.facts:
-            found.put(f"the file's metadata {key!r}", names=_names(_literal(metadata[key])))
+            _read(found, f"the file's metadata {key!r}", _listed, metadata[key], key)
     readers: dict[str, Callable[[Described, Any, str], None]] = {
         "classes.json": _classes,
         "labels.txt": _labels,
@@ -77,21 +94,42 @@ def describe(model_path: Path, metadata: Mapping[str, str]) -> Described:
         "processor_config.json": _hf_preprocessor,
         "pipeline.json": _mmdeploy,
         "deploy.yaml": _paddleseg,
+        "inference.yml": _paddleseg,
         "preprocessor.json": _keras,
         "image_converter.json": _keras,
     }
-    folders = [model_path.parent]
-    if model_path.parent.name == "onnx":  # as Hugging Face's own ONNX files lie
-        folders.append(model_path.parent.parent)
+    folders = [model_path.absolute().parent]
+    if folders[0].name == "onnx":  # as Hugging Face's own ONNX files lie
+        folders.append(folders[0].parent)
     for folder in folders:
         for name, reader in readers.items():
             path = folder / name
             if path.is_file():
-                try:
-                    reader(found, _plain(path), name)
-                except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                    found.notes.append(f"{name} was left out: {shown(error, 120)}")
+                _read(found, name, _beside, path, reader)
     return found
+
+
+def _read(found: Described, place: str, reader: Callable[..., None], *arguments: Any) -> None:
+    """Add what a place says, or note why nothing of it is used."""
+    said = Described()
+    try:
+        reader(said, *arguments)
+    except _ODD as error:
+        found.notes.append(f"{place} was left out: {shown(error, 120)}")
+        return
+    for name, (value, where) in said.facts.items():
+        found.facts.setdefault(name, (value, where))
+    found.notes += said.notes
+
+
+def _listed(found: Described, text: str, key: str) -> None:
+    """Read names that the file itself lists."""
+    found.put(f"the file's metadata {key!r}", names=_names(_literal(text)))
+
+
+def _beside(found: Described, path: Path, reader: Callable[[Described, Any, str], None]) -> None:
+    """Read a file that lies beside the model."""
+    reader(found, _plain(path), path.name)
 
 
 def _ultralytics(found: Described, metadata: Mapping[str, str]) -> None:
@@ -126,15 +164,18 @@ def _model_info(found: Described, metadata: Mapping[str, str]) -> None:
         raise ConfigError(f"model: expected semantic segmentation, its model_info says {shown(kind, 60)!r}")
     place = "the file's model_info"
     mean, std = (
-        tuple(float(part) for part in info[key].replace(",", " ").split()) if info.get(key) else None
+        tuple(float(part) for part in info.get(key, "").strip("[]()").replace(",", " ").split())
         for key in ("mean_values", "scale_values")
     )
-    if mean is not None or std is not None:
-        found.put(place, scale=1.0, mean=_triple(mean or (0.0,)), std=_triple(std or (1.0,)))
+    # Where neither is written the pixels go in as they are.
+    found.put(place, scale=1.0, mean=_triple(mean or (0.0,)), std=_triple(std or (1.0,)))
     if "reverse_input_channels" in info:
         flipped = info["reverse_input_channels"].strip().lower() in ("true", "yes", "1")
-        found.put(place, color="rgb" if flipped else "bgr")
-    fill = round(float(info.get("pad_value", "0") or 0))
+        # OTX and Geti read pictures in RGB and turn nothing; Model API reads them in BGR.
+        is_rgb = flipped or any(key in info for key in ("otx_version", "getitune_version", "label_info"))
+        found.put(place, color="rgb" if is_rgb else "bgr")
+    stated = info.get("pad_value", "").strip("[]() ")
+    fill = round(float(stated)) if stated not in ("", "None") else 0
     fits = {
         "standard": ImageFit(),
         "fit_to_window": ImageFit("letterbox", fill_bgr=(fill,) * 3, place="corner"),
@@ -144,11 +185,12 @@ def _model_info(found: Described, metadata: Mapping[str, str]) -> None:
     found.put(
         place, fit=fits.get(info.get("resize_type", "")), names=_names(info.get("labels", "").split() or None)
     )
+    found.put(place, without_background=True)  # which Model API puts before the labels where they are too few
 
 
 def _classes(found: Described, plain: Any, place: str) -> None:
-    described = {"names": plain} if isinstance(plain, list) else plain
-    found.put(place, names=_names(described.get("names")))
+    described = plain if isinstance(plain, dict) and "names" in plain else {"names": plain}
+    found.put(place, names=_names(described["names"]))
     if described.get("palette") is not None:
         found.put(
             place, palette=tuple(tuple(int(channel) for channel in rgb) for rgb in described["palette"])
@@ -166,7 +208,10 @@ def _labels(found: Described, plain: Any, place: str) -> None:
 
 
 def _hf_config(found: Described, plain: Any, place: str) -> None:
-    """Read a model's config: classes and which label is void."""
+    """Read a config: classes and which label is void; of segmentation-models what its encoder wants."""
+    encoder = str(plain.get("encoder_name", ""))
+    if plain.get("encoder_weights") == "imagenet" and not encoder.startswith(_HALVES):
+        found.put(place, scale=255.0, mean=IMAGENET_MEAN, std=IMAGENET_STD, color="rgb")
     names = _names(plain.get("id2label"))
     found.put(place, names=names)
     void = plain.get("semantic_loss_ignore_index")
@@ -219,7 +264,8 @@ def _mmdeploy(found: Described, plain: Any, place: str) -> None:
     """Read the preprocessing of mmdeploy's SDK; its mean and std are in units of 0..255."""
     tasks = plain["pipeline"]["tasks"]
     transforms = next(task["transforms"] for task in tasks if task.get("module") == "Transform")
-    fit, fill = "stretch", 0
+    size_hw: tuple[int, int] | None = None
+    fit, fill, padded = "stretch", 0, False
     for transform in transforms:
         kind = transform.get("type")
         if kind == "Normalize":
@@ -232,12 +278,17 @@ def _mmdeploy(found: Described, plain: Any, place: str) -> None:
             )
         elif kind in ("Resize", "CenterCrop"):
             size = transform.get("size", transform.get("crop_size"))
-            found.put(place, size_hw=_size((size, size) if isinstance(size, int) else size))
+            size_hw = _size((size, size) if isinstance(size, int) else size)
             fit = "crop" if kind == "CenterCrop" else "letterbox" if transform.get("keep_ratio") else fit
         elif kind == "Pad":
+            padded, size_hw = True, _size(transform.get("size")) or size_hw
             value = transform.get("pad_val", 0)
             value = value.get("img", 0) if isinstance(value, dict) else value
             fill = round(float(value[0] if isinstance(value, list) else value))
+    if fit == "letterbox" and not padded:  # whatever comes of the ratio
+        found.notes.append(f"{place} keeps the aspect ratio: choose an --imgsz of the camera's shape")
+        fit, size_hw = "stretch", None
+    found.put(place, size_hw=size_hw)
     found.put(place, fit=ImageFit(fit, fill_bgr=(fill,) * 3, place="corner"))  # type: ignore[arg-type]
 
 
@@ -246,6 +297,8 @@ def _paddleseg(found: Described, plain: Any, place: str) -> None:
     deploy = plain["Deploy"]
     found.put(place, color="rgb")
     normalized = False
+    size_hw: tuple[int, int] | None = None
+    fit: ImageFit | None = None
     for transform in deploy.get("transforms") or ():
         kind = transform.get("type")
         if kind == "Normalize":
@@ -254,20 +307,22 @@ def _paddleseg(found: Described, plain: Any, place: str) -> None:
             found.put(place, scale=255.0, mean=_triple(mean), std=_triple(std))
         elif kind == "Resize":
             width, height = transform.get("target_size", (512, 512))
-            fit = "letterbox" if transform.get("keep_ratio") else "stretch"
-            found.put(place, size_hw=_size((height, width)), fit=ImageFit(fit, place="corner"))  # type: ignore[arg-type]
+            size_hw = _size((height, width))
+            fit = ImageFit("letterbox" if transform.get("keep_ratio") else "stretch", place="corner")
         elif kind == "Padding":
             width, height = transform["target_size"]
             value = transform.get("im_padding_value", 127.5)
             fill = round(float(value[0] if isinstance(value, list) else value))
-            letterbox = ImageFit("letterbox", fill_bgr=(fill,) * 3, place="corner")
-            found.put(place, size_hw=_size((height, width)), fit=letterbox)
+            if (height, width) != size_hw or fit is None or fit.mode == "letterbox":
+                fit = ImageFit("letterbox", fill_bgr=(fill,) * 3, place="corner")
+            size_hw = _size((height, width))
         else:
             found.notes.append(f"{place} names the transform {shown(kind, 60)}, which is left out")
     if not normalized:
         found.put(place, scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    found.put(place, size_hw=size_hw, fit=fit)
     shape = deploy.get("input_shape")
-    if isinstance(shape, list) and len(shape) == 4 and min(shape[2:]) > 0:
+    if isinstance(shape, list) and len(shape) == 4:
         found.put(place, size_hw=_size(shape[2:]))
 
 
@@ -277,11 +332,14 @@ def _keras(found: Described, plain: Any, place: str) -> None:
     inner = config.get("image_converter")
     if isinstance(inner, dict):
         config = inner.get("config", inner)
-    if config.get("scale") is not None or config.get("offset") is not None:
-        scale, offset = _triple(config.get("scale") or (1.0,)), _triple(config.get("offset") or (0.0,))
-        std = tuple(1 / one for one in scale)
-        mean = tuple(-of / one for of, one in zip(offset, scale, strict=True))
-        found.put(place, scale=1.0, mean=mean, std=std, color="rgb")
+    # Without either the pixels go in as they are.
+    scale, offset = (
+        _triple(usual if config.get(key) is None else config[key])
+        for key, usual in (("scale", 1.0), ("offset", 0.0))
+    )
+    std = tuple(1 / one for one in scale)
+    mean = tuple(-of / one for of, one in zip(offset, scale, strict=True))
+    found.put(place, scale=1.0, mean=mean, std=std, color="rgb")
     resample = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest"}.get(
         config.get("interpolation", "bilinear"), "bilinear"
     )
@@ -344,13 +402,21 @@ def _names(said: Any) -> tuple[str, ...] | None:
     """Return class names of {0: "road"}, ["road"] or "road, car"; the same name twice gets its number."""
     if isinstance(said, str):
         said = [part.strip() for part in (said.splitlines() if "\n" in said else said.split(","))]
+    if isinstance(said, list | tuple) and said and all(isinstance(one, dict) for one in said):
+        said = {one["id"]: one["name"] for one in said}  # [{"id": 0, "name": "road"}]
     if isinstance(said, dict):
+        if said and all(isinstance(value, int) for value in said.values()):  # {"road": 0}
+            said = {index: name for name, index in said.items()}
         indexed = {int(key): value for key, value in said.items()}
         if sorted(indexed) != list(range(len(indexed))):
             raise ValueError(f"its classes are numbered {sorted(indexed)[:8]}, expected 0 and on")
         said = [indexed[index] for index in range(len(indexed))]
-    if not isinstance(said, list | tuple) or not 1 <= len(said) <= MAX_CLASSES:
+    if not isinstance(said, list | tuple) or not said:
         return None
+    if len(said) > MAX_CLASSES:
+        raise ValueError(f"it names {len(said)} classes, expected {MAX_CLASSES} at most")
+    if not all(isinstance(name, str | int | float) for name in said):
+        raise ValueError(f"expected names, got {shown(said[0], 40)}")
     names = [str(name) for name in said]
     return tuple(f"{name} ({index})" if names.count(name) > 1 else name for index, name in enumerate(names))
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from export.foreign.described import Described
+from export.foreign.described import IMAGENET_MEAN, IMAGENET_STD, Described
 from export.foreign.interface import FLOAT_TYPES, WHOLE_TYPES, Color, ForeignInput, Layout, Triple
 from export.foreign.original import HIGHEST_VALUE, LOWEST_SPREAD, peek
 from runtime.base.flags import check_fields, flag
@@ -16,22 +16,28 @@ from runtime.contract import STRETCH, ImageFit, Resample
 from runtime.errors import ConfigError
 
 PRESETS: dict[str, tuple[float, Triple, Triple]] = {
-    "imagenet": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": (255.0, IMAGENET_MEAN, IMAGENET_STD),
     "unit": (255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "minus-one-one": (255.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
+# What leaves a picture of one colour as it is, but for the borders of a Pad.
 _MOVES = (
+    "AveragePool",
     "Cast",
+    "Clip",
     "Concat",
     "Gather",
     "Identity",
+    "Pad",
     "Reshape",
+    "Resize",
     "Slice",
     "Split",
     "Squeeze",
     "Transpose",
     "Unsqueeze",
+    "Upsample",
 )
 _AFFINE = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 

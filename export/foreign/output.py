@@ -125,7 +125,8 @@ def _indices(
 ) -> ForeignOutput:
     """Return how class indices are read, and refuse an ArgMax over another number of classes."""
     count = None if chooses is None else _channels(model, *chooses)
-    if count is not None and count != classes:
+    has_void_behind = count == classes + 1 and wishes.void == classes
+    if count is not None and count != classes and not has_void_behind:
         raise ConfigError(
             f"output {name}: its ArgMax chooses among {count} classes, got {classes} names; name all {count} "
             "in its order"
@@ -137,7 +138,8 @@ def _indices(
             "export probabilities or logits, or divide the mask by 255"
         )
     layout, view = reading
-    return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=count == classes)
+    is_whole = count == classes and wishes.void is None
+    return ForeignOutput(name, "argmax", layout, shape, view, void=wishes.void, is_argmax=is_whole)
 
 
 def _channels(model: ir.Model, value: ir.Value, axis: int) -> int | None:

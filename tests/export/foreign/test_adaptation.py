@@ -244,7 +244,7 @@ def test_a_proof_ends_in_time_and_a_graph_that_cannot_be_simplified_stays(
     options = AdaptOptions(NHWC, kind="softmax", proof_s=1e-9)
     report = adapt(write_keras_like(tmp_path / "keras.onnx"), class_map(10), options=options)
     assert report.frames == 4
-    assert "the graph stays as it is: onnxsim failed" in report.taken
+    assert "the graph stays as it is: onnxsim failed" in report.notes
 
 
 def test_logits_called_probabilities_are_found_out(tmp_path: Path) -> None:

@@ -128,3 +128,75 @@ def test_the_command_says_what_it_took_from_where(tmp_path: Path, capsys: pytest
     assert "took    size_hw 64 96 (from Ultralytics' metadata)" in printed
     assert "the network sees 0" in printed
     assert onnx.load(tmp_path / "net-edgeseg.onnx").graph.input[0].name == "image"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"classes": str({name: index for index, name in enumerate(NAMES)})}, ""),
+        ({"labels": str({index + 1: name for index, name in enumerate(NAMES)})}, "numbered [1, 2, 3, 4, 5]"),
+        ({"labels": str([{"name": "no id"}] * 5)}, "metadata 'labels' was left out"),
+        ({"model_info mean_values": "many"}, "model_info was left out"),
+        ({"model_info mean_values": "1 2"}, "model_info was left out"),
+        ({"model_info pad_value": "black"}, "model_info was left out"),
+        ({"task": "semantic", "names": "{0: 'a', 7: 'b'}"}, "Ultralytics' metadata was left out"),
+    ],
+)
+def test_odd_metadata_are_noted_and_left_out(tmp_path: Path, metadata: dict[str, str], says: str) -> None:
+    path = write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW, metadata=metadata)
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    report = adapt(path)
+    assert report.contract.classes.names == tuple(NAMES)
+    assert says in " ".join(report.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("preprocessor_config.json", {"rescale_factor": 0}),
+        ("pipeline.json", {"pipeline": {"tasks": []}}),
+        (
+            "pipeline.json",
+            {"pipeline": {"tasks": [{"module": "Transform", "transforms": [{"type": "Resize"}]}]}},
+        ),
+        ("image_converter.json", {"config": {"scale": 0}}),
+        ("config.json", {"id2label": {"0": "a", "255": "void"}}),
+    ],
+)
+def test_an_odd_neighbour_is_noted_and_left_out(tmp_path: Path, name: str, plain: object) -> None:
+    path = write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW)
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    (tmp_path / name).write_text(json.dumps(plain))
+    report = adapt(path)
+    assert report.contract.input.size_hw == SIZE_HW
+    is_whole = name == "pipeline.json" and plain != {"pipeline": {"tasks": []}}  # a size of none is no error
+    assert is_whole or f"{name} was left out" in " ".join(report.notes)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        {str(index): name for index, name in enumerate(NAMES)},
+        {name: index for index, name in enumerate(NAMES)},
+        [{"id": index, "name": name} for index, name in enumerate(NAMES)],
+    ],
+)
+def test_classes_in_other_forms(tmp_path: Path, classes: object) -> None:
+    path = write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW)
+    (tmp_path / "classes.json").write_text(json.dumps(classes))
+    assert adapt(path).contract.classes.names == tuple(NAMES)
+
+
+def test_a_refusal_says_what_was_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW)
+    (tmp_path / "classes.json").write_text(json.dumps([f"class {index}" for index in range(300)]))
+    with pytest.raises(ConfigError, match=r"classes.json was left out: it names 300 classes, expected 255"):
+        adapt(path)
+
+
+def test_a_file_named_from_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnx").mkdir()
+    write(tmp_path / "onnx" / "model.onnx", IDENTITY, LOGITS, input_shape=FREE)
+    beside(tmp_path, config__json=HF_CONFIG, preprocessor_config__json=HF_PREPROCESSOR)
+    monkeypatch.chdir(tmp_path / "onnx")
+    assert adapt("model.onnx", output_path=tmp_path / "out.onnx").contract.classes.names == tuple(NAMES)

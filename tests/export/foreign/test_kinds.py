@@ -166,6 +166,17 @@ def test_a_class_index_may_mean_void(tmp_path: Path) -> None:
     assert (mask == np.where(expected == -1, 255, expected)).mean() >= ENOUGH
 
 
+@pytest.mark.parametrize(("void", "count"), [(0, CLASSES), (4, CLASSES), (4, CLASSES - 1)])
+def test_an_argmax_may_choose_void(tmp_path: Path, void: int, count: int) -> None:
+    path = write_indices(tmp_path / "net.onnx", [node("Identity", "classes", "y")])
+    report = adapt(path, class_map(count), options=AdaptOptions(void_index=void))
+    assert report.mask_agreement == 1
+    with Segmenter(report.path) as segment:
+        found = set(np.unique(np.concatenate([segment(scene).mask.ravel() for scene in scenes(3)])).tolist())
+    assert 255 in found
+    assert void not in found
+
+
 def test_void_is_no_class(tmp_path: Path) -> None:
     path = write_indices(
         tmp_path / "net.onnx",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -161,6 +162,69 @@ def model_api(folder: Path) -> Brought:
     return Brought(path, stretched(path, MEAN_255, STD_255, 1), "names 5: class_0, class_1")
 
 
+def otx(folder: Path) -> Brought:
+    """Geti's exporter: RGB though it turns no channels, and labels without the background."""
+    info = {
+        "model_info model_type": "Segmentation",
+        "model_info otx_version": "2.4.0",
+        "model_info labels": "road car person sign",
+        "model_info mean_values": str(list(MEAN_255)),
+        "model_info scale_values": " ".join(map(str, STD_255)),
+        "model_info reverse_input_channels": "False",
+        "model_info resize_type": "standard",
+        "model_info pad_value": "None",
+    }
+    after = [node("Identity", "logits", "y")]
+    path = write(folder / "net.onnx", IDENTITY, after, input_shape=NCHW, metadata=info, change=_state_output)
+    return Brought(path, stretched(path, MEAN_255, STD_255, 1), "names 5: background, road, car, person, …")
+
+
+def _state_output(model: onnx.ModelProto) -> None:
+    """State the output's shape, as every exporter does."""
+    shape = model.graph.output[0].type.tensor_type.shape
+    for axis in (1, CLASSES, *(side // 4 for side in SIZE_HW)):
+        shape.dim.add().dim_value = axis
+
+
+def model_api_of_raw_pixels(folder: Path) -> Brought:
+    """Without mean and scale Model API gives the pixels as they are."""
+    info = {"model_info model_type": "Segmentation", "model_info labels": "a b c d e"}
+    info |= {"model_info reverse_input_channels": "False", "model_info resize_type": "standard"}
+    path = write(folder / "net.onnx", IDENTITY, LOGITS, input_shape=NCHW, metadata=info)
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        return upsampled(run(normalized(rgb(image)[:, :, ::-1], 0, 1, 1))[0], image.shape[:2])
+
+    return Brought(path, by_hand, "scale 1.0 (from the file's model_info)")
+
+
+def segmentation_models(folder: Path) -> Brought:
+    """smp's save_pretrained: the encoder's weights say what it wants."""
+    path = write(folder / "model.onnx", IDENTITY, LOGITS, input_shape=NCHW)
+    config = {"encoder_name": "resnet34", "encoder_weights": "imagenet", "in_channels": 3, "classes": CLASSES}
+    beside(folder, config__json=config, classes__json=NAMES)
+    return Brought(path, stretched(path, *IMAGENET), "mean 0.485 0.456 0.406 (from config.json)")
+
+
+def normalizing_inside(folder: Path) -> Brought:
+    """What it was trained with lies beside a graph that does the same by itself."""
+    before = [node("Sub", "x mean", "shifted"), node("Div", "shifted std", "planes")]
+    constants = {
+        name: np.array(values, np.float32).reshape(1, 3, 1, 1)
+        for name, values in (("mean", MEAN_255), ("std", STD_255))
+    }
+    path = write(folder / "model.onnx", before, LOGITS, input_shape=NCHW, constants=constants)
+    processor = {**HF_PREPROCESSOR, "do_resize": False}
+    beside(folder, config__json=HF_CONFIG, preprocessor_config__json=processor)
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        return upsampled(run(normalized(by_pil(image, SIZE_HW)[:, :, ::-1], 0, 1, 1))[0], image.shape[:2])
+
+    return Brought(path, by_hand, "scale, mean, std of preprocessor_config.json: not used, since the graph")
+
+
 def mmdeploy(folder: Path) -> Brought:
     """pipeline.json and the mask of end2end.onnx, whose channel axis is 1; names in a list beside it."""
     after = [node("ArgMax", "logits", "y", axis=1, keepdims=1)]
@@ -204,6 +268,30 @@ def paddleseg(folder: Path) -> Brought:
     return Brought(path, by_hand, "names 5: class 0, class 1, class 2, class 3, … (from labels.txt)")
 
 
+def paddlex(folder: Path) -> Brought:
+    """The same in inference.yml, with shapes that are not stated, and a padding of its own colour."""
+    pytest.importorskip("yaml")
+    path = write(folder / "model.onnx", IDENTITY, TO_INDICES, input_shape=FREE, output_type=TensorProto.INT32)
+    text = DEPLOY.replace("[-1, 3, -1, -1]", "[null, 3, null, null]").replace(
+        "    type: Resize\n",
+        "    type: Resize\n    keep_ratio: true\n"
+        "  - target_size: [96, 64]\n    im_padding_value: 0\n    type: Padding\n",
+    )
+    (folder / "inference.yml").write_text(text.replace("[96, 64]", "[96, 54]", 1))
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    run = session(path)
+
+    def by_hand(image: np.ndarray) -> np.ndarray:
+        scale = min(side / own for side, own in zip(SIZE_HW, image.shape, strict=False))
+        height, width = (round(side * scale) for side in image.shape[:2])
+        picture = np.zeros((*SIZE_HW, 3), np.uint8)
+        picture[:height, :width] = cv2.resize(image, (width, height))
+        mask = run(normalized(picture[:, :, ::-1], 0.5, 0.5))[0].astype(np.uint8).repeat(4, 0).repeat(4, 1)
+        return cv2.resize(mask[:height, :width], image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+    return Brought(path, by_hand, "size_hw 64 96 (from inference.yml)")
+
+
 def kerashub(folder: Path) -> Brought:
     """Channels last, sizes free, scale and offset in preprocessor.json."""
     path = write(folder / "model.onnx", TO_PLANES, TO_PIXELS, input_shape=("batch", "height", "width", 3))
@@ -236,6 +324,29 @@ def keras_rescaling(folder: Path) -> Brought:
     beside(folder, classes__json=NAMES)
     run = session(path)
     by_hand = of_pixels(lambda x: np.log(run(x)), lambda image: np.float32(rgb(image))[None])
+    return Brought(path, by_hand, "scale 1.0 (from the graph, which normalises by itself)")
+
+
+def keras_resizing(folder: Path) -> Brought:
+    """A Resizing layer, and a clip, before the Rescaling."""
+    before = [
+        node("Transpose", "x", "turned", perm=[0, 3, 1, 2]),
+        node("Resize", "turned none none to", "resized", mode="linear"),
+        node("Clip", "resized low high", "clipped"),
+        node("Mul", "clipped factor", "scaled"),
+        node("Add", "scaled offset", "planes"),
+    ]
+    constants = {
+        "to": np.array([1, 3, *SIZE_HW]),
+        "none": np.array([], np.float32),
+        "low": np.array(0, np.float32),
+        "high": np.array(255, np.float32),
+        "factor": np.array(1 / 127.5, np.float32),
+        "offset": np.array(-1, np.float32),
+    }
+    path = write(folder / "model.onnx", before, TO_PIXELS, input_shape=NHWC, constants=constants)
+    beside(folder, classes__json=NAMES)
+    by_hand = of_pixels(session(path), lambda image: np.float32(rgb(image))[None])
     return Brought(path, by_hand, "scale 1.0 (from the graph, which normalises by itself)")
 
 
@@ -293,10 +404,16 @@ TOOLKITS = (
     segformer,
     mobilevit,
     model_api,
+    model_api_of_raw_pixels,
+    otx,
+    segmentation_models,
+    normalizing_inside,
     mmdeploy,
     paddleseg,
+    paddlex,
     kerashub,
     keras_rescaling,
+    keras_resizing,
     keras_data_norm,
     frozen_tensorflow,
 )
@@ -306,7 +423,7 @@ TOOLKITS = (
 def test_it_opens_without_a_flag(tmp_path: Path, bring: Callable[[Path], Brought]) -> None:
     brought = bring(tmp_path)
     report = adapt(brought.place)
-    assert any(brought.says in line for line in report.taken) or not brought.says
+    assert any(brought.says in line for line in (*report.taken, *report.notes)) or not brought.says
     assert agreement(report.path, brought.by_hand) >= ENOUGH
 
 
@@ -350,7 +467,7 @@ def test_sizes_of_image_processors(
     report = adapt(path)
     assert report.contract.input.size_hw == (64, 64)
     assert report.contract.input.fit == fit
-    assert notes in " ".join(report.taken)
+    assert notes in " ".join(report.notes)
 
 
 def test_a_mask_of_0_and_255_is_no_class_index(tmp_path: Path) -> None:
@@ -391,3 +508,61 @@ def test_of_several_outputs_the_deepest_is_named(tmp_path: Path) -> None:
     beside(tmp_path, classes__json=NAMES)
     with pytest.raises(ConfigError, match="most of the network is before y"):
         adapt(path)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "size_hw", "fit"),
+    [
+        (
+            [{"type": "Resize", "size": [64, 256], "keep_ratio": True}],
+            SIZE_HW,
+            ImageFit(fill_bgr=(0, 0, 0), place="corner"),
+        ),
+        (
+            [
+                {"type": "Resize", "size": [64, 96], "keep_ratio": True},
+                {"type": "Pad", "size": [96, 96], "pad_val": []},
+            ],
+            None,
+            None,
+        ),
+        (
+            [{"type": "Resize", "size": [54, 96], "keep_ratio": True}, {"type": "Pad", "size": [64, 96]}],
+            SIZE_HW,
+            ImageFit("letterbox", fill_bgr=(0, 0, 0), place="corner"),
+        ),
+    ],
+)
+def test_sizes_of_mmdeploy(
+    tmp_path: Path, transforms: list[dict[str, object]], size_hw: tuple[int, int] | None, fit: ImageFit | None
+) -> None:
+    path = write(tmp_path / "end2end.onnx", IDENTITY, LOGITS, input_shape=FREE)
+    task = {
+        "module": "Transform",
+        "transforms": [*transforms, {"type": "Normalize", "mean": [0], "std": [1]}],
+    }
+    beside(tmp_path, pipeline__json={"pipeline": {"tasks": [task]}}, classes__json=NAMES)
+    report = adapt(path, options=AdaptOptions(size_hw=SIZE_HW))
+    assert report.contract.input.size_hw == SIZE_HW
+    if fit is None:
+        assert any("pipeline.json was left out" in note for note in report.notes)
+    else:
+        assert report.contract.input.fit == fit
+        assert any("--imgsz" in note for note in report.notes) == (fit.mode == "stretch")
+
+
+def test_what_is_assumed_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", IDENTITY, LOGITS, input_shape=NCHW)
+    beside(tmp_path, classes__json=NAMES)
+    assert any("RGB / 255 is assumed" in note for note in adapt(path).notes)
+    options = AdaptOptions(InputOptions(preprocess="unit"))
+    assert adapt(path, output_path=tmp_path / "told.onnx", options=options).notes == ()
+
+
+def test_several_sigmoids_and_a_fourth_channel_are_told(tmp_path: Path) -> None:
+    after = [node("Sigmoid", "logits", "y")]
+    path = write(tmp_path / "model.onnx", IDENTITY, after, input_shape=(1, 4, *SIZE_HW), inputs=4)
+    beside(tmp_path, classes__json=NAMES)
+    notes = " ".join(adapt(path).notes)
+    assert "gives 5 probabilities of their own" in notes
+    assert "its fourth channel gets 255 everywhere" in notes
