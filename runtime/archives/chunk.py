@@ -96,6 +96,7 @@ class ChunkResult:
         was_there: whether the shard was whole before, so that nothing was done.
         is_taken: whether another run works on it, so that nothing was done.
         problem: why frames of the range are missing; "" for no reason.
+        goes_on: whether what follows can be read all the same.
         is_fatal: whether the problem is none of the recording, and all others would have it too.
         seconds: that it took, without opening the model for the first one.
         ended_s: wall clock when it was done.
@@ -111,6 +112,7 @@ class ChunkResult:
     was_there: bool = False
     is_taken: bool = False
     problem: str = ""
+    goes_on: bool = True
     is_fatal: bool = False
     seconds: float = 0.0
     ended_s: float = 0.0
@@ -160,7 +162,7 @@ class ChunkSegmenter(Closable):
         try:
             result = _whole(target, job, self._options) or self._claimed(target, job)
         except (EdgesegError, OSError) as error:
-            result = ChunkResult(job, problem=_one_line(error), is_fatal=True)
+            result = ChunkResult(job, problem=_one_line(error), goes_on=False, is_fatal=True)
         seconds = time.perf_counter() - started_s - self._opening_s
         return replace(result, seconds=seconds, ended_s=time.time())
 
@@ -169,7 +171,7 @@ class ChunkSegmenter(Closable):
         while True:
             result = self(job)
             yield result
-            if not job.is_open or result.is_end or result.is_taken or result.problem:
+            if not job.is_open or result.is_end or result.is_taken or not result.goes_on:
                 return
             job = job.following()
 
@@ -205,7 +207,7 @@ class ChunkSegmenter(Closable):
             self._segment = self._options.model.open(confidence=sure)
             self._opening_s = time.perf_counter() - started_s
         columns = ShardColumns(self._segment, self._ground, self._options.masks, self._options.mask_scale)
-        problem, is_end = "", False
+        problem, is_end, goes_on = "", False, True
         try:
             try:
                 for frame in self._reader.frames(job, lambda number: number % self._options.every == 0):
@@ -213,11 +215,17 @@ class ChunkSegmenter(Closable):
             finally:
                 columns.flush()
             is_end = self._reader.is_end
+            if lost := self._reader.lost:
+                problem = (
+                    f"{lost} frames are damaged; what can be read is segmented, copy the recording again"
+                )
         except (EdgesegError, OSError, cv2.error, MemoryError) as error:
-            problem = _one_line(error)
+            problem, goes_on = _one_line(error), False
             self._reader.close()
         if problem and not columns.count:
-            return ChunkResult(job, problem=problem, network_s=columns.network_s)
+            return ChunkResult(
+                job, is_end=is_end, problem=problem, goes_on=goes_on, network_s=columns.network_s
+            )
         head = ShardHead(
             key=shard_key(job, self._options),
             digest=job.recording.digest,
@@ -236,6 +244,7 @@ class ChunkSegmenter(Closable):
             columns.count,
             is_end,
             problem=problem,
+            goes_on=goes_on,
             network_s=columns.network_s,
         )
 

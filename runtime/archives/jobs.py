@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import importlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +31,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIX = ".txt"
 _INSIDE = "::"  # what stands before it lies inside of what stands behind it, as fsspec writes it
+_PART = re.compile(r"_\d+$")
 _IMAGE_SAMPLES, _IMAGE_SAMPLE_BYTES = 2, 1 << 12
 
 
@@ -132,21 +135,30 @@ def find_recordings(specs: Iterable[str]) -> Iterator[Found | Failure]:
 
 def _named(specs: Iterable[str], depth: int) -> Iterator[Found | Failure]:
     for spec in specs:
-        path = Path(spec)
-        if "://" in spec:
-            yield from _remote(spec)
-        elif path.is_file() and path.suffix.lower() == LIST_SUFFIX:
-            yield from _listed(path, depth)
-        elif path.exists():
-            yield from _at(path)
-        elif glob.has_magic(spec):
-            matches = sorted(glob.glob(spec, recursive=True), key=natural_order)  # noqa: PTH207
-            found: list[Found | Failure] = [
-                one for match in matches if not is_clutter(Path(match).name) for one in _at(Path(match))
-            ]
-            yield from found or [Failure(spec, "expected recordings, no file matches; check the pattern")]
-        else:
-            yield Failure(spec, "expected a recording, found no such file; check the path")
+        try:
+            yield from _by_name(spec, depth)
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            yield _unreadable(spec, error)
+
+
+def _by_name(spec: str, depth: int) -> Iterator[Found | Failure]:
+    path = Path(spec)
+    if "://" in spec:
+        yield from _remote(spec)
+    elif path.is_file() and path.suffix.lower() == LIST_SUFFIX:
+        yield from _listed(path, depth)
+    elif path.exists():
+        yield from _at(path)
+    elif glob.has_magic(spec):
+        matches = sorted(glob.glob(spec, recursive=True), key=natural_order)  # noqa: PTH207
+        found = [one for match in matches if not is_clutter(Path(match).name) for one in _at(Path(match))]
+        yield from found or [Failure(spec, "expected recordings, no file matches; check the pattern")]
+    else:
+        yield Failure(spec, "expected a recording, found no such file; check the path")
+
+
+def _unreadable(name: str, error: OSError) -> Failure:
+    return Failure(name, f"expected what can be read, got {error.strerror or error}; check the path")
 
 
 def _listed(path: Path, depth: int) -> Iterator[Found | Failure]:
@@ -155,29 +167,30 @@ def _listed(path: Path, depth: int) -> Iterator[Found | Failure]:
         yield Failure(str(path), "expected recordings in a list, got another list; name it on its own")
         return
     with open_regular(path) as file:
-        lines = [os.fsdecode(line.strip()) for line in file]
+        lines = [os.fsdecode(line.strip()) for line in file.read().removeprefix(codecs.BOM_UTF8).splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         yield Failure(str(path), "expected one recording a line, got an empty list")
     yield from _named([name if "://" in name else str(path.parent / name) for name in names], depth + 1)
 
 
-def _at(path: Path) -> Iterator[Found]:
+def _at(path: Path) -> Iterator[Found | Failure]:
     """Yield the recordings that a path leads to; a file that is named counts whatever its ending is."""
     if not path.is_dir():
         yield _file(str(path), path.suffix.lower())
         return
-    if is_bag(path):
+    if _is_bag_folder(path):
         yield Found(str(path), "bag", (str(path),))
         return
     seen: set[str] = set()  # links may lead back
-    for place, folders, names in os.walk(path, followlinks=True):
+    problems: list[OSError] = []
+    for place, folders, names in os.walk(path, onerror=problems.append, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort(key=natural_order)
-        bags = [name for name in folders if is_bag(Path(place, name))]
+        bags = [name for name in folders if _is_bag_folder(Path(place, name))]
         folders[:] = [name for name in folders if name not in bags and not is_clutter(name)]
         for name in sorted((*bags, *names), key=natural_order):
             suffix = Path(name).suffix.lower()
@@ -186,6 +199,22 @@ def _at(path: Path) -> Iterator[Found]:
                 yield Found(whole, "bag", (whole,))
             elif not is_clutter(name) and suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES | set(BAG_SUFFIXES):
                 yield _file(whole, suffix)
+    for problem in problems:
+        yield _unreadable(str(problem.filename), problem)
+
+
+def _is_bag_folder(folder: Path) -> bool:
+    """Whether a folder is one bag and holds no other recordings; parts of a bag are numbered."""
+    try:
+        if not is_bag(folder):
+            return False
+        inside = [path for path in folder.iterdir() if not is_clutter(path.name)]
+        if any(path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES for path in inside):
+            return False
+    except OSError:  # told by whoever walks through it
+        return False
+    parts = {_PART.sub("", path.stem) for path in inside if path.suffix.lower() in BAG_SUFFIXES}
+    return len(parts) == 1 or (folder / "metadata.yaml").is_file()
 
 
 def _file(name: str, suffix: str) -> Found:

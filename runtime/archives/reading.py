@@ -34,6 +34,11 @@ class ChunkReader(Closable):
         return self._open is not None and self._open.is_end
 
     @property
+    def lost(self) -> int:
+        """Frames of the last chunk that are damaged, as far as that is known."""
+        return 0 if self._open is None else self._open.lost
+
+    @property
     def source(self) -> RecordedSource:
         """The source of the chunk that is read; only while one is."""
         assert self._open is not None
@@ -64,6 +69,7 @@ class _Reader(Closable):
 
     Attributes:
         is_end: whether the last chunk ended because the recording did.
+        lost: damaged frames of the last chunk, as far as that is known.
         source: that it reads.
     """
 
@@ -75,6 +81,8 @@ class _Reader(Closable):
             ConfigError: a package that it needs is missing.
         """
         self.is_end = False
+        self.lost = 0
+        self._told = 0  # damaged frames of all chunks so far
         self._recording = job.recording
         self._next = 0  # number of the next frame of the source
         self._ahead: Frame | None = None
@@ -104,7 +112,8 @@ class _Reader(Closable):
 
     def frames(self, job: ChunkJob, is_wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """Yield frames, see `ChunkReader`."""
-        self.is_end = False
+        self.is_end, self.lost = False, 0
+        skipped, passed = self.source.status.skipped, 0
         offset = job.first if self._recording.kind == "images" else 0
         if job.start_ns is not None and not self._stands_at(job.first, job.start_ns):
             assert isinstance(self.source, VideoFile)
@@ -114,18 +123,30 @@ class _Reader(Closable):
             number = self._next + offset if self._ahead is None else self._ahead.frame_id
             if job.start_ns is None and number >= job.end:
                 break
-            if job.end_ns is not None:
-                shown_ns = self.source.next_pts_ns()
-                if shown_ns is not None and shown_ns >= job.end_ns - _HALF_MS_NS:
-                    return
+            if self._is_behind(job, self.source.next_pts_ns() if job.end_ns is not None else None):
+                break
             frame = self._read(number >= job.first and is_wanted(number))
             if frame is None:
                 self.is_end = True
-                return
+                break
             if isinstance(frame, Frame):
+                if job.start_ns is not None and self.source.status.skipped > skipped:
+                    if self._is_behind(job, frame.pts_ns):  # all that was left of the chunk is damaged
+                        break
+                    frame = replace(frame, frame_id=_number_at(job, frame, self.source.fps))
                 yield frame if not offset else replace(frame, frame_id=frame.frame_id + offset)
-        if job.is_open:  # look whether another chunk follows
+            passed += number >= job.first
+        if damaged := self.source.status.skipped - self._told:
+            # What is met at a chunk's end may lie behind it; where its length is known, what is there counts.
+            self.lost = damaged if job.is_open else max(0, job.end - job.first - passed)
+            self._told += damaged
+        if job.is_open and not self.is_end:  # look whether another chunk follows
             self.is_end = not self._looks_ahead()
+
+    @staticmethod
+    def _is_behind(job: ChunkJob, shown_ns: int | None) -> bool:
+        """Whether a frame of this time is of the next chunk."""
+        return job.end_ns is not None and shown_ns is not None and shown_ns >= job.end_ns - _HALF_MS_NS
 
     def _stands_at(self, number: int, time_ns: int) -> bool:
         """Whether that frame is the next one anyway; for a jump, OpenCV decodes from the key frame before."""
@@ -160,6 +181,16 @@ class _Reader(Closable):
             else:
                 self._ahead = read if isinstance(read, Frame) else None
         return self._ahead is not None or self._problem is not None
+
+
+def _number_at(job: ChunkJob, frame: Frame, fps: float | None) -> int:
+    """Return a frame's number by its time, where damage before it hides how many there were."""
+    if frame.pts_ns is None or job.start_ns is None:
+        return frame.frame_id
+    period_ns = 1e9 / fps if fps else 0.0
+    if job.end_ns is not None:
+        period_ns = (job.end_ns - job.start_ns) / (job.end - job.first)
+    return job.first + round((frame.pts_ns - job.start_ns) / period_ns) if period_ns else frame.frame_id
 
 
 def _open(recording: Recording, files: list[str], decoder_threads: int) -> RecordedSource:

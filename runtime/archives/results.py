@@ -24,6 +24,7 @@ from runtime.errors import OutputError
 from runtime.frame import Image
 
 TABLE_COLUMNS = ("frame", "pts_ns", "stamp_ns", "height", "width", "confidence", "area_*")
+SHEET, TIMELINES, SELECTED = "contact-sheet.jpg", "timelines", "selected-"
 _SHEET_PANELS = 48
 _SAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
@@ -61,7 +62,7 @@ def write_results(out: Path, manifest: Manifest, table: str) -> list[Path]:
         ConfigError: Parquet without pyarrow.
     """
     classes = manifest.classes
-    path, sheet, timelines = out / f"frames.{table}", out / "contact-sheet.jpg", out / "timelines"
+    path, sheet, timelines = out / f"frames.{table}", out / SHEET, out / TIMELINES
     panels = _Panels(sum(len(one.shards) for one in manifest.recordings))
     try:
         with replacing(path) as part, _table(part, table, classes) as rows:

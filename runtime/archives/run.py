@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from runtime.archives.chunk import ChunkOptions, ChunkResult, tidy
+from runtime.archives.chunk import SHARDS, ChunkOptions, ChunkResult, tidy
 from runtime.archives.engine import Engine, has_ray, in_process, on_ray, segment_all
 from runtime.archives.jobs import ChunkJob, Failure, Found, find_recordings, plan
 from runtime.archives.manifest import RecordingEntry, Tally, check_folder, update_manifest
-from runtime.archives.results import write_results
+from runtime.archives.results import SELECTED, SHEET, TIMELINES, write_results
 from runtime.archives.selected import known_layouts, write_selected
 from runtime.archives.shards import has_pyarrow, pyarrow
 from runtime.base.codec import to_plain
@@ -291,12 +291,11 @@ def _ground_digest(options: GroundOptions) -> str:
 def _planned(options: ArchiveOptions) -> _Plan:
     """Look into all recordings, several at a time."""
     work = _Plan()
-    out = options.out.resolve()
     found = [
-        one
+        kept
         for one in find_recordings(options.recordings)
-        if isinstance(one, Failure) or "://" in one.name or not Path(one.name).resolve().is_relative_to(out)
-    ]  # pictures of an earlier run are no recordings
+        if (kept := one if isinstance(one, Failure) else _without_results(one, options.out)) is not None
+    ]
 
     def chunks_of(one: Found | Failure) -> list[ChunkJob] | Failure:
         if isinstance(one, Failure):
@@ -319,6 +318,22 @@ def _planned(options: ArchiveOptions) -> _Plan:
                 seen[recording.digest] = recording.name
                 work.jobs.extend(planned)
     return work
+
+
+def _without_results(found: Found, out: Path) -> Found | None:
+    """Return a recording without the pictures that an earlier run wrote; None where it is nothing else."""
+    if "://" in found.name or found.kind != "images":
+        return found
+    folder = out.resolve()
+    place = Path(found.name).resolve()
+    if not place.is_relative_to(folder):
+        return found
+    below = place.relative_to(folder).parts
+    if below:
+        is_own = below[0] in (SHARDS, TIMELINES) or below[0].startswith(SELECTED)
+        return None if is_own else found
+    files = tuple(file for file in found.files if Path(file).name != SHEET)
+    return replace(found, files=files) if files else None
 
 
 def _watched(results: Iterator[ChunkResult], jobs: Sequence[ChunkJob], every: int) -> Iterator[ChunkResult]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archives.chunk import ChunkResult
-from runtime.archives.jobs import Found, find_recordings
+from runtime.archives.jobs import Failure, Found, find_recordings
 from runtime.archives.reading import ChunkReader
-from runtime.archives.results import write_picture
+from runtime.archives.results import SELECTED, write_picture
 from runtime.archives.shards import read_shard
 from runtime.base.codec import to_plain
 from runtime.base.files import write_text
@@ -25,7 +25,6 @@ from runtime.masks.selection import layout, select_frames
 from runtime.segmenter import Segmenter
 from runtime.sources.recorded import ImageFiles
 
-FOLDER = "selected-"
 _MOST_CANDIDATES = 20_000  # the most uncertain; distances to all frames of a fleet would take hours
 
 
@@ -98,8 +97,8 @@ def write_selected(
     )
     found = _candidates(out, chunks, max(_MOST_CANDIDATES, 50 * count))
     chosen = select_frames(-np.nan_to_num(found.confidence, nan=0.0), found.layouts, count, known)
-    numbers = [int(path.name.removeprefix(FOLDER)) for path in out.glob(f"{FOLDER}[0-9][0-9][0-9]")]
-    folder = out / f"{FOLDER}{1 + max(numbers, default=0):03d}"
+    numbers = [int(path.name.removeprefix(SELECTED)) for path in out.glob(f"{SELECTED}[0-9][0-9][0-9]")]
+    folder = out / f"{SELECTED}{1 + max(numbers, default=0):03d}"
     frames: dict[int, SelectedFrame] = {}
     try:
         with ChunkReader() as reader:
@@ -143,8 +142,11 @@ def known_layouts(specs: Sequence[str], segment: Segmenter) -> NDArray[np.uint8]
         ConfigError: no image.
         SourceError: one that cannot be read.
     """
-    found = [one for one in find_recordings(specs) if isinstance(one, Found) and one.kind == "images"]
-    paths = [path for one in found for path in one.files]
+    found = list(find_recordings(specs))
+    for one in found:
+        if isinstance(one, Failure):
+            raise ConfigError(f"known {shown(one.recording)}: {one.reason}")
+    paths = [path for one in found if isinstance(one, Found) and one.kind == "images" for path in one.files]
     if not paths:
         raise ConfigError(f"known: expected images, got none in {shown(' '.join(specs))}; check the folder")
     classes = len(segment.contract.classes)

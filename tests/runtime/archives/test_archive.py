@@ -448,3 +448,107 @@ def test_a_failure_stays_until_its_recording_succeeds(fleet, run, tmp_path):
     shutil.copy(fleet / "motion.avi", bad)
     run(bad, "--out", out)
     assert (out / "failed.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_damaged_middle_is_told_and_numbers_stay_those_of_the_times(run, tmp_path, suffix, every):
+    av = pytest.importorskip("av")
+    path = tmp_path / f"drive{suffix}"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        packets = []
+        for number in range(100):
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture(number % 60), format="bgr24"))
+        packets += stream.encode(None)
+        sizes = [bytes(packet) for packet in packets]
+        for packet in packets:
+            file.mux(packet)
+    data = path.read_bytes()
+    for content in sizes[35:58]:
+        data = data.replace(
+            content[4:], bytes(len(content) - 4)
+        )  # lengths stay, so that all else is in place
+    path.write_bytes(data)
+    report = run(path, "--out", tmp_path / "out", "--chunk-frames", "20", "--every", str(every))
+    assert report["code"] == 1
+    assert "frames are damaged" in (tmp_path / "out/failed.jsonl").read_text()
+    rows = [
+        (int(number), round(int(pts_ns) / 4e7))
+        for name in shards_of(tmp_path / "out")
+        for columns in [read_shard(tmp_path / "out" / name).columns]
+        for number, pts_ns in zip(columns["frame"], columns["pts_ns"], strict=True)
+    ]
+    numbers = [number for number, _ in rows]
+    assert len(set(numbers)) == len(numbers)
+    if suffix == ".mp4":
+        assert all(number == by_time for number, by_time in rows)
+        assert set(range(0, 35, every)) <= set(numbers)
+    assert max(by_time for _, by_time in rows) >= 97  # what lies behind the damage is there
+
+
+def test_results_are_no_recordings_but_what_lies_beside_them_is(fleet, run, tmp_path):
+    out = shutil.copytree(fleet, tmp_path / "fleet")
+    shutil.copytree(fleet / "stills", out, dirs_exist_ok=True)
+    (out / "frame_0.png").unlink()  # else a copy
+    assert run(out, "--out", out, "--select", "2")["frames"] == 112 + 23
+    again = run(out, "--out", out)
+    assert (again["code"], again["recordings"], again["frames"]) == (0, 5, 0)
+
+
+def test_a_folder_of_bags_and_videos_is_no_bag(fleet, run, tmp_path):
+    pytest.importorskip("rosbags.rosbag2")
+    from tests.runtime.ros import bag_files
+
+    folder = tmp_path / "drives"
+    folder.mkdir()
+    entries = [
+        (
+            "/camera",
+            bag_files.START_NS + index,
+            bag_files.compressed(cv2.imencode(".png", picture(index))[1].tobytes()),
+        )
+        for index in range(5)
+    ]
+    for name in ("a", "b"):
+        part = bag_files.write_ros2(tmp_path / f"bag {name}", entries[: 3 if name == "a" else 5])
+        shutil.copy(part, folder / f"{name}{part.suffix}")
+    shutil.copy(fleet / "motion.avi", folder)
+    report = run(folder, "--out", tmp_path / "out")
+    assert (report["code"], report["recordings"], report["frames"]) == (0, 3, 32)
+
+
+def test_what_cannot_be_looked_into_is_one_failure(fleet, run, tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbf" + os.fsencode(fleet / "motion.avi") + b"\r\n" + b"y" * 300 + b"\n")
+    report = run(listed, "x" * 300, "--out", tmp_path / "out")
+    assert (report["code"], report["frames"]) == (1, 24)
+    reasons = [
+        json.loads(line)["reason"] for line in (tmp_path / "out/failed.jsonl").read_text().splitlines()
+    ]
+    assert len(reasons) == 2
+    assert all("File name too long" in reason for reason in reasons)
+
+
+def test_a_folder_that_may_not_be_read_is_a_failure(fleet, run, tmp_path, monkeypatch):
+    folder = shutil.copytree(fleet, tmp_path / "fleet")
+    (folder / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str | Path = ".") -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report = run(folder, "--out", tmp_path / "out")
+    assert (report["code"], report["frames"]) == (1, 112)
+    assert "Permission denied" in (tmp_path / "out/failed.jsonl").read_text()
+
+
+def test_known_images_that_are_missing_are_told(fleet, run, tmp_path):
+    arguments = ("--out", tmp_path / "out", "--select", "2", "--known", fleet / "stills", tmp_path / "typo")
+    refused = run(fleet / "motion.avi", *arguments)
+    assert refused["code"] == 1
+    assert "found no such file" in refused["said"]
