@@ -10,7 +10,7 @@ from runtime.base.flags import check_fields, flag
 from runtime.errors import ConfigError
 from training.network import SIZES, NetworkSize, ResidualConfig
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "muon", "adam", "sgd")
 SCHEDULES = ("poly", "cosine")
 LOSSES = ("cross-entropy", "weighted", "class-balanced", "ohem", "boundary")
 # What `--freeze` takes → how the names of the network's parts begin that it holds.

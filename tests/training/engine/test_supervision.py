@@ -47,9 +47,11 @@ def run_epoch(trainer: Trainer) -> float:
     return loss
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_training_with_all_of_it_ends_with_the_same_bits(
-    train_set: SegmentationDataset, everything: TrainConfig, tmp_path: Path
+    train_set: SegmentationDataset, everything: TrainConfig, tmp_path: Path, optimizer: str
 ) -> None:
+    everything = dataclasses.replace(everything, optimizer=optimizer)
     whole = Trainer(everything, train_set)
     run_epoch(whole)
     save_checkpoint(tmp_path / "last.pt", whole.checkpoint(whole.contract, with_training=True))
