@@ -154,7 +154,7 @@ def make_coco(root: Path) -> None:
 
 
 def with_crowd(label: np.ndarray) -> np.ndarray:
-    label[:4, 11] = 1
+    label[:, 11] = 1  # above the road, since it is smaller
     return label
 
 
@@ -492,6 +492,10 @@ CASES = {
                     lambda said: said["annotations"][1].update(segmentation=[[0, 0, 9e6, 0, 0, 9]]),
                 ),
                 r"a\.jpg: expected corners within 12x8 pixels, got some from \(0, 0\) to \(9e\+06, 9\)",
+            ),
+            "a number of 400 digits": (
+                edit(TRAIN_JSON, lambda said: said["annotations"][1].update(segmentation=[[10**400] * 6])),
+                r"a\.jpg: expected corners as numbers",
             ),
             "words for numbers": (
                 edit(TRAIN_JSON, lambda said: said["annotations"][1].update(segmentation=[["a"] * 6])),

@@ -79,11 +79,7 @@ def open_coco(root: Path, split: str) -> PairedFiles:
                 f"{where}: expected a category that is listed, got id {category}; export it again"
             )
         drawn[take(entry, "image_id", int, where)].append(
-            _Object(
-                vocabulary.index(name_of[category], where),
-                entry.get("segmentation"),
-                bool(entry.get("iscrowd")),
-            )
+            _Object(vocabulary.index(name_of[category], where), entry.get("segmentation"))
         )
     faults: list[str] = []
     pairs = []
@@ -141,12 +137,12 @@ def coco_panoptic_splits(root: Path) -> tuple[str, ...]:
 
 
 class _Object:
-    """An annotation: class index, `segmentation`, and whether it is a crowd."""
+    """An annotation: class index and `segmentation`."""
 
-    __slots__ = ("crowd", "segmentation", "value")
+    __slots__ = ("segmentation", "value")
 
-    def __init__(self, value: int, segmentation: Any, crowd: bool) -> None:
-        self.value, self.segmentation, self.crowd = value, segmentation, crowd
+    def __init__(self, value: int, segmentation: Any) -> None:
+        self.value, self.segmentation = value, segmentation
 
     def shape(self, size_hw: Size) -> Shape:
         if isinstance(self.segmentation, dict):
@@ -164,18 +160,17 @@ class _Object:
 
 
 class _ImageLabel:
-    """The objects of an image as shapes; crowds first, then the large ones."""
+    """The objects of an image as shapes, the large ones first; all masks of CVAT say that they are crowds."""
 
     def __init__(self, name: str, size_hw: Size, objects: tuple[_Object, ...]) -> None:
         self.name, self._size_hw, self._objects = name, size_hw, objects
 
     def __call__(self, _: Size) -> Drawing:
         try:
-            shapes = [(one.crowd, one.shape(self._size_hw)) for one in self._objects]
+            shapes = [one.shape(self._size_hw) for one in self._objects]
         except ShapeError as error:
             raise DatasetError(f"{self.name}: {error}; correct the annotation or remove it") from None
-        ordered = sorted(shapes, key=lambda each: (not each[0], -each[1].area()))
-        return self._size_hw, [shape for _, shape in ordered]
+        return self._size_hw, sorted(shapes, key=lambda shape: -shape.area())
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
@@ -183,11 +178,13 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any]:
     if "category_id" not in entry or "image_id" not in entry:
         return entry
     kept: dict[str, Any] = {
-        key: entry[key] for key in ("image_id", "category_id", "iscrowd", "segmentation") if key in entry
+        key: entry[key] for key in ("image_id", "category_id", "segmentation") if key in entry
     }
     parts = entry.get("segmentation")
     if isinstance(parts, list):
-        with contextlib.suppress(TypeError):  # what is no number is told where the image is read
+        with contextlib.suppress(
+            TypeError, OverflowError
+        ):  # what is no number is told where the image is read
             kept["segmentation"] = [array("f", part) for part in parts]
     return kept
 
