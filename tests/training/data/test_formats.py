@@ -709,6 +709,15 @@ CASES = {
                 ),
                 r"task 1: expected corners as numbers",
             ),
+            "a bitmask": (
+                edit(
+                    "project-1.json",
+                    lambda said: said[0]["annotations"][0]["result"].append(
+                        {"value": {"imageDataURL": "data:image/png;base64,", "bitmasklabels": ["car"]}}
+                    ),
+                ),
+                r"expected brushes or shapes, got a bitmask",
+            ),
             "path out of the folder": (
                 edit(
                     "project-1.json",
@@ -746,6 +755,12 @@ CASES = {
                 edit("train/ann/a.jpg.json", lambda said: said["objects"][0]["points"].update(interior=7)),
                 r"object 0: interior: expected list, got int",
             ),
+            "an alpha mask": (
+                edit(
+                    "train/ann/a.jpg.json", lambda said: said["objects"][1].update(geometryType="alpha_mask")
+                ),
+                r"object 1: expected a bitmap, a polygon or a rectangle, got an alpha_mask",
+            ),
             "unknown class": (
                 edit("train/ann/a.jpg.json", lambda said: said["objects"][1].update(classTitle="sea")),
                 r"object 1: expected a class of meta\.json, got 'sea'",
@@ -761,7 +776,11 @@ CASES = {
             "mask missing": (
                 gone("drive 1/masks_machine/a1.png"),
                 r"a1\.jpg: expected its labels .*, found none",
-            )
+            ),
+            "two classes of one colour": (
+                edit("obj_class_to_machine_color.json", lambda said: said.update(car=[1, 1, 1])),
+                r"expected a colour of its own for 'car', got \[1, 1, 1\] of another class",
+            ),
         },
     ),
     "vistas-v1.2": Case(
@@ -978,6 +997,85 @@ def test_a_network_trained_on_shapes_needs_no_files_of_labels(tmp_path: Path) ->
 
 
 # --- shapes
+
+
+def relocated_frames(root: Path) -> None:
+    """CVAT's export of a video's task: names without an ending, files with one."""
+    swap("annotations.xml", 'name="a.png"', 'name="frame_000000"')(root)
+    (root / "images/a.png").rename(root / "images/frame_000000.PNG")
+
+
+def one_frame_not_labelled(root: Path) -> None:
+    (root / "SegmentationClass/f.png").unlink()
+
+
+def in_folders(root: Path) -> None:
+    """Tasks whose images lie in folders keep them."""
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (root / folder / "d1").mkdir()
+        (path,) = (root / folder).glob("a.*")
+        path.rename(root / folder / "d1" / path.name)
+    swap("ImageSets/Segmentation/default.txt", "a\n", "d1/a\n")(root)
+
+
+def listed_below_data(root: Path) -> None:
+    write(root / "val.txt", "data/images/val/b.jpg\n")
+
+
+def in_a_subset_of_images(root: Path) -> None:
+    """Pictures in images/Train and images/Val, as CVAT names its subsets."""
+    (root / "images").mkdir()
+    (root / "train2017").rename(root / "images/Train")
+    (root / "val2017").rename(root / "images/Validation")
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "change", "frames"),
+    [
+        ("cvat", make_cvat, relocated_frames, 2),
+        ("voc", make_cvat_masks, one_frame_not_labelled, 5),
+        ("voc", make_cvat_masks, in_folders, 6),
+        ("yolo", make_yolo_masks, listed_below_data, 2),
+        ("coco", make_coco, in_a_subset_of_images, 3),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_exports_as_cvat_really_writes_them(
+    tmp_path: Path, kind: str, make: Callable[[Path], None], change: Callable[[Path], None], frames: int
+) -> None:
+    def samples() -> dict[str, np.ndarray]:
+        datasets = [open_dataset(kind, tmp_path, split) for split in ("train", "val")]
+        read = [dataset[index] for dataset in datasets for index in range(len(dataset))]
+        return {Path(one.name).stem: one.label for one in read}
+
+    make(tmp_path)
+    before = samples()
+    change(tmp_path)
+    after = samples()
+    assert len(after) == frames
+    renamed = {"frame_000000": "a"}
+    for name, label in after.items():
+        assert np.array_equal(label, before[renamed.get(name, name)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "change", "says"),
+    [
+        (
+            "voc",
+            make_cvat_masks,
+            swap("labelmap.txt", "car:4,5,6", "car:1,2,3"),
+            "labelmap.txt line 4: expected a colour of its own",
+        ),
+    ],
+)
+def test_classes_of_one_colour_are_refused(
+    tmp_path: Path, kind: str, make: Callable[[Path], None], change: Callable[[Path], None], says: str
+) -> None:
+    make(tmp_path)
+    change(tmp_path)
+    with pytest.raises(DatasetError, match=says):
+        open_dataset(kind, tmp_path, "train")
 
 
 def inside_of(rings: list[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:

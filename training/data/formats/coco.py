@@ -256,7 +256,10 @@ def _images(content: Any, path: Path, root: Path, faults: list[str]) -> dict[int
     split = _split_name(path)
     named = [each.name for each in sorted(root.iterdir()) if each.is_dir() and split_of(each.name) == split]
     folders = [path.parent] if path.name == "_annotations.coco.json" else [root / name for name in named]
-    folders += [root / "images", root / "images" / split, *(root / "images" / name for name in named), root]
+    pictures = root / "images"
+    if pictures.is_dir():
+        named += [name.name for name in sorted(pictures.iterdir()) if split_of(name.name) == split]
+    folders += [pictures, pictures / split, *(pictures / name for name in named), root]
     found = {}
     for number, entry in enumerate(take(content, "images", list, path)):
         where = f"{path}: image {number}"

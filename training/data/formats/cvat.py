@@ -23,6 +23,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from runtime.base.files import open_regular
+from runtime.base.images import IMAGE_SUFFIXES
 from runtime.base.shown import shown
 from runtime.contract import Rgb
 from runtime.errors import DatasetError
@@ -42,6 +43,7 @@ from training.data.formats.shapes import (
 from training.data.pairs import Pair, PairedFiles
 
 _FILE = "annotations.xml"
+_OF_FRAMES = (".PNG", ".png", ".jpg", ".jpeg")  # of a video's, as several versions write them
 _DRAWN = ("polygon", "mask", "box", "ellipse")
 
 
@@ -66,7 +68,11 @@ def open_cvat(root: Path, split: str) -> PairedFiles:
             inside(folder, image.name, where)
             for folder in (root / "images", root / "images" / image.subset, root)
         ]
-        picture = next((place for place in places if place.exists()), None)
+        if (
+            Path(image.name).suffix.lower() not in IMAGE_SUFFIXES
+        ):  # a frame of a video: its file has an ending
+            places += [place.with_name(f"{place.name}{suffix}") for place in places for suffix in _OF_FRAMES]
+        picture = next((place for place in places if place.is_file()), None)
         if picture is None:
             faults.append(f"{where}: expected its picture {places[0]}, found none; export with images")
             continue

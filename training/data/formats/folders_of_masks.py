@@ -191,10 +191,11 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         vocabulary = Vocabulary.of(root, _VOC_NAMES, colors)
         class_of = {index: vocabulary.index(name, root) for index, name in enumerate(_VOC_NAMES)}
         code = LabelCode(class_of | {IGNORE: IGNORE}, "VOC's ids from 0 to 20 or 255 for the border")
+    pictures = root / "JPEGImages"
     images = {
-        plain_name(path.stem): path
-        for path in sorted((root / "JPEGImages").glob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name)
+        plain_name(path.relative_to(pictures).with_suffix("").as_posix()): path
+        for path in sorted(pictures.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.relative_to(pictures))
     }
     listed = lists.get(split) or (lists["default"] if list(lists) == ["default"] else None)
     if listed is None:
@@ -205,6 +206,8 @@ def open_voc(root: Path, split: str) -> PairedFiles:
             continue
         mask = inside(root / "SegmentationClass", f"{name.strip()}.png", listed)
         image = images.get(plain_name(name.strip()))
+        if image is not None and labelmap.exists() and not mask.exists():
+            continue  # CVAT lists frames that nobody has labelled yet
         if image is None or not mask.exists():
             missing = mask if image else root / "JPEGImages" / f"{shown(name.strip(), 100)}.jpg"
             faults.append(f"{listed}: expected {missing}, found none; copy it there, or take the name out")
@@ -273,5 +276,11 @@ def _read_labelmap(path: Path) -> dict[str, Rgb]:
             raise DatasetError(
                 f"{path} line {number}: expected name:red,green,blue::, got {shown(line, 60)!r}"
             )
-        colors[match[1]] = int(match[2]), int(match[3]), int(match[4])
+        color = int(match[2]), int(match[3]), int(match[4])
+        if color in colors.values():
+            raise DatasetError(
+                f"{path} line {number}: expected a colour of its own, got {shown(line, 60)!r}, whose colour "
+                "another class has too; give the labels other colours and export again"
+            )
+        colors[match[1]] = color
     return colors

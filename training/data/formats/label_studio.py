@@ -184,6 +184,8 @@ def _labels(one: Any, where: str) -> list[str]:
                     f"{where}: expected one label a region, got {shown(names, 60)}; correct it"
                 )
             return names
+    if "bitmasklabels" in value:  # pixels that would be missing without a word
+        raise DatasetError(f"{where}: expected brushes or shapes, got a bitmask; draw it with BrushLabels")
     return []
 
 

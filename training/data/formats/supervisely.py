@@ -171,6 +171,10 @@ def _shape(entry: dict[str, Any], kind: str, value: int, where: str) -> Shape | 
         if len(origin) != 2 or not all(type(each) is int for each in origin):
             raise ShapeError("expected an origin of two whole numbers, got something else")
         return _Bitmap(value, take(bitmap, "data", str, where), origin[0], origin[1])
+    if kind == "alpha_mask":  # pixels that would be missing without a word
+        raise ShapeError(
+            "expected a bitmap, a polygon or a rectangle, got an alpha_mask; convert it to a bitmap"
+        )
     if kind not in ("polygon", "rectangle"):
         return None
     points = take(entry, "points", dict, where)
@@ -200,5 +204,10 @@ def _machine_code(path: Path, vocabulary: Vocabulary) -> LabelCode:
                 f"{path}: expected a colour of three values from 0 to 255 for {shown(name, 60)!r}"
             )
         red, green, blue = color
+        if color in list(content.values())[: list(content).index(name)]:
+            raise DatasetError(
+                f"{path}: expected a colour of its own for {shown(name, 60)!r}, got {color} of another class "
+                "too; export again with other colours"
+            )
         class_of[red << 16 | green << 8 | blue] = vocabulary.index(name, path)
     return LabelCode(class_of, "colours that obj_class_to_machine_color.json lists", "colors")

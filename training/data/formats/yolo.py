@@ -220,7 +220,10 @@ def _place(stated: str, root: Path, path: Path, said: dict[str, Any]) -> Path:
         beneath = inside(root, f"{author}/{plain}", path)
         if beneath.exists():
             return beneath
-    return inside(root, plain, path)
+    place = inside(root, plain, path)
+    if not place.exists() and plain.startswith("data/"):  # which CVAT puts before paths within the export
+        return inside(root, plain.removeprefix("data/"), path)
+    return place
 
 
 def _beside(image: Path, root: Path, folder: str) -> Path:
