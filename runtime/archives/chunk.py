@@ -216,8 +216,9 @@ class ChunkSegmenter(Closable):
                 columns.flush()
             is_end = self._reader.is_end
             if lost := self._reader.lost:
+                why = f" ({_said(self._reader.why)})" if self._reader.why else ""
                 problem = (
-                    f"{lost} frames are damaged; what can be read is segmented, copy the recording again"
+                    f"{lost} frames are damaged{why}; what can be read is segmented, copy the rest again"
                 )
         except (EdgesegError, OSError, cv2.error, MemoryError) as error:
             problem, goes_on = _one_line(error), False
@@ -251,8 +252,12 @@ class ChunkSegmenter(Closable):
 
 def _one_line(error: BaseException) -> str:
     """Return what went wrong, fit for a line of a log."""
-    said = shown(" ".join(str(error).split()), 600)
+    said = _said(str(error))
     return said if isinstance(error, EdgesegError) else f"{type(error).__name__}: {said}"
+
+
+def _said(text: str) -> str:
+    return shown(" ".join(text.split()), 600)
 
 
 def _whole(target: Path, job: ChunkJob, options: ChunkOptions) -> ChunkResult | None:

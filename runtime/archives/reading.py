@@ -12,7 +12,7 @@ import cv2
 
 from runtime.archives.jobs import ChunkJob, Recording, opened_file, suffix_of
 from runtime.base.closing import Closable
-from runtime.errors import EdgesegError
+from runtime.errors import EdgesegError, SourceError
 from runtime.frame import Frame
 from runtime.sources.recorded import ImageFiles, RecordedSource
 from runtime.sources.video import VideoFile
@@ -37,6 +37,11 @@ class ChunkReader(Closable):
     def lost(self) -> int:
         """Frames of the last chunk that are damaged, as far as that is known."""
         return 0 if self._open is None else self._open.lost
+
+    @property
+    def why(self) -> str:
+        """Why the first of them cannot be read; "" where nobody knows."""
+        return "" if self._open is None or not self._open._unread else self._open._unread[0]
 
     @property
     def source(self) -> RecordedSource:
@@ -83,6 +88,7 @@ class _Reader(Closable):
         self.is_end = False
         self.lost = 0
         self._told = 0  # damaged frames of all chunks so far
+        self._unread: list[str] = []  # why images of the last chunk were passed over
         self._recording = job.recording
         self._next = 0  # number of the next frame of the source
         self._ahead: Frame | None = None
@@ -112,7 +118,7 @@ class _Reader(Closable):
 
     def frames(self, job: ChunkJob, is_wanted: Callable[[int], bool]) -> Iterator[Frame]:
         """Yield frames, see `ChunkReader`."""
-        self.is_end, self.lost = False, 0
+        self.is_end, self.lost, self._unread = False, 0, []
         skipped, passed = self.source.status.skipped, 0
         offset = job.first if self._recording.kind == "images" else 0
         if job.start_ns is not None and not self._stands_at(job.first, job.start_ns):
@@ -140,6 +146,7 @@ class _Reader(Closable):
             # What is met at a chunk's end may lie behind it; where its length is known, what is there counts.
             self.lost = damaged if job.is_open else max(0, job.end - job.first - passed)
             self._told += damaged
+        self.lost += len(self._unread)
         if job.is_open and not self.is_end:  # look whether another chunk follows
             self.is_end = not self._looks_ahead()
 
@@ -166,7 +173,15 @@ class _Reader(Closable):
             is_there = self.source.skip()
             self._next += is_there
             return True if is_there else None
-        read = self.source.read()
+        try:
+            read = self.source.read()
+        except SourceError as error:
+            if self._recording.kind != "images":
+                raise
+            self._unread.append(str(error))  # the others are files of their own
+            self.source.skip()
+            self._next += 1
+            return True
         if read is not None:
             self._next = read.frame_id + 1
         return read

@@ -288,7 +288,7 @@ FAULTS = {  # what is wrong: frames at least, and what failed.jsonl says
     lying: (24, ""),
     without_key_frames: (0, "expected a video, got"),
     of_two_sizes: (24, ""),
-    with_a_damaged_image: (17, "expected an image that is whole"),
+    with_a_damaged_image: (23, "expected an image that is whole"),
     text: (0, "expected a video, got a file that OpenCV cannot open"),
     empty: (0, "got an empty file"),
     lambda folder: folder / "gone.mp4": (0, "found no such file"),
