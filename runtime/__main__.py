@@ -60,6 +60,7 @@ COMMANDS = {
     "doctor": Command("training.doctor", "train", "list every fault of a data set"),
     "export": Command("export.to_onnx", "export", "write a checkpoint as ONNX and prove the file"),
     "quantize": Command("export.quantize", "export", "write an int8 file that keeps its accuracy"),
+    "features": Command("export.features", "export", "let a file also give what its layers say, to teach"),
     "adapt": Command("export.adapt", "export", "give an ONNX file of others a contract"),
     "inspect": Command("export.inspect", "export", "describe an ONNX file in depth: operators, work, size"),
     "latency": Command("benchmarks.latency", "bench", "time each stage of a frame"),

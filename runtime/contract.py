@@ -19,7 +19,7 @@ from runtime.errors import ContractError
 METADATA_KEY = "edgeseg.contract"
 SCHEMA_VERSION = 2
 # Of a file that says what an older runtime would get wrong (frames that are not stretched, a temperature of
-# confidences) or does not know (what may be driven on), so that it refuses the file in plain words.
+# confidences) or does not know (what may be driven on, features), so that it refuses the file in plain words.
 LATEST_SCHEMA = 3
 # Schema 1 knew neither masks as output, nor sizes chosen at run time; its fields mean what they mean now.
 READABLE_SCHEMAS = (1, SCHEMA_VERSION, LATEST_SCHEMA)
@@ -200,6 +200,26 @@ class ImageInput:
 
 
 @dataclass(frozen=True)
+class FeatureMap:
+    """What a layer inside says, to teach other networks with; see `export.features`.
+
+    Attributes:
+        name: of the output, float32 (1, F, h, w).
+        shape: (F, h, w); the map covers the whole picture.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if not all(1 <= side <= MAX_SIDE for side in self.shape):
+            raise ContractError(
+                f"output.features: expected sizes from 1 to {MAX_SIDE}, got {self.shape} of {self.name!r}"
+            )
+
+
+@dataclass(frozen=True)
 class GraphOutput:
     """What the graph gives: logits for the runtime's fast tail, a finished mask for any consumer, or both.
 
@@ -211,6 +231,7 @@ class GraphOutput:
         mask_name: of the mask, uint8 (batch, height, width) class indices at the input's size.
         temperature: divides the logits before they become confidences, so that these are right as often as
             they say; fitted by `training.evaluate --fit-temperature`.
+        features: more outputs, behind the others, from fine to coarse.
     """
 
     stride: int
@@ -219,6 +240,7 @@ class GraphOutput:
     dtype: Literal["float32"] = "float32"
     mask_name: str = "mask"
     temperature: float = 1.0
+    features: tuple[FeatureMap, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the stride, the temperature and that the outputs can be told apart."""
@@ -230,6 +252,9 @@ class GraphOutput:
             raise ContractError(
                 f"output.mask_name: expected another name than the logits', got {self.name!r}"
             )
+        names = (self.name, self.mask_name, *(features.name for features in self.features))
+        if len(set(names)) < len(names):
+            raise ContractError(f"output.features: expected names of their own, got {list(names[2:])}")
 
     @property
     def has_logits(self) -> bool:
@@ -354,9 +379,16 @@ class ModelContract:
             del plain["input"]["fit"]
         if self.output.temperature == 1.0:
             del plain["output"]["temperature"]
+        if not self.output.features:
+            del plain["output"]["features"]
         if self.classes.traversable is None:
             del plain["classes"]["traversable"]
-        newer = "fit" in plain["input"], "temperature" in plain["output"], "traversable" in plain["classes"]
+        newer = (
+            "fit" in plain["input"],
+            "temperature" in plain["output"],
+            "features" in plain["output"],
+            "traversable" in plain["classes"],
+        )
         if any(newer):
             plain["schema"] = LATEST_SCHEMA
         return json.dumps(plain, indent=1, allow_nan=False)

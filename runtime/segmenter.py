@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.base.closing import Closable
@@ -243,6 +244,22 @@ class Segmenter(Closable):
             else:
                 output = self._session.run_mask(fitted.image_bgr)
             return Inferred(output, fitted, (time.perf_counter_ns() - started_ns) / 1e6)
+
+    def features(self, fitted: Fitted) -> tuple[NDArray[np.float32], ...]:
+        """Return what layers inside say of a frame, to teach other networks with; none for most files.
+
+        Returns:
+            Each float32 (F, h, w) over the whole fitted picture, from fine to coarse.
+
+        Raises:
+            ConfigError: as for `infer`.
+        """
+        if self._session is not None:
+            self._session.check_process()
+        with self._lock:
+            if self._session is None:
+                raise ConfigError("this Segmenter is closed; open a new one for more frames")
+            return tuple(said[0] for said in self._session.run_features(fitted.image_bgr))
 
     def finish(self, inferred: Inferred) -> Segmentation:
         """Make the mask at the frame's size.

@@ -260,7 +260,7 @@ def quantize_file(
 
 
 def _check_quantizable(source: Path, contract: ModelContract) -> None:
-    """Refuse files that are not float32 or give no logits."""
+    """Refuse files that are not float32, give no logits, or give more than that."""
     if contract.origin.quantization != "none":
         raise ConfigError(
             f"model {source}: expected a float32 file, got one that is {contract.origin.quantization}; give "
@@ -270,6 +270,11 @@ def _check_quantizable(source: Path, contract: ModelContract) -> None:
         raise ConfigError(
             f"model {source}: expected a file with logits, got one with a mask only; export it with --output "
             "logits or both"
+        )
+    if contract.output.features:
+        raise ConfigError(
+            f"model {source}: expected a file without features, which are there to teach with, got one with "
+            f"{len(contract.output.features)} of them; give the file that export.features read"
         )
 
 

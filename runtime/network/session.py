@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -137,7 +137,8 @@ class NetworkSession:
         self.is_forked = False
         _sessions.add(self)
         self._run_options = ort.RunOptions()
-        self._run_options.only_execute_path_to_fetches = self.contract.output.kind == "both"
+        output = self.contract.output
+        self._run_options.only_execute_path_to_fetches = output.kind == "both" or bool(output.features)
 
     def _confirm_nodes(self, ort_provider: str) -> None:
         """Refuse a provider that was granted and runs nothing; tell of one that runs a part."""
@@ -177,7 +178,8 @@ class NetworkSession:
                 f"model {self.contract.name}: expected logits, its file gives a mask only; use run_mask, or "
                 "export it with --output logits"
             )
-        return self._run(output.name, images_bgr)  # type: ignore[no-any-return]
+        logits: NDArray[np.float32] = self._run([output.name], images_bgr)[0]
+        return logits
 
     def run_mask(self, images_bgr: Image) -> Image:
         """Return the masks that the graph makes itself, at the images' size.
@@ -199,7 +201,7 @@ class NetworkSession:
                 f"model {self.contract.name}: expected a mask, its file gives logits only; use "
                 "runtime.network.mask.class_mask on them, or export it with --output mask"
             )
-        masks: Image = self._run(output.mask_name, images_bgr)
+        masks: Image = self._run([output.mask_name], images_bgr)[0]
         if masks.max() >= len(self.contract.classes):  # ten microseconds; a palette would only show black
             self._check_classes(masks)
         return masks
@@ -214,6 +216,22 @@ class NetworkSession:
                 f"{classes.ignore_index} for void, the network gave {int(wrong[0])}; name all of its classes"
             )
 
+    def run_features(self, images_bgr: Image) -> tuple[NDArray[np.float32], ...]:
+        """Return what layers inside say, from fine to coarse; empty for a file without features.
+
+        Args:
+            images_bgr: as for `run`.
+
+        Returns:
+            Each float32 (1, F, h, w), of mean 0 and deviation 1 a channel where the file was made.
+
+        Raises:
+            FrameError: images of a size or number that the file does not take.
+            ModelLoadError: a graph that opens but cannot be computed.
+        """
+        names = [its.name for its in self.contract.output.features]
+        return tuple(self._run(names, images_bgr)) if names else ()
+
     def check_process(self) -> None:
         """Make sure that this is the process that opened the file.
 
@@ -226,8 +244,8 @@ class NetworkSession:
                 "where its threads are not; open a Segmenter in each process, or start processes by spawn"
             )
 
-    def _run(self, output_name: str, images_bgr: Image):  # type: ignore[no-untyped-def]
-        """Compute one output, and nothing that only the other one needs."""
+    def _run(self, output_names: Sequence[str], images_bgr: Image) -> list[NDArray[Any]]:
+        """Compute some outputs, and nothing that only the others need."""
         self.check_process()
         batch = images_bgr[None] if images_bgr.ndim == 3 else images_bgr  # (N, H, W, 3)
         described = self.contract.input
@@ -243,13 +261,15 @@ class NetworkSession:
                 "or --dynamic"
             )
         try:
-            (result,) = self._session.run([output_name], {described.name: batch}, self._run_options)
+            outputs: list[NDArray[Any]] = self._session.run(
+                output_names, {described.name: batch}, self._run_options
+            )
         except Exception as error:  # onnxruntime's errors have no common base class
             raise ModelLoadError(
                 f"model {self.contract.name}: onnxruntime opened the file but cannot compute it "
                 f"({_one_line(error)}); export it again"
             ) from error
-        return result
+        return outputs
 
 
 def _after_fork() -> None:
@@ -368,7 +388,11 @@ def _check_graph(
     mask = _Value(output.mask_name, "tensor(uint8)", (batch, height, width))
     expected = {
         "inputs": [_Value(image.name, f"tensor({image.dtype})", (batch, height, width, 3))],
-        "outputs": [*([logits] if output.has_logits else []), *([mask] if output.has_mask else [])],
+        "outputs": [
+            *([logits] if output.has_logits else []),
+            *([mask] if output.has_mask else []),
+            *(_Value(its.name, "tensor(float)", (batch, *its.shape)) for its in output.features),
+        ],
     }
     for side, values in graph.items():
         found = _values(values)

@@ -29,7 +29,7 @@ class Sample:
         turn_is_guessed: the image carries an EXIF orientation, and sizes do not tell whether the label does
             too.
         soft: what networks say of the image, if they were asked: uint8 (h, w, groups of classes), any h and
-            w; probabilities x 255, all 0 where nothing is said.
+            w; probabilities x 255, all 0 where nothing is said; behind them features, if there are any.
     """
 
     image_bgr: Image

@@ -42,7 +42,7 @@ class Batches:
         part: int = 0,
         parts: int = 1,
         extras: Sequence[tuple[SegmentationDataset, int]] = (),
-        soft_groups: int = 0,
+        soft_channels: int = 0,
         cache_bytes: int = 2 << 30,
     ) -> None:
         """Prepare; nothing is read yet.
@@ -57,7 +57,7 @@ class Batches:
             parts: number of equal parts that a batch is dealt into, one for each process.
             extras: more sources of the same classes, each with how many of a batch's samples come from it;
                 they are drawn at random and stand at the batch's end.
-            soft_groups: groups of classes in the samples' soft labels; 0 where no source has any.
+            soft_channels: of the samples' soft labels, features included; 0 where no source has any.
             cache_bytes: memory for decoded samples; what does not fit is read again every epoch.
 
         Raises:
@@ -104,7 +104,7 @@ class Batches:
         for number, (_, count) in enumerate(extras, 1):
             self._source_of += [number] * count
         self._dataset = dataset
-        self._soft_groups = soft_groups
+        self._soft_channels = soft_channels
         self._augment = augment
         self._seed = seed
         self._workers = workers
@@ -131,8 +131,8 @@ class Batches:
             start_step: the first batch of `first` to make; those before it cost nothing.
 
         Yields:
-            images uint8 (N, H, W, 3) BGR, labels uint8 (N, H, W) and, where there are `soft_groups`, soft
-            labels uint8 (N, H / stride, W / stride, groups), 0 where nothing is said; fresh arrays that the
+            images uint8 (N, H, W, 3) BGR, labels uint8 (N, H, W) and, where there are any, soft labels
+            uint8 (N, H / stride, W / stride, channels), 0 where nothing is said; fresh arrays that the
             caller owns. N is this part's share of the batch.
 
         Raises:
@@ -165,7 +165,7 @@ class Batches:
         images = np.empty((len(self._rows), height, width, 3), np.uint8)
         labels = np.empty((len(self._rows), height, width), np.uint8)
         stride = self._augment.config.soft_stride
-        soft = np.zeros((len(self._rows), height // stride, width // stride, self._soft_groups), np.uint8)
+        soft = np.zeros((len(self._rows), height // stride, width // stride, self._soft_channels), np.uint8)
         for row, place in enumerate(self._rows):
             rng = self._generator(epoch, 1 + step * self.batch_size + place)
             source = self._source_of[place]
@@ -179,7 +179,7 @@ class Batches:
             images[row], labels[row] = sample.image_bgr, sample.label
             if sample.soft is not None:
                 soft[row] = sample.soft
-        return (images, labels, soft) if self._soft_groups else (images, labels)
+        return (images, labels, soft) if self._soft_channels else (images, labels)
 
     def _any_sample(self, rng: np.random.Generator) -> Sample:
         """Return a sample of any source, as often as they come up in a batch."""

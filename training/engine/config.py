@@ -187,6 +187,12 @@ class TrainConfig:
         at_least=0,
         group=_LOSS,
     )
+    feature_weight: float = flag(
+        "weight of the distance from the features beside soft labels, see export.features",
+        default=1.0,
+        at_least=0,
+        group=_LOSS,
+    )
 
     color_strength: float = flag(
         "how far training changes light, colours, noise and blur; 0 leaves the images' own",

@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 
 from runtime.errors import ConfigError
 from training.engine.config import LOSSES
+from training.teaching.features import ONE, ZERO
 
 IGNORE = 255
 UNWEIGHTED = ("cross-entropy", "class-balanced")
@@ -195,6 +196,35 @@ class SoftTeaching:
             assert self.groups is not None
             return torch.stack([logits[:, list(group)].logsumexp(1) for group in self.groups], 1)
         return logits if self._order is None else logits[:, self._order]
+
+
+def feature_loss(said: Sequence[Tensor], soft: Tensor) -> Tensor:
+    """Return how far a student's layers are from what those of another network say, 0 where nobody says it.
+
+    The mean smooth L1 distance over the features and over the positions where all of the pixels are told, of
+    the batch of all processes, whose losses add up; summed over the layers.
+
+    Args:
+        said: of each layer, float (N, F, h, w).
+        soft: uint8 (N, h', w', all F of all layers), see `training.teaching.features`; h' and w' multiples
+            of each h and w.
+    """
+    bytes_ = soft.permute(0, 3, 1, 2).float()  # (N, F, h', w')
+    total = torch.zeros((), device=soft.device)
+    first = 0
+    for values in said:
+        told = bytes_[:, first : first + values.shape[1]]
+        first += values.shape[1]
+        known = (told[:, :1] > 0).float()
+        size_hw = (values.shape[-2], values.shape[-1])
+        target = F.adaptive_avg_pool2d((told - ZERO) / ONE, size_hw)
+        whole = (F.adaptive_avg_pool2d(known, size_hw) > 0.99).float()  # (N, 1, h, w)
+        count = whole.sum()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(count)
+        distance = F.smooth_l1_loss(values, target, reduction="none").mean(1, keepdim=True)
+        total = total + (distance * whole).sum() / count.clamp(min=1)
+    return total
 
 
 def _confidence(logits: Tensor, target: Tensor) -> Tensor:

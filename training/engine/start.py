@@ -61,6 +61,15 @@ class SoftSources:
                     f"{config.unlabelled}: expected soft labels that group the classes as those of the "
                     "labelled images do, got other groups; label both with the same networks"
                 )
+            own = unlabelled.lessons
+            if lessons is not None and (lessons.features, lessons.features_of) != (
+                own.features,
+                own.features_of,
+            ):
+                raise DatasetError(
+                    f"{config.unlabelled}: expected features of the file that gave those of the labelled "
+                    "images, got others or none; label both with the same file of export.features"
+                )
         return cls(lessons, unlabelled)
 
     @property
@@ -73,6 +82,11 @@ class SoftSources:
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The classes whose probabilities each soft label is the sum of; empty without soft labels."""
         return self.said[0].groups if self.said else ()
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """How many features of each of two layers stand behind the groups; empty for none."""
+        return self.said[0].features if self.said else ()
 
     @property
     def terms(self) -> str:
@@ -127,7 +141,7 @@ def build_batches(
         part=processes.rank,
         parts=processes.world_size,
         extras=extras,
-        soft_groups=len(soft.groups),
+        soft_channels=len(soft.groups) + sum(soft.features),
     )
 
 

@@ -24,7 +24,7 @@ from training.engine.checkpoint import Checkpoint
 from training.engine.config import TrainConfig
 from training.engine.distributed import Processes
 from training.engine.history import EpochRecord, StepLosses, epochs_since_best
-from training.engine.losses import SoftTeaching
+from training.engine.losses import SoftTeaching, feature_loss
 from training.engine.optimization import WeightAverage, build_optimizer, learning_rate_factor
 from training.engine.start import (
     SoftSources,
@@ -43,7 +43,7 @@ from training.engine.transfer import (
     read_source,
     transfer_weights,
 )
-from training.network.build import CameraNetwork, SupervisedNetwork, build_network
+from training.network.build import CameraNetwork, Supervised, SupervisedNetwork, build_network
 
 MAX_GRADIENT_NORM = 5.0
 
@@ -107,7 +107,10 @@ class Trainer:
             self.transfer = transfer_weights(self.network, train_set.classes, source)
             self.frozen = freeze(self.network, config.freeze, self.transfer)
         self.supervised = SupervisedNetwork(
-            self.network, len(train_set.classes), auxiliary=config.second_head_weight > 0
+            self.network,
+            len(train_set.classes),
+            auxiliary=config.second_head_weight > 0,
+            features=self.soft.features if config.feature_weight else (),
         )
         _place(self.supervised, self.device)
         if config.batch_size == processes.world_size:
@@ -170,7 +173,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "processes": self.processes.world_size,
             "network": self.network.state_dict(),
-            "auxiliary": self.supervised.auxiliary_state(),
+            "heads": self.supervised.heads_state(),
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
             "soft_digest": self.soft.digest(),
             "average": self.average.weights,
@@ -193,7 +196,7 @@ class Trainer:
         # Sums are split among threads too, so their number shows in the bits.
         torch.set_num_threads(state["threads"])
         self.network.load_state_dict(state["network"])
-        self.supervised.load_auxiliary_state(state["auxiliary"])
+        self.supervised.load_heads_state(state["heads"])
         self.average.weights = {name: value.to(self.device) for name, value in state["average"].items()}
         self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -304,7 +307,7 @@ class Trainer:
         Args:
             images: uint8 (N, H, W, 3) BGR.
             labels: uint8 (N, H, W).
-            soft: uint8 (N, H / stride, W / stride, groups), where there are soft labels.
+            soft: uint8 (N, H / stride, W / stride, groups + features), where there are soft labels.
             place: of the step in the whole training, from 0.
 
         Returns:
@@ -317,7 +320,7 @@ class Trainer:
         # What the network leaves out differs among the processes, what the loss chooses does not.
         self._seed(place, 1 + self.processes.rank)
         with torch.autocast(device_type, dtype, enabled=self.config.precision != "fp32"):
-            logits, *auxiliary = self._run_model(images)  # (N, classes, h/s, w/s), (N, classes, h/16, w/16)
+            logits, auxiliary, features = self._run_model(images)
             live = None
             if self.teacher is not None:
                 with torch.no_grad():
@@ -326,8 +329,12 @@ class Trainer:
         loss = self.loss(logits, labels)  # the losses of all processes add up to that of the batch
         for deeper in auxiliary:
             loss = loss + self.config.second_head_weight * self.loss(deeper, labels)
-        if live is not None or soft is not None:
-            loss = loss + self.config.distill_weight * self.teaching(logits, labels, live, soft)
+        if features and soft is not None:
+            said = soft[..., len(self.soft.groups) :]
+            loss = loss + self.config.feature_weight * feature_loss(features, said)
+        if (live is not None or soft is not None) and self.config.distill_weight:
+            grouped = None if soft is None else soft[..., : len(self.soft.groups)]
+            loss = loss + self.config.distill_weight * self.teaching(logits, labels, live, grouped)
         self.optimizer.zero_grad(set_to_none=True)
         scaled = self.scaler.scale(loss * self.processes.world_size)  # DDP takes the mean of gradients
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -338,10 +345,10 @@ class Trainer:
         self.average.update(self.network)
         return torch.stack([self.processes.total(loss), norm])
 
-    def _run_model(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits, and those of an auxiliary head; the first call compiles."""
+    def _run_model(self, images: Tensor) -> Supervised:
+        """Return what the network and the heads beside it say; the first call compiles."""
         try:
-            logits: tuple[Tensor, ...] = self.model(images)
+            supervised: Supervised = self.model(images)
         except RuntimeError as error:
             if not (self.config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException)):
                 raise
@@ -350,7 +357,7 @@ class Trainer:
                 f"compile: torch could not compile the network ({reason}); "
                 "it needs a C++ compiler, on a GPU also Triton; install it or leave out --compile"
             ) from error
-        return logits
+        return supervised
 
     def _learning_rate(self, place: int) -> float:
         config, steps = self.config, len(self.batches)

@@ -8,6 +8,7 @@ True
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from training.network.sizes import (
     ResidualConfig,
 )
 
-__all__ = ["SIZES", "CameraNetwork", "SupervisedNetwork", "build_network", "network_config"]
+__all__ = ["SIZES", "CameraNetwork", "Supervised", "SupervisedNetwork", "build_network", "network_config"]
 
 # Kind of network → what it is built from. A checkpoint names the kind and carries the config.
 _KINDS: dict[str, tuple[type[NetworkConfig], type[nn.Module]]] = {
@@ -117,20 +118,44 @@ class AuxiliaryHead(nn.Sequential):
         super().__init__(ConvNormAct(in_channels, width), nn.Conv2d(width, num_classes, 1))
 
 
-class SupervisedNetwork(nn.Module):
-    """What a training step computes: a network and, beside it, an auxiliary head at stride 16.
+class Supervised(NamedTuple):
+    """What a training step computes; see `SupervisedNetwork`.
 
-    The head's loss gives the encoder's deep stages a short way to the labels (Zhao et al., "Pyramid Scene
-    Parsing Network", CVPR 2017, sec. 3.3). The network itself does not know the head, so it is in no
-    averaged weights and in no exported file.
+    Attributes:
+        logits: float32 (N, classes, H / stride, W / stride).
+        auxiliary: those of the second head (N, classes, H / 16, W / 16); none without one.
+        features: of two layers (N, F, H / 8, W / 8) and (N, F, H / 16, W / 16), as bytes of soft labels say
+            them; none where nobody teaches them.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
+
+
+class SupervisedNetwork(nn.Module):
+    """What a training step computes: a network and, beside it, heads that only the training knows.
+
+    The loss of the auxiliary head, at stride 16, gives the encoder's deep stages a short way to the labels
+    (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, sec. 3.3). The hints, 1x1 convolutions behind
+    stage_8 and smooth_16, say in the words of another network's layers what these hold. The network itself
+    does not know the heads, so they are in no averaged weights and in no exported file.
 
     Attributes:
         network: the network that will be kept.
         auxiliary: the head, or None.
+        hints: one convolution for each of the two layers, or None.
     """
 
-    def __init__(self, network: CameraNetwork, num_classes: int, *, auxiliary: bool) -> None:
-        """Put a head with fresh weights beside the network, if asked to.
+    def __init__(
+        self,
+        network: CameraNetwork,
+        num_classes: int,
+        *,
+        auxiliary: bool,
+        features: tuple[int, ...] = (),
+    ) -> None:
+        """Put heads with fresh weights beside the network, if asked to.
 
         Raises:
             ConfigError: a head is asked for beside a network without stages.
@@ -138,29 +163,42 @@ class SupervisedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.auxiliary: AuxiliaryHead | None = None
-        if auxiliary:
-            body = network.body
-            if not isinstance(body, ResidualSegmenter):
+        self.hints: nn.ModuleList | None = None
+        body = network.body
+        for setting, is_asked_for in (("aux_weight", auxiliary), ("feature_weight", bool(features))):
+            if is_asked_for and not isinstance(body, ResidualSegmenter):
                 raise ConfigError(
-                    f"aux_weight: expected a residual network, got {type(body).__name__}, which has no stage "
-                    "for a second head; give --aux-weight 0"
+                    f"{setting}: expected a residual network, got {type(body).__name__}, which has no stage "
+                    f"for a second head; give --{setting.replace('_', '-')} 0"
                 )
-            self.auxiliary = AuxiliaryHead(body.config.widths[2], body.config.decoder_width, num_classes)
+        if isinstance(body, ResidualSegmenter):
+            config = body.config
+            if auxiliary:
+                self.auxiliary = AuxiliaryHead(config.widths[2], config.decoder_width, num_classes)
+            if features:
+                fine, coarse = features
+                self.hints = nn.ModuleList(
+                    [nn.Conv2d(config.widths[1], fine, 1), nn.Conv2d(config.decoder_width, coarse, 1)]
+                )
 
-    def forward(self, images_bgr: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (N, H, W, 3) → the network's float32 logits and, if there is a head, its own."""
-        if self.auxiliary is None:
-            return (self.network(images_bgr),)
+    def forward(self, images_bgr: Tensor) -> Supervised:
+        """uint8 (N, H, W, 3) → the network's logits and what the heads say, all float32."""
         body = self.network.body
-        assert isinstance(body, ResidualSegmenter)  # seen to in __init__
-        features = body.features(self.network.normalized(images_bgr))
-        return body.decode(features).float(), self.auxiliary(features.x_16).float()
+        if (self.auxiliary is None and self.hints is None) or not isinstance(body, ResidualSegmenter):
+            return Supervised(self.network(images_bgr))
+        x = body.features(self.network.normalized(images_bgr))
+        deepest = body.deepest(x)
+        logits = body.decode_from(deepest, x).float()
+        auxiliary = () if self.auxiliary is None else (self.auxiliary(x.x_16).float(),)
+        if self.hints is None:
+            return Supervised(logits, auxiliary)
+        fine, coarse = self.hints
+        return Supervised(logits, auxiliary, (fine(x.x_8).float(), coarse(deepest).float()))
 
-    def auxiliary_state(self) -> dict[str, Tensor]:
-        """Return the head's state dict, empty without a head."""
-        return {} if self.auxiliary is None else self.auxiliary.state_dict()
+    def heads_state(self) -> dict[str, Tensor]:
+        """Return the heads' state dict, empty without heads."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("network.")}
 
-    def load_auxiliary_state(self, state: dict[str, Tensor]) -> None:
-        """Take over what `auxiliary_state` returned of an equal one."""
-        if self.auxiliary is not None:
-            self.auxiliary.load_state_dict(state)
+    def load_heads_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `heads_state` returned of an equal one."""
+        self.load_state_dict({**self.state_dict(), **state})

@@ -143,12 +143,19 @@ class ResidualSegmenter(nn.Module):
 
     def decode(self, features: Features) -> Tensor:
         """Return the logits (N, classes, H / stride, W / stride)."""
-        x_4, x_8, x_16, x_32 = features
-        y = self.lateral_32(x_32) + self.context(x_32)  # (N, d, H/32, W/32)
-        y = self.smooth_16(_double(y) + self.lateral_16(x_16))  # (N, d, H/16, W/16)
-        y = self.smooth_8(_double(y) + self.lateral_8(x_8))  # (N, d, H/8, W/8)
+        return self.decode_from(self.deepest(features), features)
+
+    def deepest(self, features: Features) -> Tensor:
+        """Return the decoder's first features, with the whole picture's context (N, d, H/16, W/16)."""
+        y = self.lateral_32(features.x_32) + self.context(features.x_32)  # (N, d, H/32, W/32)
+        deepest: Tensor = self.smooth_16(_double(y) + self.lateral_16(features.x_16))
+        return deepest
+
+    def decode_from(self, deepest: Tensor, features: Features) -> Tensor:
+        """Return the logits, as `decode`, of what `deepest` gave."""
+        y = self.smooth_8(_double(deepest) + self.lateral_8(features.x_8))  # (N, d, H/8, W/8)
         if self.config.detail_width:
-            y = self.smooth_4(_double(self.reduce_8(y)) + self.lateral_4(x_4))  # (N, d4, H/4, W/4)
+            y = self.smooth_4(_double(self.reduce_8(y)) + self.lateral_4(features.x_4))  # (N, d4, H/4, W/4)
         logits: Tensor = self.classifier(self.dropout(y))
         return logits
 

@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.base.closing import Closable
+from runtime.base.files import file_sha256
 from runtime.contract import CAMVID_CLASSES, ClassMap, ModelContract
 from runtime.errors import ConfigError, DatasetError
 from runtime.frame import Image
-from runtime.segmenter import Segmenter
+from runtime.segmenter import Segmenter, model_path
 from training.class_maps.translation import Translation, class_names, open_translation
 from training.data.cityscapes import CITYSCAPES_CLASSES
 from training.data.folder import distinct_palette
 from training.evaluation.probabilities import probabilities_of
+from training.teaching.features import frame_features
 
 Probabilities = NDArray[np.float32]  # (C, h, w)
 
@@ -74,6 +76,9 @@ class Ensemble(Closable):
         members: the networks.
         classes: the common ones.
         stride: pixels of the frame that a cell of the answer stands for, along each axis.
+        speaker: the network that also gives features, see `export.features`; None for none.
+        channels: how many features each of its layers gives.
+        speaker_sha256: of its file; "" for none.
     """
 
     def __init__(
@@ -113,12 +118,25 @@ class Ensemble(Closable):
             )
         self._flip = flip
         self.stride = stride
+        self.speaker: Segmenter | None = None
+        self.channels: tuple[int, ...] = ()
+        self.speaker_sha256 = ""
         self.members: tuple[Member, ...] = ()
         opened: list[Segmenter] = []
         try:
             for model in models:
                 opened.append(Segmenter(model, threads=threads))
             contracts = [segment.contract for segment in opened]
+            speakers = [segment for segment in opened if segment.contract.output.features]
+            if len(speakers) > 1:
+                raise ConfigError(
+                    f"model: expected one file with features at most, got {len(speakers)}; give the others "
+                    "without"
+                )
+            if speakers:
+                self.speaker = speakers[0]
+                self.channels = tuple(its.shape[0] for its in self.speaker.contract.output.features)
+                self.speaker_sha256 = file_sha256(model_path(models[opened.index(self.speaker)]))
             self.classes = _common_classes(contracts, class_maps)
             for own, weight in zip(tuple(opened), weights, strict=True):
                 views = []
@@ -149,12 +167,27 @@ class Ensemble(Closable):
         Raises:
             EdgesegError: as `Segmenter`.
         """
-        height, width = image_bgr.shape[:2]
-        size_hw = (math.ceil(height / self.stride), math.ceil(width / self.stride))
+        size_hw = self._grid(image_bgr)
         said = [member(image_bgr, size_hw, flip=self._flip) for member in self.members]
         return combine(
             said, [member.weight for member in self.members], [member.knows for member in self.members]
         )
+
+    def features(self, image_bgr: Image) -> Image | None:
+        """Return what layers of one network say, uint8 (F, H / stride, W / stride); None if none speaks.
+
+        The numbers are those of `training.teaching.features`.
+
+        Args:
+            image_bgr: uint8 (H, W, 3).
+        """
+        if self.speaker is None:
+            return None
+        return frame_features(self.speaker, image_bgr, self._grid(image_bgr))
+
+    def _grid(self, image_bgr: Image) -> tuple[int, int]:
+        height, width = image_bgr.shape[:2]
+        return math.ceil(height / self.stride), math.ceil(width / self.stride)
 
     @property
     def terms(self) -> str:

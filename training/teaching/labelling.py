@@ -228,6 +228,8 @@ class LabelFolder:
             networks=names,
             weights=tuple(member.weight for member in ensemble.members),
             terms=ensemble.terms,
+            features=ensemble.channels,
+            features_of=ensemble.speaker_sha256,
         )
         (root / "soft").mkdir(exist_ok=True)
         write_description(root / "soft", teacher)
@@ -249,11 +251,14 @@ class LabelFolder:
             )
         try:
             self.soft.read(frame.name)
+            self.soft.read_features(frame.name)
         except DatasetError:
             return False
         return self._label(frame.name).is_file() and copy.is_file()
 
-    def add(self, frame: Taken, probabilities: Probabilities, void_below: float) -> None:
+    def add(
+        self, frame: Taken, probabilities: Probabilities, features: Image | None, void_below: float
+    ) -> None:
         """Keep a frame and its labels; the soft one comes last and says that all is there.
 
         Raises:
@@ -269,7 +274,7 @@ class LabelFolder:
                 shutil.copyfile(frame.file, part)
         with replacing(self._label(frame.name)) as part:
             part.write_bytes(encode_palette_png(label, self.classes))
-        write_soft_labels(self.root / "soft", frame.name, probabilities)
+        write_soft_labels(self.root / "soft", frame.name, probabilities, features)
 
     def image(self, name: str) -> Path:
         """Return the file of a frame's picture.
@@ -337,7 +342,8 @@ def label_recording(
         if frame.image_bgr is None:
             known += 1
         else:
-            folder.add(frame, ensemble(frame.image_bgr), record.void_below)
+            said, features = ensemble(frame.image_bgr), ensemble.features(frame.image_bgr)
+            folder.add(frame, said, features, record.void_below)
         names.append(frame.name)
     return folder, names, known
 

@@ -1,8 +1,10 @@
 """Soft labels: what one or several networks say of each frame, as a file beside it.
 
     DIR/teacher.json     {"classes": [...], "stride": 4, "scale": 255, "networks": [...], "weights": [...],
-                          "terms": "..."}, here or one folder up
-    DIR/NAME.npz         `scores`, uint8 (classes, H / stride, W / stride): probabilities x 255
+                          "terms": "...", "features": [32, 32], "features_of": "..."}, here or one folder up
+    DIR/NAME.npz         `scores`, uint8 (classes, H / stride, W / stride): probabilities x 255; and, if
+                         teacher.json names any, `features`, uint8 (64, H / stride, W / stride): what two
+                         layers of a network say, see `training.teaching.features`
 
 NAME is the frame's file name without its suffix. Files are stored uncompressed, so that reading maps them
 into memory; compressed ones are read too.
@@ -36,6 +38,7 @@ from training.data.pairs import find_files
 DESCRIPTION = "teacher.json"
 SCALE = 255
 MAX_BYTES = 1 << 30  # of one frame's scores
+LAYERS = 2  # that speak in features
 FLOOR = 0.5  # of 255: what a probability of 0 is taken for, since a file cannot tell it from .001
 
 
@@ -50,6 +53,8 @@ class TeacherFile:
         networks: whose opinion it is.
         weights: of each in the mean of the log-probabilities.
         terms: what the networks and their data allow, in words.
+        features: how many there are of each of two layers, fine to coarse; none for no features.
+        features_of: SHA-256 of the file that gave them; those of two files mean different things.
     """
 
     classes: tuple[str, ...]
@@ -58,6 +63,8 @@ class TeacherFile:
     networks: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     terms: str = ""
+    features: tuple[int, ...] = ()
+    features_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,11 @@ class SoftLabels:
                 f"{path}: expected a scale of {SCALE}, a stride of at least 1 and up to {IGNORE} classes, "
                 f"got {teacher.scale}, {teacher.stride} and {len(teacher.classes)}; correct it"
             )
+        if teacher.features and (len(teacher.features) != LAYERS or min(teacher.features) < 1):
+            raise DatasetError(
+                f"{path}: expected the numbers of features of {LAYERS} layers, got {teacher.features}; "
+                "correct it"
+            )
         return cls(folder, teacher, tuple(sorted(file.stem for file in folder.glob("[!.]*.npz"))))
 
     def __contains__(self, name: str) -> bool:
@@ -115,21 +127,32 @@ class SoftLabels:
         Raises:
             DatasetError: no such file, a damaged one, or scores of another shape.
         """
+        return self._read(name, "scores", len(self.teacher.classes))
+
+    def read_features(self, name: str) -> NDArray[np.uint8] | None:
+        """Return a frame's features, uint8 (F, H / stride, W / stride); None where the teacher gave none.
+
+        Raises:
+            DatasetError: as `read`.
+        """
+        return self._read(name, "features", sum(self.teacher.features)) if self.teacher.features else None
+
+    def _read(self, name: str, what: str, planes: int) -> NDArray[np.uint8]:
         path = self.folder / f"{name}.npz"
         try:
-            scores = _read_member(path)
+            found = _read_member(path, what)
         except OSError as error:
             raise DatasetError(f"{path}: expected a file, got {error.strerror}; make it again") from None
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DatasetError(
-                f"{path}: expected an npz file that holds scores, got {shown(str(error), 200)}; make it again"
+                f"{path}: expected an npz file that holds {what}, got {shown(str(error), 200)}; make it again"
             ) from None
-        if scores.dtype != np.uint8 or scores.ndim != 3 or len(scores) != len(self.teacher.classes):
+        if found.dtype != np.uint8 or found.ndim != 3 or len(found) != planes:
             raise DatasetError(
-                f"{path}: expected uint8 ({len(self.teacher.classes)}, height, width), got {scores.dtype} "
-                f"{scores.shape}; make it again"
+                f"{path}: expected uint8 ({planes}, height, width), got {found.dtype} "
+                f"{found.shape}; make it again"
             )
-        return scores
+        return found
 
     def digest(self) -> str:
         """Return a SHA-256 of what is taught: the description, and names and sizes of the files."""
@@ -147,20 +170,26 @@ def write_description(folder: Path, teacher: TeacherFile) -> None:
     write_text(folder / DESCRIPTION, json.dumps(to_plain(teacher), indent=1, ensure_ascii=False) + "\n")
 
 
-def write_soft_labels(folder: Path, name: str, probabilities: NDArray[np.float32]) -> None:
+def write_soft_labels(
+    folder: Path, name: str, probabilities: NDArray[np.float32], features: Image | None = None
+) -> None:
     """Write a frame's soft labels, whole or not at all.
 
     Args:
         folder: that holds, or will hold, teacher.json.
         name: of the frame's file, without its suffix.
         probabilities: float (classes, H / stride, W / stride), 0..1.
+        features: uint8 (F, H / stride, W / stride); None for none.
 
     Raises:
         OSError: it cannot be written.
     """
     scores = np.clip(np.rint(probabilities * SCALE), 0, SCALE).astype(np.uint8)
     with replacing(folder / f"{name}.npz") as part:
-        np.savez(part, scores=scores)
+        if features is None:
+            np.savez(part, scores=scores)
+        else:
+            np.savez(part, scores=scores, features=features)
 
 
 @dataclass(frozen=True)
@@ -170,10 +199,14 @@ class Lessons:
     Attributes:
         parts: folders, each with the translation of its classes into the training's.
         groups: indices of the training's classes whose probabilities are taught as one sum.
+        features: how many features there are of each of two layers; empty for none.
+        features_of: SHA-256 of the file that gave them.
     """
 
     parts: tuple[tuple[SoftLabels, Translation], ...]
     groups: tuple[tuple[int, ...], ...]
+    features: tuple[int, ...] = ()
+    features_of: str = ""
 
     @classmethod
     def open(cls, folders: Sequence[str | Path], class_map: str | None, classes: ClassMap) -> Lessons:
@@ -185,8 +218,8 @@ class Lessons:
             classes: of the training.
 
         Raises:
-            DatasetError: a folder that cannot be opened, classes that do not match, or folders whose maps
-                give other groups.
+            DatasetError: a folder that cannot be opened, classes that do not match, folders whose maps give
+                other groups, or features of different networks.
         """
         parts = []
         for folder in folders:
@@ -202,7 +235,13 @@ class Lessons:
                     f"{soft.folder}: expected soft labels that group the classes as those of "
                     f"{parts[0][0].folder} do, since they are joined; label with both networks at once"
                 )
-        return cls(tuple(parts), groups)
+        speakers = {(soft.teacher.features, soft.teacher.features_of) for soft, _ in parts} - {((), "")}
+        if len(speakers) > 1:
+            raise DatasetError(
+                f"{', '.join(map(str, folders))}: expected features of one network, got those of "
+                f"{len(speakers)}; label all of them with the same file of export.features"
+            )
+        return cls(tuple(parts), groups, *(speakers.pop() if speakers else ()))
 
     @property
     def terms(self) -> str:
@@ -215,10 +254,10 @@ class Lessons:
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def of(self, name: str, image_hw: tuple[int, int]) -> NDArray[np.uint8] | None:
-        """Return what is taught of a frame, uint8 (h, w, groups), or None where no folder has it.
+        """Return what is taught of a frame, uint8 (h, w, groups + features), or None where no folder has it.
 
         Several folders are joined by the sum of their log-probabilities. A pixel's total is 255, or less as
-        far as it lies in classes that the training does not know.
+        far as it lies in classes that the training does not know. The features stand behind the groups.
 
         Args:
             name: of the frame's file, without its suffix.
@@ -229,11 +268,13 @@ class Lessons:
         """
         logs: list[NDArray[np.float32]] = []
         known = []
+        features = None
         for soft, translation in self.parts:
             if name not in soft:
                 continue
             scores = soft.read(name)
             _check_shape(soft.folder / f"{name}.npz", scores, image_hw)
+            features = soft.read_features(name) if features is None else features
             sums = translation.to_groups(scores.astype(np.float32)).transpose(1, 2, 0)  # (h, w, groups)
             if logs and sums.shape != logs[0].shape:
                 height, width = logs[0].shape[:2]
@@ -247,7 +288,14 @@ class Lessons:
         joined = np.exp(np.sum(logs, axis=0))
         joined *= np.minimum.reduce(known) / joined.sum(axis=2, keepdims=True)
         said: NDArray[np.uint8] = np.rint(joined * SCALE).astype(np.uint8)
-        return said
+        if not self.features:
+            return said
+        height, width = said.shape[:2]
+        whole = np.zeros((height, width, said.shape[2] + sum(self.features)), np.uint8)
+        whole[:, :, : said.shape[2]] = said
+        for place, plane in enumerate(() if features is None else features, said.shape[2]):
+            whole[:, :, place] = cv2.resize(np.ascontiguousarray(plane), (width, height))
+        return whole
 
 
 @dataclass(frozen=True)
@@ -359,19 +407,19 @@ class UnlabelledFrames:
         return Sample(image_bgr, np.full(size_hw, IGNORE, np.uint8), path.name, soft=soft)
 
 
-def _read_member(path: Path) -> NDArray[np.uint8]:
-    """Return `scores` of an npz file, mapped into memory where it is stored uncompressed."""
+def _read_member(path: Path, what: str) -> NDArray[np.uint8]:
+    """Return an array of an npz file, mapped into memory where it is stored uncompressed."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        member = archive.getinfo("scores.npy")
+        member = archive.getinfo(f"{what}.npy")
         if member.file_size > MAX_BYTES:
-            raise ValueError(f"{member.file_size} bytes of scores, of at most {MAX_BYTES}")
+            raise ValueError(f"{member.file_size} bytes of {what}, of at most {MAX_BYTES}")
         with archive.open(member) as data:
             version = np.lib.format.read_magic(data)
             if version != (1, 0):
-                raise ValueError(f"scores in npy format {version}, not (1, 0)")
+                raise ValueError(f"{what} in npy format {version}, not (1, 0)")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
             if fortran or dtype.hasobject or np.prod(shape, dtype=object) * dtype.itemsize > member.file_size:
-                raise ValueError(f"scores of {dtype} {shape} in {member.file_size} bytes")
+                raise ValueError(f"{what} of {dtype} {shape} in {member.file_size} bytes")
             header = data.tell()
             if member.compress_type != zipfile.ZIP_STORED:
                 values: NDArray[np.uint8] = np.frombuffer(data.read(), dtype)[: np.prod(shape)].reshape(shape)

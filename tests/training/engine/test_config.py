@@ -21,6 +21,7 @@ OTHER = {
     "aux_weight": 0.5,
     "teacher": "teacher.pt",
     "distill_weight": 0.5,
+    "feature_weight": 0.5,
     "soft_labels": ("a/soft", "b/soft"),
     "unlabelled": "drive",
     "unlabelled_share": 0.5,

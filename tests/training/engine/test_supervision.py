@@ -71,10 +71,10 @@ def test_a_resumed_training_with_all_of_it_ends_with_the_same_bits(
 
 def test_auxiliary_head_is_trained_and_is_in_no_weights_to_export(train_set: SegmentationDataset) -> None:
     trainer = Trainer(dataclasses.replace(BASE, aux_weight=0.4), train_set)
-    before = {name: value.clone() for name, value in trainer.supervised.auxiliary_state().items()}
+    before = {name: value.clone() for name, value in trainer.supervised.heads_state().items()}
     run_epoch(trainer)
-    after = trainer.supervised.auxiliary_state()
-    assert not torch.equal(after["1.weight"], before["1.weight"])
+    after = trainer.supervised.heads_state()
+    assert not torch.equal(after["auxiliary.1.weight"], before["auxiliary.1.weight"])
     weights = trainer.checkpoint(trainer.contract, with_training=False).weights
     assert weights.keys() == Trainer(BASE, train_set).network.state_dict().keys()
 
@@ -82,7 +82,7 @@ def test_auxiliary_head_is_trained_and_is_in_no_weights_to_export(train_set: Seg
 def test_the_head_is_there_by_default_where_a_network_has_the_place(train_set: SegmentationDataset) -> None:
     def has_head(**changes: object) -> bool:
         config = dataclasses.replace(BASE, **changes)  # type: ignore[arg-type]
-        return bool(Trainer(config, train_set).supervised.auxiliary_state())
+        return bool(Trainer(config, train_set).supervised.heads_state())
 
     assert has_head(aux_weight=None)
     assert has_head(aux_weight=0.1)

@@ -172,7 +172,7 @@ def test_auxiliary_head_leaves_the_network_and_its_logits_as_they_are() -> None:
     names = list(network.state_dict())
     supervised = SupervisedNetwork(network, 5, auxiliary=True).eval()
     images = torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)
-    logits, auxiliary = supervised(images)
+    logits, (auxiliary,), _ = supervised(images)
     assert torch.equal(logits, network(images))
     assert auxiliary.shape == (2, 5, 2, 4)
     assert list(network.state_dict()) == names
@@ -181,7 +181,7 @@ def test_auxiliary_head_leaves_the_network_and_its_logits_as_they_are() -> None:
 def test_auxiliary_loss_teaches_the_encoder_to_stride_16_and_not_the_decoder() -> None:
     network = CameraNetwork(ResidualSegmenter(TINY, 5), NORMALIZATION)
     supervised = SupervisedNetwork(network, 5, auxiliary=True)
-    supervised(torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8))[1].sum().backward()
+    supervised(torch.randint(0, 256, (2, 32, 64, 3), dtype=torch.uint8)).auxiliary[0].sum().backward()
     taught = {name.split(".")[1] for name, p in network.named_parameters() if p.grad is not None}
     assert taught == {"stem", "stage_4", "stage_8", "stage_16"}
 
@@ -190,8 +190,10 @@ def test_without_an_auxiliary_head_the_network_alone_is_trained() -> None:
     network = CameraNetwork(ResidualSegmenter(TINY, 5), NORMALIZATION).eval()
     supervised = SupervisedNetwork(network, 5, auxiliary=False)
     images = torch.randint(0, 256, (1, 32, 64, 3), dtype=torch.uint8)
-    (logits,) = supervised(images)
+    logits, auxiliary, features = supervised(images)
     assert torch.equal(logits, network(images))
+    assert not auxiliary
+    assert not features
     assert len(list(supervised.parameters())) == len(list(network.parameters()))
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from runtime.contract import CAMVID_CLASSES
-from runtime.errors import DatasetError
+from runtime.errors import ConfigError, DatasetError
 from training.data import Augment, AugmentConfig, Sample, open_dataset
 from training.data.cityscapes import CITYSCAPES_CLASSES
+from training.engine.checkpoint import load_checkpoint, save_checkpoint
 from training.engine.config import TrainConfig
+from training.engine.history import EpochRecord
+from training.engine.losses import feature_loss
+from training.engine.start import SoftSources
 from training.engine.trainer import Trainer
 from training.teaching.soft_labels import (
     Lessons,
@@ -228,3 +234,134 @@ def test_a_taught_data_set_is_the_data_set_and_more(folder: Path, camvid_root: P
     )
     assert taught[0].soft is not None
     np.testing.assert_array_equal(taught[0].label, dataset[0].label)
+
+
+SPEAKS = dataclasses.replace(TEACHER, features=(3, 2), features_of="a" * 64)
+
+
+@pytest.fixture
+def speaking(tmp_path: Path) -> Path:
+    """Soft labels with features 3 and 2, of a frame a cell of which was not seen."""
+    folder = tmp_path / "speaking"
+    folder.mkdir()
+    write_description(folder, SPEAKS)
+    for index in range(6):
+        features = np.random.default_rng(index).integers(1, 256, (5, 12, 16), np.uint8)
+        features[:, 0, 0] = 0
+        write_soft_labels(folder, f"0001TP_{index:06d}", random_probabilities(index), features)
+    return folder
+
+
+def test_features_stand_behind_the_soft_labels(speaking: Path, folder: Path) -> None:
+    lessons = Lessons.open([speaking], None, CAMVID_CLASSES)
+    assert (lessons.features, lessons.features_of) == ((3, 2), "a" * 64)
+    said = lessons.of("0001TP_000002", (48, 64))
+    assert said is not None
+    plain = Lessons.open([folder], None, CAMVID_CLASSES).of("0001TP_000002", (48, 64))
+    np.testing.assert_array_equal(said[:, :, :11], plain)
+    written = SoftLabels.open(speaking).read_features("0001TP_000002")
+    assert written is not None
+    np.testing.assert_array_equal(said[:, :, 11:].transpose(2, 0, 1), written)
+    both = Lessons.open([folder, speaking], None, CAMVID_CLASSES).of("0001TP_000002", (48, 64))
+    assert both is not None
+    np.testing.assert_array_equal(both[:, :, 11:], said[:, :, 11:])
+    (speaking / "0001TP_000002.npz").unlink()
+    alone = Lessons.open([folder, speaking], None, CAMVID_CLASSES).of("0001TP_000002", (48, 64))
+    assert alone is not None
+    assert alone.shape == said.shape
+    assert not alone[:, :, 11:].any()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (dataclasses.replace(SPEAKS, features=(3,)), "numbers of features of 2 layers"),
+        (dataclasses.replace(SPEAKS, features=(3, 0)), "numbers of features of 2 layers"),
+        (dataclasses.replace(SPEAKS, features=(3, 4)), r"expected uint8 \(7, height, width\), got uint8 \(5"),
+    ],
+)
+def test_features_that_do_not_fit_their_description_are_refused(
+    speaking: Path, teacher: TeacherFile, message: str
+) -> None:
+    write_description(speaking, teacher)
+    with pytest.raises(DatasetError, match=message):
+        SoftLabels.open(speaking).read_features("0001TP_000000")
+
+
+def test_a_file_without_the_features_that_were_promised_is_refused(folder: Path) -> None:
+    write_description(folder, SPEAKS)
+    with pytest.raises(DatasetError, match="expected an npz file that holds features"):
+        Lessons.open([folder], None, CAMVID_CLASSES).of("0001TP_000000", (48, 64))
+
+
+def test_features_of_two_networks_are_refused(speaking: Path, tmp_path: Path, camvid_root: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(speaking, other / "soft")
+    (other / "images").mkdir()
+    cv2.imwrite(str(other / "images" / "0001TP_000000.png"), np.zeros((48, 64, 3), np.uint8))
+    config = TrainConfig(
+        network="residual-n", size_hw=(32, 64), soft_labels=(str(speaking),), unlabelled=str(other)
+    )
+    dataset = open_dataset("camvid", camvid_root, "train")
+    assert SoftSources.open(config, dataset.classes).features == (3, 2)
+    write_description(other / "soft", dataclasses.replace(SPEAKS, features_of="b" * 64))
+    with pytest.raises(DatasetError, match="expected features of one network, got those of 2"):
+        Lessons.open([speaking, other / "soft"], None, CAMVID_CLASSES)
+    with pytest.raises(DatasetError, match=r"expected features of the file that gave those"):
+        SoftSources.open(config, dataset.classes)
+
+
+def test_a_training_learns_from_features_and_goes_on_with_the_same_bits(
+    speaking: Path, camvid_root: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig(
+        network="residual-n", size_hw=(32, 64), batch_size=2, epochs=2, soft_labels=(str(speaking),)
+    )
+    dataset = open_dataset("camvid", camvid_root, "train")
+
+    def trained(**changes: object) -> Trainer:
+        trainer = Trainer(dataclasses.replace(config, **changes), dataset)  # type: ignore[arg-type]
+        loss, rate = trainer.train_epoch()
+        trainer.finish_epoch(EpochRecord(1, 0.0, rate, loss))
+        trainer.close()
+        return trainer
+
+    whole, deaf = trained(), trained(feature_weight=0.0)
+    assert whole.supervised.hints is not None
+    assert deaf.supervised.hints is None
+    assert whole.network.state_dict().keys() == deaf.network.state_dict().keys()
+    assert whole.history[0].train_loss > deaf.history[0].train_loss + 0.3
+    only = trained(distill_weight=0.0)
+    assert deaf.history[0].train_loss < whole.history[0].train_loss
+    assert only.history[0].train_loss < whole.history[0].train_loss
+    save_checkpoint(tmp_path / "last.pt", whole.checkpoint(whole.contract, with_training=True))
+    resumed, whole = Trainer(config, dataset), Trainer(config, dataset)
+    resumed.restore(load_checkpoint(tmp_path / "last.pt"))
+    for trainer in (whole, whole, resumed):
+        loss, rate = trainer.train_epoch()
+        trainer.finish_epoch(EpochRecord(trainer.epoch + 1, 0.0, rate, loss))
+    whole.close()
+    resumed.close()
+    ended = resumed.supervised.state_dict()
+    for name, value in whole.supervised.state_dict().items():
+        assert torch.equal(value, ended[name]), name
+    with pytest.raises(ConfigError, match="feature-weight 0"):
+        trained(network="article_keras")
+
+
+def test_the_loss_of_features_counts_what_was_seen_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(0)
+    told = torch.randint(1, 256, (2, 4, 8, 5), dtype=torch.uint8, generator=generator)
+    coarse = torch.nn.functional.avg_pool2d((told.permute(0, 3, 1, 2).float() - 128) / 32, 2)
+    fine = (told.permute(0, 3, 1, 2).float() - 128) / 32
+    said = (fine[:, :3], coarse[:, 3:])
+    assert float(feature_loss(said, told)) == pytest.approx(0, abs=1e-6)
+    off = (said[0] + 3, said[1] + 1)  # smooth L1: 3 - 1/2, and 1/2
+    assert float(feature_loss(off, told)) == pytest.approx(2.5 + 0.5, rel=1e-5)
+    told[:, :, 4:] = 0  # the right half was not seen
+    right = (said[0].clone(), said[1].clone())
+    for values in right:
+        values[..., values.shape[3] // 2 :] += 100
+    assert float(feature_loss(right, told)) == pytest.approx(0, abs=1e-6)
+    assert float(feature_loss(off, told)) == pytest.approx(3, rel=1e-5)
+    assert float(feature_loss(off, torch.zeros_like(told))) == 0
