@@ -16,7 +16,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -155,9 +155,16 @@ class SoftLabels:
         return found
 
     def digest(self) -> str:
-        """Return a SHA-256 of what is taught: the description, and names and sizes of the files."""
+        """Return a SHA-256 of what is taught: the description, and the files' names, sizes and checksums."""
         text = json.dumps(to_plain(self.teacher))
-        text += "".join(f"{name} {(self.folder / f'{name}.npz').stat().st_size}\n" for name in self.names)
+        for name in self.names:
+            path = self.folder / f"{name}.npz"
+            try:
+                with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+                    sums = [f"{member.filename} {member.CRC}" for member in archive.infolist()]
+            except (OSError, ValueError, zipfile.BadZipFile):  # told where it is read
+                sums = ["damaged"]
+            text += f"{name} {path.stat().st_size if path.exists() else 0} {sums}\n"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -309,6 +316,7 @@ class Taught:
 
     dataset: SegmentationDataset
     lessons: Lessons
+    _taught: dict[str, int] = field(default_factory=dict, compare=False)  # stem → index of its image
 
     @property
     def name(self) -> str:
@@ -335,9 +343,20 @@ class Taught:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample, see `SegmentationDataset`."""
+        """Return a sample, see `SegmentationDataset`.
+
+        Raises:
+            DatasetError: also if another image has the name that these soft labels are kept under.
+        """
         sample = self.dataset[index]
-        soft = self.lessons.of(Path(sample.name).stem, _size_of(sample.label))
+        stem = Path(sample.name).stem
+        soft = self.lessons.of(stem, _size_of(sample.label))
+        if soft is not None and self._taught.setdefault(stem, index) != index:
+            other = self.dataset[self._taught[stem]].name
+            raise DatasetError(
+                f"{sample.name}: expected an image of a name of its own, since soft labels go by it, found "
+                f"{other} too; rename one of them, or leave out --soft-labels"
+            )
         return Sample(sample.image_bgr, sample.label, sample.name, sample.turn_is_guessed, soft)
 
 

@@ -365,3 +365,35 @@ def test_the_loss_of_features_counts_what_was_seen_and_nothing_else() -> None:
     assert float(feature_loss(right, told)) == pytest.approx(0, abs=1e-6)
     assert float(feature_loss(off, told)) == pytest.approx(3, rel=1e-5)
     assert float(feature_loss(off, torch.zeros_like(told))) == 0
+
+
+def test_soft_labels_of_another_content_are_others(folder: Path) -> None:
+    soft = SoftLabels.open(folder)
+    before = soft.digest()
+    size = (folder / "0001TP_000000.npz").stat().st_size
+    write_soft_labels(folder, "0001TP_000000", random_probabilities(99))
+    assert (folder / "0001TP_000000.npz").stat().st_size == size
+    changed = soft.digest()
+    (folder / "0001TP_000000.npz").write_bytes(b"x" * size)
+    assert len({before, changed, soft.digest()}) == 3
+
+
+def test_two_images_of_one_name_are_not_taught_the_same(
+    folder: Path, make_sample: Callable[..., Sample]
+) -> None:
+    class Twice:
+        name, split, classes, terms = "mine", "train", CAMVID_CLASSES, ""
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Sample:
+            names = ("a/0001TP_000000.png", "b/0001TP_000000.png", "b/0001TP_000001.png")
+            return make_sample(index, name=names[index])
+
+    taught = Taught(Twice(), Lessons.open([folder], None, CAMVID_CLASSES))
+    assert taught[0].soft is not None
+    assert taught[2].soft is not None
+    assert taught[0].soft is not None
+    with pytest.raises(DatasetError, match=r"b/0001TP_000000.png: .* found a/0001TP_000000.png too"):
+        taught[1]
