@@ -157,8 +157,12 @@ def _check_external(weights: list[ExternalWeights], folder: Path) -> int:
     for one in weights:
         if one.location not in sizes:
             place = folder / one.location
-            inside = place.resolve().parent == folder.resolve() and not place.is_symlink()
-            if not one.location or not inside:
+            if one.location and place.parent == folder and place.is_symlink():
+                raise ProtobufError(
+                    f"the weights of {one.tensor!r} are in {one.location!r}, a link that may lead outside of "
+                    "its folder, as caches have them; copy the folder with what its links lead to (cp -rL)"
+                )
+            if not one.location or place.resolve().parent != folder.resolve():
                 raise ProtobufError(
                     f"the weights of {one.tensor!r} are in {one.location!r}, outside of its folder"
                 )

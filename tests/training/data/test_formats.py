@@ -198,6 +198,16 @@ def make_panoptic(root: Path) -> None:
             png(root / f"annotations/panoptic_{split}2017" / f"{name}.png", segments)
 
 
+def make_panoptic_of_cityscapes(root: Path) -> None:
+    """Ids that are texts, as Cityscapes' own tool writes them."""
+    make_panoptic(root)
+    for path in root.glob("annotations/*.json"):
+        said = json.loads(path.read_text())
+        for image, annotation in zip(said["images"], said["annotations"], strict=True):
+            image["id"] = annotation["image_id"] = f"aachen_{image['id']}"
+        path.write_text(json.dumps(said))
+
+
 # --- Ultralytics
 
 YOLO_TEXT = "1 0.25 0.25 0.583334 0.25 0.583334 0.75 0.25 0.75\n0 0 0.5 1 0.5 1 1 0 1\n\n"
@@ -541,6 +551,22 @@ CASES = {
             "path out of the folder": (
                 edit(PANOPTIC_JSON, lambda said: said["annotations"][0].update(file_name="/etc/passwd")),
                 r"annotation 0: expected a path within .*, got '/etc/passwd'",
+            ),
+        },
+    ),
+    "coco-panoptic of Cityscapes": Case(
+        "coco-panoptic",
+        make_panoptic_of_cityscapes,
+        ("road", "car"),
+        {"train": [scene(0, 1, VOID)] * 2, "val": [scene(0, 1, VOID)]},
+        {
+            "image not listed": (
+                edit(PANOPTIC_JSON, lambda said: said["annotations"][0].update(image_id="bonn_1")),
+                r"annotation 0: expected a listed image, got image_id bonn_1",
+            ),
+            "id of another kind": (
+                edit(PANOPTIC_JSON, lambda said: said["annotations"][0].update(image_id=1.5)),
+                r"annotation 0: image_id: expected int, got float",
             ),
         },
     ),

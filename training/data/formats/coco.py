@@ -22,7 +22,7 @@ import re
 from array import array
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from runtime.base.images import is_clutter
 from runtime.contract import Rgb
@@ -42,6 +42,8 @@ from training.data.formats.shapes import (
 )
 from training.data.labels import LabelCode
 from training.data.pairs import Pair, PairedFiles
+
+ImageId: TypeAlias = int | str
 
 _KINDS = ("instances", "stuff", "panoptic")
 _NO_LABELS = ("captions", "person_keypoints", "image_info")  # other tasks of COCO
@@ -70,7 +72,7 @@ def open_coco(root: Path, split: str) -> PairedFiles:
         adds_background=not path.name.startswith("stuff"),
         where=path,
     )
-    drawn: dict[int, list[_Object]] = defaultdict(list)
+    drawn: dict[ImageId, list[_Object]] = defaultdict(list)
     for number, entry in enumerate(take(content, "annotations", list, path)):
         where = f"{path}: annotation {number}"
         category = take(entry, "category_id", int, where)
@@ -78,7 +80,7 @@ def open_coco(root: Path, split: str) -> PairedFiles:
             raise DatasetError(
                 f"{where}: expected a category that is listed, got id {category}; export it again"
             )
-        drawn[take(entry, "image_id", int, where)].append(
+        drawn[_image_id(entry, "image_id", where)].append(
             _Object(vocabulary.index(name_of[category], where), entry.get("segmentation"))
         )
     faults: list[str] = []
@@ -87,8 +89,9 @@ def open_coco(root: Path, split: str) -> PairedFiles:
         label = _ImageLabel(f"{path}: {image.name}", size_hw, tuple(drawn.pop(image_id, ())))
         pairs.append((_split_name(path), Pair(image, DrawnLabel(label.name, label, vocabulary.empty))))
     if drawn and not faults:
+        unlisted = min(map(str, drawn))
         faults.append(
-            f"{path}: expected annotations of listed images, got image_id {min(drawn)}; export it again"
+            f"{path}: expected annotations of listed images, got image_id {unlisted}; export it again"
         )
     return vocabulary.files("coco", split, of_split(pairs, split, path, faults), faults)
 
@@ -112,7 +115,7 @@ def open_coco_panoptic(root: Path, split: str) -> PairedFiles:
                     f"{where}: expected a category that is listed, got id {category}; export it again"
                 )
             class_of[_color(take(segment, "id", int, where))] = vocabulary.index(name_of[category], where)
-        image_id = take(entry, "image_id", int, where)
+        image_id = _image_id(entry, "image_id", where)
         if image_id not in images:
             if not faults:
                 faults.append(f"{where}: expected a listed image, got image_id {image_id}; export it again")
@@ -251,7 +254,7 @@ def _categories(content: Any, path: Path) -> tuple[list[str], dict[str, Rgb], di
     return [name_of[key] for key in sorted(name_of)], colors, name_of
 
 
-def _images(content: Any, path: Path, root: Path, faults: list[str]) -> dict[int, tuple[Path, Size]]:
+def _images(content: Any, path: Path, root: Path, faults: list[str]) -> dict[ImageId, tuple[Path, Size]]:
     """Return file and size of each image by its id, in the order of files; missing ones become faults."""
     split = _split_name(path)
     named = [each.name for each in sorted(root.iterdir()) if each.is_dir() and split_of(each.name) == split]
@@ -270,8 +273,15 @@ def _images(content: Any, path: Path, root: Path, faults: list[str]) -> dict[int
         if image is None:
             faults.append(f"{where}: expected its picture {folders[0] / beneath}, found none; copy it there")
             continue
-        found[take(entry, "id", int, where)] = image, size_hw
+        found[_image_id(entry, "id", where)] = image, size_hw
     return dict(sorted(found.items(), key=lambda item: item[1][0]))
+
+
+def _image_id(entry: Any, key: str, where: str) -> ImageId:
+    """Return an image's id, a number or, as Cityscapes' panoptic files have it, a text."""
+    if isinstance(entry, dict) and isinstance(entry.get(key), str):
+        return take(entry, key, str, where)
+    return take(entry, key, int, where)
 
 
 def _color(segment: int) -> int:
