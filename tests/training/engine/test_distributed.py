@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.contract import CAMVID_CLASSES
 from runtime.errors import ConfigError, TrainingError
 from training.data import open_dataset
 from training.engine.checkpoint import load_checkpoint
@@ -19,6 +21,7 @@ from training.engine.inference import BATCH_SIZE, evaluate
 from training.engine.loop import train
 from training.engine.trainer import Trainer
 from training.evaluation.metrics import ConfusionMatrix
+from training.teaching.soft_labels import TeacherFile, write_description, write_soft_labels
 
 # SGD and few large batches: Adam makes whole steps of gradients that differ from 0 by rounding only, and
 # batch norms over few pixels make more of it from step to step.
@@ -36,14 +39,15 @@ CONFIG = TrainConfig(
 # One start of two processes for all that needs them to train to the end.
 TRAININGS = f"""
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 from training.engine import distributed
 from training.engine import loop as command
 from training.engine.config import TrainConfig
 from training.data import open_dataset
 from training.engine.losses import SegmentationLoss
-config = {CONFIG!r}
 root, out = sys.argv[1], Path(sys.argv[2])
+config = replace({CONFIG!r}, soft_labels=(str(out / "soft"),))
 rank = int(os.environ["RANK"])
 command.draw_curves = lambda *_: None  # takes longer than the training
 original, calls = SegmentationLoss.__call__, 0
@@ -115,6 +119,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory, make_camvid: Callable[[Path],
     """Trainings by one process (`alone`) and by two that torchrun started (`0`: what the first wrote)."""
     folder = tmp_path_factory.mktemp("runs")
     root = make_camvid(folder / "camvid")
+    (folder / "soft").mkdir()
+    write_description(
+        folder / "soft", TeacherFile(CAMVID_CLASSES.names, 4, features=(3, 2), features_of="a" * 64)
+    )
+    images = open_dataset("camvid", str(root), "train")
+    for index in range(1, len(images)):  # of the first one nobody says anything
+        label = images[index].label[2::4, 2::4]
+        said = np.stack([label == name for name in range(11)]) * np.float32(0.8) + np.float32(0.01)
+        features = np.random.default_rng(index).integers(1, 256, (5, *label.shape), np.uint8)
+        write_soft_labels(folder / "soft", Path(images[index].name).stem, said, features)
     script = folder / "trainings.py"
     script.write_text(TRAININGS)
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -126,8 +140,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, make_camvid: Callable[[Path],
         timeout=240,
     )
     sets = [open_dataset("camvid", str(root), split) for split in ("train", "val")]
-    train(CONFIG, *sets, folder / "alone")
+    train(taught(folder), *sets, folder / "alone")
     return folder
+
+
+def taught(folder: Path) -> TrainConfig:
+    return dataclasses.replace(CONFIG, soft_labels=(str(folder / "soft"),))
 
 
 def trained(out: Path) -> dict[str, torch.Tensor]:
@@ -143,7 +161,7 @@ def largest_difference(left: Path, right: Path) -> float:
 
 
 def test_two_processes_end_with_the_weights_and_statistics_of_one(runs: Path) -> None:
-    start = Trainer(CONFIG, open_dataset("camvid", str(runs / "camvid"), "train")).network.state_dict()
+    start = Trainer(taught(runs), open_dataset("camvid", str(runs / "camvid"), "train")).network.state_dict()
     moved = max((value - start[name]).abs().max().item() for name, value in trained(runs / "alone").items())
     assert largest_difference(runs / "0" / "straight", runs / "alone") < 2e-3 * moved  # sums in another order
 
