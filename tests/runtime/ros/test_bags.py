@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import math
 import shutil
 import struct
 import tracemalloc
@@ -10,6 +12,7 @@ import pytest
 
 from runtime.errors import ConfigError, SourceError
 from runtime.ros import library
+from runtime.ros.bag import Channel
 from runtime.ros.bags import is_bag, open_bag
 from runtime.ros.mcap_files import McapWriter
 
@@ -350,3 +353,33 @@ def test_a_missing_package_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(library.importlib, "import_module", fail)
     with pytest.raises(ConfigError, match=r"need the package mcap, .*; pip install 'edgeseg\[ros\]'$"):
         open_bag(path)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_bag_that_is_written_for_hours_keeps_a_small_index_and_the_same_bytes(
+    tmp_path, monkeypatch, is_packed
+):
+    channels = [Channel(f"/{number}", "std_msgs/msg/String", 0) for number in range(5)]
+
+    def record(path):
+        with McapWriter(path.open("wb"), chunk_s=0.0) as writer:
+            writer.write(channels[0], START_NS, b"x")
+            gc.collect()
+            tracemalloc.start()
+            for number in range(2000):
+                for channel in channels:
+                    writer._flush_due_s = 0.0 if channel is channels[-1] else math.inf
+                    writer.write(channel, START_NS + number, b"x")
+            gc.collect()
+            kept, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        return kept, path.read_bytes()
+
+    if not is_packed:  # what the test would tell
+        monkeypatch.setattr("runtime.ros.mcap_files._INDEX", "no such name")
+    kept, content = record(tmp_path / "a.mcap")
+    assert (kept < 600_000) is is_packed
+    monkeypatch.setattr("runtime.ros.mcap_files._INDEX", "no such name")
+    assert record(tmp_path / "b.mcap")[1] == content
+    with open_bag(tmp_path / "a.mcap") as bag:
+        assert sum(1 for _ in bag.records([channel.topic for channel in channels])) == 10_001
