@@ -366,7 +366,7 @@ def _read_contract(metadata: dict[str, str], path: Path) -> ModelContract:
     if METADATA_KEY not in metadata:
         raise ContractError(
             f"model {path}: expected a contract in its metadata ({METADATA_KEY}), found none; "
-            "make the file with python -m export.to_onnx"
+            "make the file with export.to_onnx, or of another tool's file with export.adapt"
         )
     try:
         return ModelContract.from_json(metadata[METADATA_KEY])
