@@ -124,6 +124,7 @@ def shard_key(job: ChunkJob, options: ChunkOptions) -> str:
     facts = {
         "recording": job.recording.digest,
         "topic": job.recording.topic,
+        **({} if job.recording.bits is None else {"bits": job.recording.bits}),
         "range": [job.first, job.end if job.start_ns is None else None, job.start_ns, job.end_ns],
         **options.decisive(),
     }

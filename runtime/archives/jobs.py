@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from runtime.base.files import SAMPLE_BYTES, SAMPLES, open_regular, sampled_digest
-from runtime.base.images import IMAGE_SUFFIXES, is_clutter
-from runtime.base.shown import shown
+from runtime.base.images import IMAGE_SUFFIXES, ImageFile, image_of, is_clutter, sequence_bits
+from runtime.base.shown import printable, shown
 from runtime.errors import ConfigError, EdgesegError, SourceError
 from runtime.ros.bags import SUFFIXES as BAG_SUFFIXES
 from runtime.ros.bags import is_bag
@@ -44,12 +44,15 @@ class Recording:
         kind: "video", "images" or "bag".
         digest: hex SHA-256 of its size and of parts of its content (see `sampled_digest`); equal for copies.
         topic: of a bag; None for the only one that fits.
+        bits: of a channel of images that have more than 8 and do not state how many count, the same in all
+            chunks; None for others.
     """
 
     name: str
     kind: str
     digest: str
     topic: str | None = None
+    bits: int | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -299,6 +302,7 @@ def plan(found: Found, chunk_frames: int, topic: str | None = None) -> list[Chun
     is_bag_ = found.kind == "bag"
     recording = Recording(found.name, found.kind, digest, topic if is_bag_ else None)
     if found.kind == "images":
+        recording = replace(recording, bits=_bits(found.files))
         starts = range(0, len(found.files), chunk_frames)
         parts = [found.files[first : first + chunk_frames] for first in starts]
         return [
@@ -319,6 +323,19 @@ def plan(found: Found, chunk_frames: int, topic: str | None = None) -> list[Chun
         with VideoFile(found.name) as video:  # which refuses what is none
             expected = video.announced
     return [ChunkJob(recording, found.files, 0, chunk_frames, is_open=True, expected=expected)]
+
+
+def _bits(files: Sequence[str]) -> int | None:
+    """Return what `sequence_bits` finds; None where the first image cannot be read, which its chunk tells."""
+
+    def load(place: int) -> ImageFile:
+        with opened_file(files[place]) as file:
+            return image_of(file.read(), printable(files[place]))
+
+    try:
+        return sequence_bits(len(files), load)
+    except (SourceError, OSError):
+        return None
 
 
 def _digest(found: Found) -> str:

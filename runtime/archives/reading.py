@@ -12,6 +12,7 @@ import cv2
 
 from runtime.archives.jobs import ChunkJob, Recording, opened_file, suffix_of
 from runtime.base.closing import Closable
+from runtime.base.images import Depth
 from runtime.errors import EdgesegError, SourceError
 from runtime.frame import Frame
 from runtime.sources.recorded import ImageFiles, RecordedSource
@@ -211,7 +212,7 @@ def _number_at(job: ChunkJob, frame: Frame, fps: float | None) -> int:
 def _open(recording: Recording, files: list[str], decoder_threads: int) -> RecordedSource:
     """Open a recording, with few threads: the other cores are other workers'."""
     if recording.kind == "images":
-        return ImageFiles(files)
+        return ImageFiles(files, None if recording.bits is None else Depth(recording.bits))
     if recording.kind == "bag":
         from runtime.sources.bag import BagSource  # of the extra `ros`
 

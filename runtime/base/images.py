@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pam"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_SAMPLES = 16  # images of a sequence that tell its depth
 _BYTES_A_PIXEL = 16  # the largest that an uncompressed file takes, with room
 _CLUTTER = frozenset(
     {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found"}
@@ -137,6 +140,30 @@ class ImageFile:
                 f"depth with {BITS_VARIABLE} if that is wrong",
             )
         return bits
+
+
+def sequence_bits(count: int, load: Callable[[int], ImageFile]) -> int | None:
+    """Return how many bits of a channel count in all images of a sequence; None where each says it itself.
+
+    What `EDGESEG_IMAGE_BITS` says counts; else up to 16 images, evenly spread, tell it.
+
+    Args:
+        count: number of images.
+        load: returns the one at a place.
+
+    Raises:
+        SourceError: the first one cannot be read; others are passed over.
+        ConfigError: `EDGESEG_IMAGE_BITS` is no depth.
+    """
+    first = load(0)
+    if first.header.max_value or first.decode(cv2.IMREAD_UNCHANGED, first.content).dtype != np.uint16:
+        return None
+    depth = Depth()
+    samples = min(count, _SAMPLES)
+    for number in range(samples):
+        with suppress(SourceError):
+            load(number * count // samples).picture(depth)
+    return _number(BITS_VARIABLE, 8, 16) or depth.bits
 
 
 def read_image(path: str | os.PathLike[str], bits: int | Depth | None = None) -> Image:

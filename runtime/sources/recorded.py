@@ -119,8 +119,12 @@ class ImageFiles(RecordedSource):
     Reading raises SourceError at a file that cannot be read as an image.
     """
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path], depth: Depth | None = None) -> None:
         """Note the files, which are read one by one.
+
+        Args:
+            paths: of the files.
+            depth: what is known of files that have more than 8 bits a channel; None for nothing.
 
         Raises:
             SourceError: no file at all.
@@ -129,7 +133,7 @@ class ImageFiles(RecordedSource):
         if not paths:
             raise SourceError("expected image files, got an empty list; give at least one")
         self._paths = list(paths)
-        self._depth = Depth()
+        self._depth = depth or Depth()
 
     def _image(self) -> Image | None:
         if self._count == len(self._paths):

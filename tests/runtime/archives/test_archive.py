@@ -552,3 +552,33 @@ def test_known_images_that_are_missing_are_told(fleet, run, tmp_path):
     refused = run(fleet / "motion.avi", *arguments)
     assert refused["code"] == 1
     assert "found no such file" in refused["said"]
+
+
+def test_images_of_16_bits_are_as_bright_in_every_chunk(run, tmp_path, monkeypatch):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    for number in range(24):
+        image = picture(number).astype(np.uint16) * 4
+        if number >= 18:  # the last chunk alone shows that there are 12 bits
+            image[:4, :4] = 4095
+        (folder / f"frame_{number:02d}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+    def confidences(name, *flags):
+        report = run("--out", tmp_path / name, folder, *flags)
+        assert report["code"] == 0
+        shards = json.loads((tmp_path / name / "manifest.json").read_text())["recordings"][0]["shards"]
+        read = [read_shard(tmp_path / name / shard["file"], ("confidence",)).columns for shard in shards]
+        return np.concatenate([columns["confidence"] for columns in read]).tolist(), len(shards)
+
+    in_chunks, count = confidences("chunks")
+    assert count == 3
+    at_once, count = confidences("once", "--chunk-frames", "40")
+    assert count == 1
+    assert in_chunks == at_once
+    monkeypatch.setenv("EDGESEG_IMAGE_BITS", "12")
+    assert confidences("stated")[0] == in_chunks
+    assert confidences("chunks")[0] == in_chunks
+    monkeypatch.setenv("EDGESEG_IMAGE_BITS", "16")
+    darker, count = confidences("chunks")  # no shard of before stands for it
+    assert count == 3
+    assert darker != in_chunks
