@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def add_features(
         checkpoint_sha256=contract.origin.checkpoint_sha256 or file_sha256(model_path)
     )
     with replacing_model(output) as part:
-        write_model(model, replace(stamped, schema=contract.schema), part)
+        write_model(model, stamped, part)
         check_file(part)
         _prove(model_path, part, fitted)
     return output, tuple(said)
@@ -123,7 +123,8 @@ def _chosen(
     height, width = contract.input.size_hw
     if layers:
         wrong = [name for name in layers if name not in found]
-        if wrong or len(layers) != len(STRIDES):
+        rows = [found[name][1] for name in layers if name in found]
+        if wrong or len(set(layers)) != len(STRIDES) or len(layers) > len(STRIDES) or rows[0] < rows[1]:
             raise ConfigError(
                 f"layer: expected {len(STRIDES)} float32 tensors (1, channels, h, w), fine to coarse, got "
                 f"{', '.join(wrong or layers)}; look their names up with a viewer such as Netron"
@@ -135,7 +136,7 @@ def _chosen(
         there = [name for name, shape in found.items() if shape[1:] == size_hw and shape[0] >= COMPONENTS]
         if not there:
             raise ConfigError(
-                f"features: expected layers of at least {COMPONENTS} channels at stride {stride}, "
+                f"features: expected float32 layers of at least {COMPONENTS} channels at stride {stride}, "
                 f"{size_hw[0]}x{size_hw[1]}, found none; name two layers with --layer"
             )
         widest = max(found[name][0] for name in there)

@@ -116,6 +116,11 @@ def test_what_cannot_speak_is_refused(
         add_features(plain, out, pictures[:3])
     with pytest.raises(ConfigError, match=r"2 float32 tensors .* got nothing"):
         add_features(plain, out, pictures, ["nothing"])
+    _, layers = add_features(plain, tmp_path / "named.onnx", pictures)
+    fine, coarse = (layer.name for layer in layers)
+    for named in ([coarse, fine], [fine, fine], [fine], [fine, coarse, coarse]):
+        with pytest.raises(ConfigError, match=r"2 float32 tensors .*, fine to coarse, got"):
+            add_features(plain, out, pictures, named)
     with pytest.raises(ConfigError, match="another output name"):
         add_features(plain, plain, pictures)
     with pytest.raises(ConfigError, match="at least 32 channels at stride 8"):  # 8 and 16 of the tiny one
