@@ -123,8 +123,8 @@ def _chosen(
     height, width = contract.input.size_hw
     if layers:
         wrong = [name for name in layers if name not in found]
-        rows = [found[name][1] for name in layers if name in found]
-        if wrong or len(set(layers)) != len(STRIDES) or len(layers) > len(STRIDES) or rows[0] < rows[1]:
+        heights = [found[name][1] for name in layers if name in found]
+        if wrong or len(set(layers)) != len(STRIDES) or len(layers) > len(STRIDES) or heights[0] < heights[1]:
             raise ConfigError(
                 f"layer: expected {len(STRIDES)} float32 tensors (1, channels, h, w), fine to coarse, got "
                 f"{', '.join(wrong or layers)}; look their names up with a viewer such as Netron"
