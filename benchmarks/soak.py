@@ -21,6 +21,7 @@ from benchmarks.render.reports import SOAK_HEADS, soak_cells
 from benchmarks.timing.soak import SoakConfig, SoakError, soak
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
+from runtime.base.memory import share_one_heap
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class SoakOptions:
 
 def command(options: SoakOptions) -> None:
     """Run, print row by row, and judge."""
+    share_one_heap()  # as `runtime.camera` does
     table = LiveTable(SOAK_HEADS, sys.stderr if options.as_json else sys.stdout)
     report = soak(options.config, lambda row: table.row(soak_cells(row)))
     print(json.dumps(to_plain(report)) if options.as_json else report.machine)

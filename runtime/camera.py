@@ -15,6 +15,7 @@ from shlex import quote
 
 from runtime.base.codec import to_plain
 from runtime.base.flags import flag, nested, run_command
+from runtime.base.memory import share_one_heap
 from runtime.base.shown import shown
 from runtime.outputs import Output
 from runtime.outputs.watch import Summary, WatchOptions, watch
@@ -30,6 +31,7 @@ class CameraOptions:
 
 def command(options: CameraOptions) -> None:
     """Run the loop and print its summary."""
+    share_one_heap()
 
     def report(summary: Summary, outputs: Sequence[Output]) -> None:
         if options.as_json:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from runtime.base.flags import run_command
+from runtime.base.memory import share_one_heap
 from runtime.ros.node import run_node
 from runtime.ros.work import NodeOptions
 
@@ -22,9 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = given.index("--ros-args") if "--ros-args" in given else len(given)
     ours, of_ros = given[:start], given[start:]
     description = "Segment the pictures of a ROS 2 topic; a managed node, never yet run inside ROS."
-    return run_command(
-        "runtime.ros_node", description, NodeOptions, lambda options: run_node(options, of_ros), ours
-    )
+
+    def command(options: NodeOptions) -> None:
+        share_one_heap()
+        run_node(options, of_ros)
+
+    return run_command("runtime.ros_node", description, NodeOptions, command, ours)
 
 
 if __name__ == "__main__":
