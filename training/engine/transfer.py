@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from training.engine.checkpoint import Checkpoint, checkpoint_file, load_checkpo
 from training.engine.config import FREEZES
 from training.network.build import CameraNetwork
 
+_RELATION = re.compile(r"^(?:started from|taught by) [^:]*: ")  # in terms, before what they say
 MIN_COPIED_SHARE = 0.5  # of the parameters before the classifier; below it is another network, not a variant
 
 
@@ -133,6 +135,8 @@ def transfer_weights(network: CameraNetwork, classes: ClassMap, source: Checkpoi
 def combined_terms(terms: str, relation: str, name: str, theirs: str) -> str:
     """Return what the data of two trainings allows, since the new weights hold something of both.
 
+    What is said already is not said again, however many trainings follow each other.
+
     Args:
         terms: of the new training's data, in words.
         relation: how it came by the other's knowledge, "started from" or "taught by".
@@ -141,10 +145,16 @@ def combined_terms(terms: str, relation: str, name: str, theirs: str) -> str:
 
     >>> combined_terms("ours", "taught by", "camvid-m", "CamVid: research use")
     'ours; taught by camvid-m: CamVid: research use'
+    >>> combined_terms("CamVid: research use", "taught by", "m", "CamVid: research use; Cityscapes: research")
+    'CamVid: research use; taught by m: Cityscapes: research'
     """
     if not theirs or theirs in terms:
         return terms
-    return f"{terms}; " * bool(terms) + f"{relation} {name}: {theirs}"
+    said = {_RELATION.sub("", clause) for clause in terms.split("; ")} | set(terms.split("; "))
+    new = [clause for clause in dict.fromkeys(theirs.split("; ")) if _RELATION.sub("", clause) not in said]
+    if not new:
+        return terms
+    return f"{terms}; " * bool(terms) + f"{relation} {name}: {'; '.join(new)}"
 
 
 def freeze(network: CameraNetwork, part: str, transfer: Transfer) -> tuple[nn.Module, ...]:

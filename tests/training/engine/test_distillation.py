@@ -123,6 +123,23 @@ def test_the_teacher_is_frozen_and_in_eval_mode(teacher_path: Path) -> None:
         ("research use", "research use", "research use"),
         ("", "research use", "taught by m: research use"),
         ("mine", "research use", "mine; taught by m: research use"),
+        (
+            "A: research; started from n: B: free",
+            "A: research; B: free",
+            "A: research; started from n: B: free",
+        ),
+        ("A: research", "A: research; B: free; B: free", "A: research; taught by m: B: free"),
+        ("A: research", "research", "A: research"),
+        (
+            "A: research; taught by m: B: free",
+            "C: no; B: free",
+            "A: research; taught by m: B: free; taught by m: C: no",
+        ),
+        (
+            "A: free",
+            "taught by s: A: free; started from s: C: no",
+            "A: free; taught by m: started from s: C: no",
+        ),
     ],
 )
 def test_a_pupil_holds_something_of_the_teachers_data(own: str, teacher_s: str, expected: str) -> None:
