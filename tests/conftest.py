@@ -3,9 +3,12 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -103,9 +106,24 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["webdriver.Ch
         pytest.skip("needs Debian's chromium and chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for switch in (*CHROMIUM_SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"
+    for switch in (*CHROMIUM_SWITCHES, profile):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=service.Service(driver_binary))
     yield driver
-    driver.quit()
+
+    def leave() -> None:
+        with suppress(Exception):  # of a browser that was ended below
+            driver.quit()
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    leaving.join(30)
+    if leaving.is_alive():  # it hangs, and every test has passed or failed by now
+        for line in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if profile.encode() in line.read_bytes():
+                    os.kill(int(line.parent.name), signal.SIGKILL)
+        driver.service.process.kill()
+        leaving.join(30)
