@@ -223,7 +223,7 @@ class NetworkSession:
             images_bgr: as for `run`.
 
         Returns:
-            Each float32 (1, F, h, w), of mean 0 and deviation 1 a channel where the file was made.
+            Each float32 (1, F, h, w), of mean 0 and, over all channels, deviation 1 where the file was made.
 
         Raises:
             FrameError: images of a size or number that the file does not take.

@@ -56,6 +56,11 @@ class SoftSources:
         unlabelled = None
         if config.unlabelled is not None:
             unlabelled = UnlabelledFrames.open(config.unlabelled, config.class_map, classes)
+        if not config.feature_weight:  # nobody would look at them
+            lessons = None if lessons is None else lessons.without_features()
+            if unlabelled is not None:
+                unlabelled = dataclasses.replace(unlabelled, lessons=unlabelled.lessons.without_features())
+        if unlabelled is not None:
             if lessons is not None and lessons.groups != unlabelled.lessons.groups:
                 raise DatasetError(
                     f"{config.unlabelled}: expected soft labels that group the classes as those of the "
@@ -68,7 +73,8 @@ class SoftSources:
             ):
                 raise DatasetError(
                     f"{config.unlabelled}: expected features of the file that gave those of the labelled "
-                    "images, got others or none; label both with the same file of export.features"
+                    "images, got others or none; label both with the same file of export.features, or give "
+                    "--feature-weight 0"
                 )
         return cls(lessons, unlabelled)
 

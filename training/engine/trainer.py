@@ -86,6 +86,7 @@ class Trainer:
                 train_set.terms, "started from", source.contract.name, source.contract.origin.terms
             )
         self.soft = SoftSources.open(config, train_set.classes)
+        self._soft_digest = self.soft.digest()  # once, since it looks into every file
         if self.soft.terms:
             terms = combined_terms(terms, "taught by", "soft labels", self.soft.terms)
         self.batches = build_batches(config, train_set, mean_bgr, processes, self.soft)
@@ -175,7 +176,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "heads": self.supervised.heads_state(),
             "teacher_sha256": None if self.teacher is None else self.teacher.sha256,
-            "soft_digest": self.soft.digest(),
+            "soft_digest": self._soft_digest,
             "average": self.average.weights,
             "average_updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),

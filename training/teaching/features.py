@@ -1,7 +1,7 @@
 """What two layers of a network say of each frame, as bytes beside its soft labels.
 
-A number y of mean 0 and deviation 1, as `export.features` makes them, is stored as the byte 128 + 32 y, from
-1 to 255; 0 stands where nothing is said.
+A number y, of mean 0 and over all of a layer deviation 1 as `export.features` makes them, is stored as the
+byte 128 + 32 y, from 1 to 255; 0 stands where nothing is said.
 """
 
 from __future__ import annotations

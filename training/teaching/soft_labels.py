@@ -16,7 +16,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -250,6 +250,10 @@ class Lessons:
             )
         return cls(tuple(parts), groups, *(speakers.pop() if speakers else ()))
 
+    def without_features(self) -> Lessons:
+        """Return the same without features."""
+        return replace(self, features=(), features_of="")
+
     @property
     def terms(self) -> str:
         """What all of them allow, in words."""
@@ -281,7 +285,8 @@ class Lessons:
                 continue
             scores = soft.read(name)
             _check_shape(soft.folder / f"{name}.npz", scores, image_hw)
-            features = soft.read_features(name) if features is None else features
+            if self.features and features is None:
+                features = soft.read_features(name)
             sums = translation.to_groups(scores.astype(np.float32)).transpose(1, 2, 0)  # (h, w, groups)
             if logs and sums.shape != logs[0].shape:
                 height, width = logs[0].shape[:2]

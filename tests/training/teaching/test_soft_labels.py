@@ -309,6 +309,9 @@ def test_features_of_two_networks_are_refused(speaking: Path, tmp_path: Path, ca
         Lessons.open([speaking, other / "soft"], None, CAMVID_CLASSES)
     with pytest.raises(DatasetError, match=r"expected features of the file that gave those"):
         SoftSources.open(config, dataset.classes)
+    deaf = SoftSources.open(dataclasses.replace(config, feature_weight=0.0), dataset.classes)
+    assert deaf.features == ()
+    assert [lessons.of("0001TP_000000", (48, 64)).shape[2] for lessons in deaf.said] == [11, 11]
 
 
 def test_a_training_learns_from_features_and_goes_on_with_the_same_bits(
