@@ -9,7 +9,8 @@ import pytest
 from runtime import Segmenter
 from training.data import open_dataset
 from training.label import main
-from training.teaching.soft_labels import SoftLabels, UnlabelledFrames
+from training.teaching.lessons import UnlabelledFrames
+from training.teaching.soft_labels import SoftLabels
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from training.engine.config import CHANGEABLE, TrainConfig
 from training.engine.distributed import Processes
 from training.engine.losses import UNWEIGHTED, SegmentationLoss
 from training.network.build import SupervisedNetwork
-from training.teaching.soft_labels import Lessons, Taught, UnlabelledFrames
+from training.teaching.lessons import Lessons, Taught, UnlabelledFrames
 
 
 @dataclass(frozen=True)

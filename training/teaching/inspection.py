@@ -16,7 +16,7 @@ from runtime.errors import DatasetError
 from runtime.frame import Image
 from training.data.dataset import IGNORE, SegmentationDataset
 from training.data.inspection import Finding
-from training.teaching.soft_labels import Lessons, UnlabelledFrames
+from training.teaching.lessons import Lessons, UnlabelledFrames
 
 POOR_AGREEMENT = 0.5  # of the labelled pixels; below it, soft labels are those of other images or classes
 _SHOWN = 3  # names in a message

@@ -20,15 +20,8 @@ from training.engine.history import EpochRecord
 from training.engine.losses import feature_loss
 from training.engine.start import SoftSources
 from training.engine.trainer import Trainer
-from training.teaching.soft_labels import (
-    Lessons,
-    SoftLabels,
-    Taught,
-    TeacherFile,
-    UnlabelledFrames,
-    write_description,
-    write_soft_labels,
-)
+from training.teaching.lessons import Lessons, Taught, UnlabelledFrames
+from training.teaching.soft_labels import SoftLabels, TeacherFile, write_description, write_soft_labels
 
 TEACHER = TeacherFile(CAMVID_CLASSES.names, stride=4, networks=("m",), terms="research use")
 
