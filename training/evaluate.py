@@ -14,6 +14,7 @@ from runtime.base.files import make_folder
 from runtime.base.flags import flag, nested, run_command
 from training.data.catalog import SplitOptions
 from training.engine.config import check_device
+from training.evaluation.biases import fit_biases
 from training.evaluation.measure import (
     accuracy_json,
     accuracy_table,
@@ -21,6 +22,7 @@ from training.evaluation.measure import (
     measure,
     warn_if_seen,
 )
+from training.evaluation.temperature import fit_temperature
 from training.figures.charts import draw_confusion
 from training.figures.sheets import WorstImages, prediction_sheet, write_sheet
 
@@ -38,8 +40,14 @@ class EvaluateOptions:
     )
     flip: bool = flag("average over each image and its mirror image", default=False)
     report: Path | None = flag("write confusion.png and worst.png there", default=None, metavar="DIR")
+    fit_biases: bool = flag(
+        "move the classes' biases to the highest mIoU on these images, best those that it was trained on, "
+        "and write them into the checkpoint",
+        default=False,
+    )
     fit_temperature: bool = flag(
-        "fit the temperature of the confidences on these images and write it into the checkpoint",
+        "fit the temperature of the confidences on these images, which it must not have learned from, and "
+        "write it into the checkpoint",
         default=False,
     )
     worst: int = flag("images in worst.png", default=6, at_least=1)
@@ -51,7 +59,7 @@ def command(options: EvaluateOptions) -> None:
     """Measure, draw what is asked for, and print."""
     # torch takes seconds, which --help does without
     from training.engine.checkpoint import checkpoint_file, load_checkpoint, save_checkpoint
-    from training.engine.inference import Views, fit_temperature, predictor
+    from training.engine.inference import Views, predictor, sampled_pixels
 
     check_device(options.device)
     file = checkpoint_file(options.checkpoint)
@@ -67,9 +75,13 @@ def command(options: EvaluateOptions) -> None:
     if options.report is not None:
         make_folder(options.report)
     network, worst = checkpoint.build().to(options.device), WorstImages(options.worst)
+    if options.fit_biases:
+        moved = fit_biases(sampled_pixels(network, size_hw, dataset, fit=fit, device=options.device))
+        checkpoint = checkpoint.with_biases_moved(moved)
+        network, contract = checkpoint.build().to(options.device), checkpoint.contract
     if options.fit_temperature:
-        temperature = fit_temperature(network, size_hw, dataset, fit=fit, device=options.device)
-        contract = contract.with_output(temperature=temperature)
+        sample = sampled_pixels(network, size_hw, dataset, fit=fit, device=options.device)
+        contract = contract.with_output(temperature=fit_temperature(sample))
     predict = predictor(network, views, device=options.device, temperature=contract.output.temperature)
     measured = measure(predict, dataset, on_image=worst.add)
     accuracy, as_exported = measured.accuracy, views == Views((size_hw,), fit=fit)
@@ -79,8 +91,13 @@ def command(options: EvaluateOptions) -> None:
         draw_confusion(options.report / "confusion.png", measured.confusion, dataset.classes.names, title)
         title += f": the {len(worst.images)} worst of {accuracy.frames} images"
         write_sheet(options.report / "worst.png", prediction_sheet(worst.images, dataset.classes, title))
-    if options.fit_temperature:
+    if options.fit_biases or options.fit_temperature:
         save_checkpoint(file, dataclasses.replace(checkpoint, contract=contract))
+    if options.fit_biases:
+        by_class = zip(contract.classes.names, moved, strict=True)
+        text = ", ".join(f"{name} {bias:+.2f}" for name, bias in by_class)
+        print(f"biases moved by {text}, written into {file}", file=sys.stderr)
+    if options.fit_temperature:
         print(f"temperature {contract.output.temperature:g}, written into {file}", file=sys.stderr)
     if options.as_json:
         print(json.dumps(accuracy_json(measured) | {"views_hw": views.sizes_hw, "flip": views.flip}))

@@ -159,3 +159,25 @@ def test_the_temperature_is_fitted_and_stays_in_the_checkpoint(
     assert all(torch.equal(weights[name], kept[name]) for name in weights)
     assert main(evaluate_command(own, camvid, "--json")) == 0
     assert json.loads(capsys.readouterr().out)["ece"] == after["ece"]
+
+
+def test_the_biases_are_fitted_and_stay_in_the_checkpoint(
+    checkpoint: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.pt"
+    own.write_bytes(checkpoint.read_bytes())
+    assert main(evaluate_command(own, camvid, "--json")) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert main(evaluate_command(own, camvid, "--fit-biases", "--json")) == 0
+    out, err = capsys.readouterr()
+    after = json.loads(out)
+    assert "biases moved by sky " in err
+    assert f"written into {own}" in err
+    assert after["miou"] > before["miou"]
+    first, kept = load_checkpoint(checkpoint), load_checkpoint(own)
+    assert [name for name in kept.weights if not torch.equal(first.weights[name], kept.weights[name])] == [
+        "body.classifier.bias"
+    ]
+    assert (kept.contract.accuracy, kept.contract.output.temperature) == (None, 1.0)
+    assert main(evaluate_command(own, camvid, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["miou"] == after["miou"]

@@ -6,12 +6,14 @@ A file is checked before torch opens it, see `training.engine.archive`.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from runtime.base.codec import to_plain
@@ -83,6 +85,26 @@ class Checkpoint:
                 "train again"
             ) from None
         return network
+
+    def with_biases_moved(self, moved: NDArray[np.float32]) -> Checkpoint:
+        """Return the same with other biases of the classes; a training that goes on does not know them.
+
+        What was measured and fitted before is left out: accuracy None, temperature 1.
+
+        Args:
+            moved: float32 (classes,), added to the logits.
+
+        Raises:
+            CheckpointError: as `build`.
+        """
+        network = self.build()
+        bias = network.classifier.bias
+        if bias is None:
+            raise CheckpointError(f"checkpoint: expected a network {self.kind} with biases, it has none")
+        with torch.no_grad():
+            bias += torch.from_numpy(moved)
+        contract = replace(self.contract.with_output(temperature=1.0), accuracy=None)
+        return replace(self, weights=network.state_dict(), contract=contract)
 
     def _check_size(self) -> None:
         """Refuse, before it takes memory, a config of a network larger than its weights."""

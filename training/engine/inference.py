@@ -17,8 +17,8 @@ from runtime.network.mask import class_mask
 from runtime.network.resize import fit_image, seen
 from training.data.dataset import IGNORE, SegmentationDataset
 from training.evaluation.measure import Measurement, Prediction, measure_batches
+from training.evaluation.pixels import PixelSample
 from training.evaluation.probabilities import frame_probabilities
-from training.evaluation.temperature import TemperatureFit
 from training.network.build import CameraNetwork
 
 BATCH_SIZE = 4
@@ -243,35 +243,35 @@ def predictor(
     return predict
 
 
-def fit_temperature(
+def sampled_pixels(
     network: CameraNetwork,
     size_hw: tuple[int, int],
     dataset: SegmentationDataset,
     *,
     fit: ImageFit = STRETCH,
     device: str = "cpu",
-) -> float:
-    """Return the temperature at which a network's confidences fit a data set best, see `TemperatureFit`.
+) -> PixelSample:
+    """Return what a network says of some labelled pixels of each image, at temperature 1.
 
     Args:
         network: is left in eval mode.
         size_hw: the network's input size in pixels.
-        dataset: labelled images that it was not trained on.
+        dataset: labelled images.
         fit: how they are brought to the input's size.
         device: where the network is.
 
     Raises:
-        DatasetError: no labelled pixel, or a sample that cannot be read.
+        DatasetError: a sample that cannot be read.
     """
     network.eval()
-    found = TemperatureFit()
-    for index in tracked(range(len(dataset)), "fitting the temperature"):
-        sample = dataset[index]
+    sample = PixelSample(len(dataset))
+    for index in tracked(range(len(dataset)), "looking at pixels"):
+        one = dataset[index]
         probabilities = _probabilities(
-            lambda fitted: _run(network, fitted[None], device), sample.image_bgr, size_hw, fit
+            lambda fitted: _run(network, fitted[None], device), one.image_bgr, size_hw, fit
         )
-        found.add(np.where(probabilities.any(axis=0), sample.label, IGNORE), probabilities)
-    return found.temperature()
+        sample.add(np.where(probabilities.any(axis=0), one.label, IGNORE), probabilities)
+    return sample
 
 
 def _run(network: CameraNetwork, fitted: Image, device: str) -> NDArray[np.float32]:

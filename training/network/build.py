@@ -95,6 +95,11 @@ class CameraNetwork(nn.Module):
             x = x - self.mean
         return x if self.std is None else x / self.std
 
+    @property
+    def classifier(self) -> nn.Conv2d:
+        """The body's last convolution, which gives the logits."""
+        return [module for module in self.body.modules() if isinstance(module, nn.Conv2d)][-1]
+
     def with_std_folded(self) -> CameraNetwork:
         """Return an eval-mode copy whose first convolution does the division by std.
 

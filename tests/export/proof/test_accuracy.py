@@ -17,8 +17,9 @@ from tests.export.conftest import CONTRACT
 from training.data import Sample, open_dataset
 from training.engine.checkpoint import load_checkpoint
 from training.engine.config import TrainConfig
-from training.engine.inference import Views, evaluate, fit_temperature, masks_of, predictor
+from training.engine.inference import Views, evaluate, masks_of, predictor, sampled_pixels
 from training.engine.start import build_contract
+from training.evaluation.temperature import fit_temperature
 
 Exported = tuple[Path, ExportReport]
 
@@ -84,7 +85,7 @@ def test_a_network_is_measured_on_what_its_file_sees_of_a_frame(
         for flip in (False, True):
             said = predictor(network, Views((size_hw,), flip=flip, fit=fit))(images[0])
             assert np.array_equal(said.mask == 255, masks[0] == 255)
-        assert fit_temperature(network, size_hw, data, fit=fit) > 0
+        assert fit_temperature(sampled_pixels(network, size_hw, data, fit=fit)) > 0
 
 
 @pytest.mark.usefixtures("quick_trace")

@@ -6,7 +6,8 @@ import torch
 
 from runtime.errors import DatasetError
 from training.evaluation.metrics import ConfidenceBins
-from training.evaluation.temperature import TemperatureFit
+from training.evaluation.pixels import PixelSample
+from training.evaluation.temperature import fit_temperature
 
 
 def too_sure(temperature: float, seed: int = 0, size: int = 6000) -> tuple[np.ndarray, np.ndarray]:
@@ -50,20 +51,20 @@ def ece(label: np.ndarray, probabilities: np.ndarray) -> float:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
 def test_the_temperature_that_made_it_too_sure_is_found(temperature):
     label, probabilities = too_sure(temperature)
-    fit = TemperatureFit()
+    fit = PixelSample(1)
     for part in range(3):
         fit.add(
             label[:, part * 2000 : part * 2000 + 2000], probabilities[..., part * 2000 : part * 2000 + 2000]
         )
-    assert fit.temperature() == pytest.approx(by_torch(label, probabilities), rel=2e-3)
-    assert fit.temperature() == pytest.approx(temperature, rel=0.08)
+    assert fit_temperature(fit) == pytest.approx(by_torch(label, probabilities), rel=2e-3)
+    assert fit_temperature(fit) == pytest.approx(temperature, rel=0.08)
 
 
 def test_confidences_are_right_more_often_as_they_say_afterwards():
     label, probabilities = too_sure(3.0)
-    fit = TemperatureFit()
+    fit = PixelSample(1)
     fit.add(label, probabilities)
-    powers = probabilities.astype(np.float64) ** (1 / fit.temperature())
+    powers = probabilities.astype(np.float64) ** (1 / fit_temperature(fit))
     mended = (powers / powers.sum(axis=0)).astype(np.float32)
     before, after = ConfidenceBins(), ConfidenceBins()
     before.update(label, probabilities.argmax(axis=0).astype(np.uint8), probabilities.max(axis=0))
@@ -75,16 +76,16 @@ def test_confidences_are_right_more_often_as_they_say_afterwards():
 
 def test_void_pixels_count_nowhere():
     label, probabilities = too_sure(2.0)
-    with_void, without = TemperatureFit(), TemperatureFit()
+    with_void, without = PixelSample(1), PixelSample(1)
     without.add(label[:, :2000], probabilities[..., :2000])
     label = label.copy()
     label[:, 2000:] = 255
     with_void.add(label, probabilities)
-    assert with_void.temperature() == pytest.approx(without.temperature(), rel=1e-6)
+    assert fit_temperature(with_void) == pytest.approx(fit_temperature(without), rel=1e-6)
 
 
 def test_without_a_labelled_pixel_there_is_none():
-    fit = TemperatureFit()
+    fit = PixelSample(1)
     fit.add(np.full((2, 2), 255, np.uint8), np.full((3, 2, 2), 1 / 3, np.float32))
     with pytest.raises(DatasetError, match="expected labelled pixels"):
-        fit.temperature()
+        fit_temperature(fit)
