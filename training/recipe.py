@@ -64,7 +64,14 @@ def command(options: RecipeOptions) -> None:
         print(
             f"{one.name:<12}{one.network:<14}{one.epochs:>7}{one.best_epoch:>6}{one.miou:>8.4f}{one.hours:>7.2f}"
         )
-    print(f"\nnext: python -m export.to_onnx {quote(str(options.out / 'best.pt'))}")
+    where = f"--data {options.data.data}" + (
+        f" --root {quote(options.data.root)}" if options.data.root else ""
+    )
+    where += f" --leave-out {quote(options.leave_out)}" if options.leave_out else ""
+    print(
+        f"\nnext: python -m training.evaluate {quote(str(options.out / 'best.pt'))} {where} --split train "
+        "--fit-biases"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
