@@ -1044,6 +1044,16 @@ def in_folders(root: Path) -> None:
     swap("ImageSets/Segmentation/default.txt", "a\n", "d1/a\n")(root)
 
 
+def a_subset_of_another_name(root: Path) -> None:
+    (root / "ImageSets/Segmentation/default.txt").rename(root / "ImageSets/Segmentation/Morning.txt")
+
+
+def an_empty_set_above(root: Path) -> None:
+    """Supervisely's nested data sets: the one above may hold no picture of its own."""
+    (root / "above/img").mkdir(parents=True)
+    (root / "above/ann").mkdir()
+
+
 def listed_below_data(root: Path) -> None:
     write(root / "val.txt", "data/images/val/b.jpg\n")
 
@@ -1061,12 +1071,14 @@ def in_a_subset_of_images(root: Path) -> None:
         ("cvat", make_cvat, relocated_frames, 2),
         ("voc", make_cvat_masks, one_frame_not_labelled, 5),
         ("voc", make_cvat_masks, in_folders, 6),
+        ("voc", make_cvat_masks, a_subset_of_another_name, 6),
+        ("supervisely", make_supervisely, an_empty_set_above, 3),
         ("yolo", make_yolo_masks, listed_below_data, 2),
         ("coco", make_coco, in_a_subset_of_images, 3),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_exports_as_cvat_really_writes_them(
+def test_exports_as_label_tools_really_write_them(
     tmp_path: Path, kind: str, make: Callable[[Path], None], change: Callable[[Path], None], frames: int
 ) -> None:
     def samples() -> dict[str, np.ndarray]:

@@ -197,9 +197,11 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         for path in sorted(pictures.rglob("*"))
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.relative_to(pictures))
     }
-    listed = lists.get(split) or (lists["default"] if list(lists) == ["default"] else None)
+    splits = in_order(set(lists))
+    one_of_all = len(lists) == 1 and split in splits and not set(splits) & set(lists)
+    listed = next(iter(lists.values())) if one_of_all else lists.get(split)
     if listed is None:
-        raise DatasetError(f"{root}: expected a split out of {', '.join(lists)}, got {split!r}; name one")
+        raise DatasetError(f"{root}: expected a split out of {', '.join(splits)}, got {split!r}; name one")
     pairs, faults = [], []
     for name in dict.fromkeys(read_bytes(listed, _MOST_LIST_BYTES).decode("utf-8", "replace").split("\n")):
         if not name.strip():

@@ -104,10 +104,17 @@ def _datasets(root: Path) -> list[Path]:
     folders = [
         path.parent
         for path in sorted(root.glob("**/img"))
-        if path.is_dir() and path.parent != root and not is_clutter(path.relative_to(root))
+        if path.is_dir()
+        and path.parent != root
+        and not is_clutter(path.relative_to(root))
+        and any(
+            each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir()
+        )  # nested sets have an empty one
     ]
     if not folders:
-        raise DatasetError(f"{root}: expected datasets with folders img and ann, found none; check --root")
+        raise DatasetError(
+            f"{root}: expected datasets with images in img and labels in ann, found none; check --root"
+        )
     return folders
 
 
