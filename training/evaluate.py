@@ -12,6 +12,7 @@ from shlex import quote
 
 from runtime.base.files import make_folder
 from runtime.base.flags import flag, nested, run_command
+from runtime.errors import ConfigError
 from training.data.catalog import SplitOptions
 from training.engine.config import check_device
 from training.evaluation.biases import fit_biases
@@ -63,6 +64,11 @@ def command(options: EvaluateOptions) -> None:
 
     check_device(options.device)
     file = checkpoint_file(options.checkpoint)
+    if (options.fit_biases or options.fit_temperature) and file != Path(options.checkpoint):
+        raise ConfigError(
+            f"{options.checkpoint}: expected a checkpoint of your own, which what is fitted is written into, "
+            f"got a bundled one; copy {file} first"
+        )
     checkpoint = load_checkpoint(file)
     contract = checkpoint.contract
     dataset = options.data.open_split()

@@ -181,3 +181,21 @@ def test_the_biases_are_fitted_and_stay_in_the_checkpoint(
     assert (kept.contract.accuracy, kept.contract.output.temperature) == (None, 1.0)
     assert main(evaluate_command(own, camvid, "--json")) == 0
     assert json.loads(capsys.readouterr().out)["miou"] == after["miou"]
+
+
+@pytest.mark.parametrize("fit", ["--fit-biases", "--fit-temperature"])
+def test_a_bundled_checkpoint_is_not_written_into(
+    checkpoint: Path,
+    camvid: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fit: str,
+) -> None:
+    monkeypatch.setattr("training.engine.checkpoint.WEIGHTS", tmp_path)
+    bundled = tmp_path / "camvid-x.pt"
+    bundled.write_bytes(checkpoint.read_bytes())
+    assert main(evaluate_command(Path("camvid-x"), camvid)) == 0
+    assert main(evaluate_command(Path("camvid-x"), camvid, fit)) == 1
+    assert f"got a bundled one; copy {bundled} first" in capsys.readouterr().err
+    assert bundled.read_bytes() == checkpoint.read_bytes()
