@@ -48,7 +48,7 @@ class EvaluateOptions:
     )
     fit_temperature: bool = flag(
         "fit the temperature of the confidences on these images, which it must not have learned from, and "
-        "write it into the checkpoint",
+        "write it into the checkpoint; also the accuracy, where it states none",
         default=False,
     )
     worst: int = flag("images in worst.png", default=6, at_least=1)
@@ -97,6 +97,8 @@ def command(options: EvaluateOptions) -> None:
         draw_confusion(options.report / "confusion.png", measured.confusion, dataset.classes.names, title)
         title += f": the {len(worst.images)} worst of {accuracy.frames} images"
         write_sheet(options.report / "worst.png", prediction_sheet(worst.images, dataset.classes, title))
+    if options.fit_temperature and as_exported and contract.accuracy is None:
+        contract = dataclasses.replace(contract, accuracy=accuracy)  # after `average`, or other biases
     if options.fit_biases or options.fit_temperature:
         save_checkpoint(file, dataclasses.replace(checkpoint, contract=contract))
     if options.fit_biases:

@@ -179,6 +179,13 @@ def test_the_biases_are_fitted_and_stay_in_the_checkpoint(
         "body.classifier.bias"
     ]
     assert (kept.contract.accuracy, kept.contract.output.temperature) == (None, 1.0)
+    assert main(evaluate_command(own, camvid, "--fit-temperature", "--scales", "0.5")) == 0
+    assert load_checkpoint(own).contract.accuracy is None  # that of another size
+    assert main(evaluate_command(own, camvid, "--fit-temperature")) == 0
+    stated = load_checkpoint(own).contract.accuracy
+    assert stated is not None
+    assert stated.miou == pytest.approx(after["miou"])
+    capsys.readouterr()
     assert main(evaluate_command(own, camvid, "--json")) == 0
     assert json.loads(capsys.readouterr().out)["miou"] == after["miou"]
 
