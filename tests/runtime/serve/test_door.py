@@ -24,11 +24,13 @@ class House:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.asked: list[bytes] = []
+        self.threads: set[int] = set()
         self.is_healthy = True
         self.door = Door(Address("127.0.0.1", 0), self.answer, self.health)
 
     def answer(self, connection: socket.socket, head: bytes, peer: str) -> None:
         self.asked.append(head)
+        self.threads.add(threading.get_ident())
         self.may_answer.wait(WAIT_S)
         connection.settimeout(WAIT_S)
         connection.sendall(b"for " + peer.encode())
@@ -215,6 +217,35 @@ def test_an_answer_that_fails_is_logged_and_ends_its_connection_only(house, monk
     monkeypatch.setattr(house.door, "_answer", house.answer)
     assert house.ask() == b"for 127.0.0.1"
     wait_until(lambda: not house.door._answering)
+
+
+def viewers() -> int:
+    return sum(thread.name == "page viewer" for thread in threading.enumerate())
+
+
+def test_one_thread_answers_what_comes_one_after_the_other(house):
+    """Each thread that draws and ends costs OpenCV 900 bytes for good."""
+    for _ in range(50):
+        assert house.ask() == b"for 127.0.0.1"
+    assert len(house.threads) == 1
+    assert viewers() == 1
+
+
+def test_what_comes_at_once_has_a_thread_each_and_few_remain(house):
+    for _ in range(2):
+        house.threads.clear()
+        house.may_answer.clear()
+        asking = [house.connect() for _ in range(20)]
+        for connection in asking:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        wait_until(lambda: len(house.threads) == 20)
+        house.may_answer.set()
+        for connection in asking:
+            assert all_of(connection) == b"for 127.0.0.1"
+            connection.close()
+        wait_until(lambda: viewers() == door.MAX_IDLE)
+    house.door.stop()
+    assert viewers() == 0
 
 
 def test_stop_ends_all_and_can_come_twice(house):
