@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING = 64  # connections whose request is not complete
 MAX_THREADS = 64  # requests that are being answered
-MAX_IDLE = 4  # threads that wait for a next request; each keeps what OpenCV made for it, up to 6 MB
+MAX_IDLE = 2  # threads that wait for a next request; OpenCV 5 loads its font, 6 MB, for each
 HEAD_S = 5.0  # for the whole head of a request, however it trickles in
 MAX_LINE_BYTES, MAX_HEAD_BYTES = 8 << 10, 16 << 10
 SECURITY_HEADERS = {
