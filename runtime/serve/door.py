@@ -50,7 +50,6 @@ _DRAIN_BYTES = 1 << 20
 _CLOSE_WAIT_S = 2.0
 _PAUSE_S = 0.05  # where the process has no descriptor left
 
-
 _Request = tuple[socket.socket, bytes, str]  # its connection, the bytes up to the end of its head, the peer
 
 

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "best.pt"
     save_checkpoint(path, Checkpoint(size.kind, size.config, contract, weights))
     return path
+
+
+@pytest.fixture
+def own(checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy that may be written into."""
+    path = tmp_path / "own.pt"
+    path.write_bytes(checkpoint.read_bytes())
+    return path
+
+
+def evaluated(path: Path, camvid: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(evaluate_command(path, camvid, "--json")) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
 
 
 def evaluate_command(checkpoint: Path, camvid: Path, *flags: str) -> list[str]:
@@ -142,12 +157,9 @@ def test_says_when_a_left_out_drive_may_have_been_trained_on(
 
 
 def test_the_temperature_is_fitted_and_stays_in_the_checkpoint(
-    checkpoint: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, own: Path, camvid: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "own.pt"
-    own.write_bytes(checkpoint.read_bytes())
-    assert main(evaluate_command(own, camvid, "--json")) == 0
-    before = json.loads(capsys.readouterr().out)
+    before = evaluated(own, camvid, capsys)
     assert main(evaluate_command(own, camvid, "--fit-temperature", "--json")) == 0
     out, err = capsys.readouterr()
     after, temperature = json.loads(out), load_checkpoint(own).contract.output.temperature
@@ -157,17 +169,13 @@ def test_the_temperature_is_fitted_and_stays_in_the_checkpoint(
     assert after["ece"] < before["ece"]
     weights, kept = load_checkpoint(checkpoint).weights, load_checkpoint(own).weights
     assert all(torch.equal(weights[name], kept[name]) for name in weights)
-    assert main(evaluate_command(own, camvid, "--json")) == 0
-    assert json.loads(capsys.readouterr().out)["ece"] == after["ece"]
+    assert evaluated(own, camvid, capsys)["ece"] == after["ece"]
 
 
 def test_the_biases_are_fitted_and_stay_in_the_checkpoint(
-    checkpoint: Path, camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, own: Path, camvid: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "own.pt"
-    own.write_bytes(checkpoint.read_bytes())
-    assert main(evaluate_command(own, camvid, "--json")) == 0
-    before = json.loads(capsys.readouterr().out)
+    before = evaluated(own, camvid, capsys)
     assert main(evaluate_command(own, camvid, "--fit-biases", "--json")) == 0
     out, err = capsys.readouterr()
     after = json.loads(out)
@@ -186,8 +194,7 @@ def test_the_biases_are_fitted_and_stay_in_the_checkpoint(
     assert stated is not None
     assert stated.miou == pytest.approx(after["miou"])
     capsys.readouterr()
-    assert main(evaluate_command(own, camvid, "--json")) == 0
-    assert json.loads(capsys.readouterr().out)["miou"] == after["miou"]
+    assert evaluated(own, camvid, capsys)["miou"] == after["miou"]
 
 
 @pytest.mark.parametrize("fit", ["--fit-biases", "--fit-temperature"])

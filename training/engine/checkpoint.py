@@ -100,7 +100,7 @@ class Checkpoint:
         network = self.build()
         bias = network.classifier.bias
         if bias is None:
-            raise CheckpointError(f"checkpoint: expected a network {self.kind} with biases, it has none")
+            raise CheckpointError(f"checkpoint: expected biases in the classifier of {self.kind}, found none")
         with torch.no_grad():
             bias += torch.from_numpy(moved)
         contract = replace(self.contract.with_output(temperature=1.0), accuracy=None)

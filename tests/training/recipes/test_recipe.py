@@ -61,7 +61,9 @@ def test_stages_build_on_each_other_and_go_on_after_an_interruption(
     best = load_checkpoint(out / "best.pt").contract
     assert float(rows[1]["miou"]) == pytest.approx(best.accuracy.miou, abs=1e-5)
     assert "taught by" not in best.origin.terms  # the same terms are said once
-    assert "second" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "second" in said
+    assert f"{out / 'best.pt'} --data camvid --root {camvid_root} --split train --fit-biases" in said
 
 
 @pytest.mark.parametrize(

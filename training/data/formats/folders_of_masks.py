@@ -198,8 +198,9 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.relative_to(pictures))
     }
     splits = in_order(set(lists))
-    one_of_all = len(lists) == 1 and split in splits and not set(splits) & set(lists)
-    listed = next(iter(lists.values())) if one_of_all else lists.get(split)
+    listed = lists.get(split)
+    if listed is None and split in splits:  # made of a single list of another name, see `in_order`
+        (listed,) = lists.values()
     if listed is None:
         raise DatasetError(f"{root}: expected a split out of {', '.join(splits)}, got {split!r}; name one")
     pairs, faults = [], []

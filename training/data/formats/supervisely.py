@@ -107,9 +107,7 @@ def _datasets(root: Path) -> list[Path]:
         if path.is_dir()
         and path.parent != root
         and not is_clutter(path.relative_to(root))
-        and any(
-            each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir()
-        )  # nested sets have an empty one
+        and any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir())  # none above nested sets
     ]
     if not folders:
         raise DatasetError(
